@@ -1,0 +1,2 @@
+//! virtio block device driver.
+#![no_std]

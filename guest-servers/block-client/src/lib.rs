@@ -1,0 +1,2 @@
+//! Client side of the block interface.
+#![no_std]

@@ -1,0 +1,2 @@
+//! XINIM devfs.
+#![no_std]

@@ -1,0 +1,2 @@
+//! XINIM fs-fat.
+#![no_std]

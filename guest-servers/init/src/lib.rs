@@ -1,0 +1,2 @@
+//! XINIM init.
+#![no_std]

@@ -1,0 +1,2 @@
+//! XINIM log.
+#![no_std]

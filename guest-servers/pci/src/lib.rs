@@ -1,0 +1,2 @@
+//! XINIM pci.
+#![no_std]

@@ -1,0 +1,2 @@
+//! XINIM pm.
+#![no_std]

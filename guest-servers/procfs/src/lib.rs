@@ -1,0 +1,2 @@
+//! XINIM procfs.
+#![no_std]

@@ -1,0 +1,2 @@
+//! XINIM ramfs.
+#![no_std]

@@ -1,0 +1,2 @@
+//! XINIM rs.
+#![no_std]

@@ -1,0 +1,2 @@
+//! Run-time library of XINIM programs.
+#![no_std]

@@ -1,0 +1,2 @@
+//! XINIM shell.
+#![no_std]

@@ -1,0 +1,2 @@
+//! XINIM tools.
+#![no_std]

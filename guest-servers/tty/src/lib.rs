@@ -1,0 +1,2 @@
+//! XINIM tty.
+#![no_std]

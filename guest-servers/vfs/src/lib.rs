@@ -1,0 +1,2 @@
+//! XINIM vfs.
+#![no_std]

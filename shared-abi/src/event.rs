@@ -1,0 +1,67 @@
+//! Obituaries: what the kernel tells a supervisor or watcher about a dead process.
+
+/// One obituary, fetched by `event_next`.
+#[repr(C)]
+#[derive(
+    Clone, Copy, Debug, Default, zerocopy::FromBytes, zerocopy::IntoBytes, zerocopy::Immutable,
+)]
+pub struct Obituary {
+    /// Chosen by the supervisor or watcher when it registered.
+    pub cookie: u64,
+    pub pid: u32,
+    /// See [`cause`].
+    pub cause: u32,
+    /// Exit status for [`cause::EXIT`], killer's code for [`cause::KILLED`].
+    pub code: i64,
+    /// For [`cause::FAULT`]: the CPU exception's vector and error code, the address (CR2), and
+    /// the registers of the thread that faulted.
+    pub vector: u64,
+    pub error_code: u64,
+    pub address: u64,
+    pub registers: Registers,
+    /// Nanoseconds since boot at which the process ended.
+    pub time: u64,
+}
+
+pub mod cause {
+    /// The process called `process_exit`, or its last thread ended.
+    pub const EXIT: u32 = 1;
+    /// A CPU exception that the process could not handle.
+    pub const FAULT: u32 = 2;
+    /// `process_kill`.
+    pub const KILLED: u32 = 3;
+}
+
+/// User registers of a thread.
+#[repr(C)]
+#[derive(
+    Clone,
+    Copy,
+    Debug,
+    Default,
+    PartialEq,
+    Eq,
+    zerocopy::FromBytes,
+    zerocopy::IntoBytes,
+    zerocopy::Immutable,
+)]
+pub struct Registers {
+    pub rax: u64,
+    pub rbx: u64,
+    pub rcx: u64,
+    pub rdx: u64,
+    pub rsi: u64,
+    pub rdi: u64,
+    pub rbp: u64,
+    pub rsp: u64,
+    pub r8: u64,
+    pub r9: u64,
+    pub r10: u64,
+    pub r11: u64,
+    pub r12: u64,
+    pub r13: u64,
+    pub r14: u64,
+    pub r15: u64,
+    pub rip: u64,
+    pub rflags: u64,
+}

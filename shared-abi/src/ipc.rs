@@ -1,0 +1,101 @@
+//! Messages, badges and notification words.
+//!
+//! A **message** is a tag and [`WORDS`] 64-bit words; it travels in registers. At most two of the
+//! words may be handles: they are installed in the receiver's table and arrive as its numbers.
+//!
+//! An **endpoint** is where a server receives: a queue of callers and one 64-bit *notification
+//! word*. `call` blocks until the reply; `notify` sets bits and never blocks. A receiver gets
+//! pending notification bits before queued calls. One kernel object instead of two, so that a
+//! server has one place to wait for clients, interrupts, timers and obituaries.
+//!
+//! The receiver learns the caller's **badge** (chosen by whoever minted the caller's handle, so
+//! the caller cannot forge it) and its process id.
+
+/// Words of a message.
+pub const WORDS: usize = 6;
+
+/// Operation (interface << 8 | operation) and the number of handles in a message.
+///
+/// ```text
+/// bits 0..16 operation   bits 16..32 flags/reserved (0)   bits 32..34 handle count (0..=2)
+/// ```
+/// With one handle it is in word 5; with two, in words 4 and 5.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(transparent)]
+pub struct Tag(pub u64);
+
+impl Tag {
+    /// The tag of a wake-up by notification bits (word 0 holds and clears them).
+    pub const NOTIFICATION: Tag = Tag(0xFFFF);
+
+    pub const fn new(op: u16, handles: u64) -> Self {
+        Tag(op as u64 | handles << 32)
+    }
+
+    pub const fn op(self) -> u16 {
+        self.0 as u16
+    }
+
+    /// 0, 1 or 2; other encodings count as malformed (3).
+    pub const fn handles(self) -> usize {
+        (self.0 >> 32 & 3) as usize
+    }
+}
+
+/// A message as it stands in registers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Message {
+    pub tag: Tag,
+    pub words: [u64; WORDS],
+}
+
+/// Identifies one waiting caller to `reply`; useless to anyone but the server that received it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[repr(transparent)]
+pub struct ReplyToken(pub u64);
+
+impl ReplyToken {
+    /// "Nothing to reply to", for the first `reply_wait` of a loop.
+    pub const NONE: ReplyToken = ReplyToken(0);
+}
+
+/// What `receive` returned.
+#[derive(Clone, Copy, Debug)]
+pub struct Received {
+    pub message: Message,
+    /// [`ReplyToken::NONE`] for a notification.
+    pub token: ReplyToken,
+    /// Badge of the handle the caller used; 0 for a notification.
+    pub badge: u64,
+    /// Process id of the caller; 0 for a notification.
+    pub sender: u32,
+}
+
+impl Received {
+    /// The notification bits, if this is a notification.
+    pub fn notification(&self) -> Option<u64> {
+        (self.message.tag == Tag::NOTIFICATION).then_some(self.message.words[0])
+    }
+}
+
+/// Notification bits with a meaning for every server loop (the run-time library serves them).
+/// Servers use bits 0..=47 for their own purposes.
+pub mod bits {
+    /// A watched or supervised process died: fetch with `event_next`.
+    pub const OBITUARY: u64 = 1 << 63;
+    /// RS asks for an orderly end.
+    pub const TERMINATE: u64 = 1 << 62;
+    /// RS's heartbeat: count up in the health word.
+    pub const PING: u64 = 1 << 61;
+    /// RS injects a fault for a test: the library writes through a wild pointer.
+    pub const INJECT_FAULT: u64 = 1 << 60;
+    /// RS injects a hang for a test: the library spins.
+    pub const INJECT_HANG: u64 = 1 << 59;
+    /// A timer set by `timer_set` ran out.
+    pub const TIMER: u64 = 1 << 58;
+}
+
+/// Badge layout that RS gives to the handles it hands out on look-up: the label's number and
+/// [`BADGE_ADMIN`]. User programs have label number 0.
+pub const BADGE_ADMIN: u64 = 1;
+pub const BADGE_LABEL_SHIFT: u32 = 8;

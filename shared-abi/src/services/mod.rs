@@ -1,0 +1,1 @@
+//! Service interfaces, one file each.
