@@ -1,0 +1,181 @@
+//! The command line. Values keep their own types ([`crate::spec`]); what they mean together is
+//! decided in [`crate::config`].
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::spec::{ConsoleSpec, Cpuid, Cpus, Disk, EngineChoice, Memory, QemuAccel, Timeout};
+
+const AFTER_HELP: &str = "\
+Examples:
+  xinim-vmm                                      boot XINIM with its shell on this terminal
+  xinim-vmm --exec 'uname; ls /'                 run commands in it, as CI does
+  xinim-vmm --disk data.img --exec 'mount /dev/vda /mnt && cat /mnt/hello.txt'
+  xinim-vmm --engine qemu --dry-run              print the QEMU command line of this machine
+  xinim-vmm --trace blk.trace --disk data.img --exec 'cat /dev/vda > /dev/null'
+  xinim-vmm --kernel vmlinux --bundle initrd.cpio --cmdline console=ttyS0
+  xinim-vmm doctor                               say what this host offers
+
+Exit status:
+  0..123  with --exec, the last command's own (a greater one is given as 123);
+          otherwise 0 when the guest powered off or Ctrl-A x was typed
+  124     --timeout elapsed
+  125     xinim-vmm failed: usage, configuration, a file, a guest that ended without a status
+  126     no usable engine
+  130     interrupted by a signal
+  134     the guest died: kernel panic, triple fault, KVM internal error (report on stderr)
+
+On the terminal, Ctrl-A x leaves, Ctrl-A Ctrl-A sends Ctrl-A, Ctrl-A h shows this.";
+
+#[derive(Debug, Parser)]
+#[command(
+    name = "xinim-vmm",
+    version,
+    about = "Boots XINIM, the microkernel operating system carried inside this program, in a \
+             virtual machine; or any other kernel with a PVH entry.",
+    after_help = AFTER_HELP,
+    args_conflicts_with_subcommands = true,
+    max_term_width = 100
+)]
+pub struct Cli {
+    #[command(subcommand)]
+    pub command: Option<Command>,
+    #[command(flatten)]
+    pub run: RunArgs,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Boot a machine (what happens without a command, too)
+    #[command(after_help = AFTER_HELP)]
+    Run(Box<RunArgs>),
+    /// Say what this host offers: KVM and its kind, QEMU, which engine `auto` takes and why
+    Doctor(DoctorArgs),
+    /// Work with the kernel and system bundle inside this program
+    Image {
+        #[command(subcommand)]
+        command: ImageCommand,
+    },
+    /// Measure boot, memory and disk on both engines and print the figures as JSON
+    Bench(BenchArgs),
+}
+
+#[derive(Clone, Debug, Default, Args)]
+pub struct RunArgs {
+    /// auto, kvm or qemu. auto takes KVM where it is usable, else QEMU, and says so
+    #[arg(long, value_name = "ENGINE")]
+    pub engine: Option<EngineChoice>,
+
+    /// TOML file with the same keys as these options; options win over the file
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+
+    /// Guest memory, a multiple of 2M [default: 128M]
+    #[arg(long, short = 'm', value_name = "SIZE")]
+    pub memory: Option<Memory>,
+
+    /// Number of virtual CPUs [default: 1]
+    #[arg(long, value_name = "N")]
+    pub cpus: Option<Cpus>,
+
+    /// Boot this PVH ELF instead of the kernel inside this program
+    #[arg(long, value_name = "ELF")]
+    pub kernel: Option<PathBuf>,
+
+    /// Give the kernel this bundle (its initrd) instead of the one inside this program; a
+    /// kernel given without a bundle gets none
+    #[arg(long, value_name = "CPIO")]
+    pub bundle: Option<PathBuf>,
+
+    /// Kernel command line; with --exec, `mode=exec` is added
+    #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]
+    pub cmdline: Option<String>,
+
+    /// Attach a raw disk image: PATH[,bus=virtio][,ro]; a comma in PATH is written twice.
+    /// Repeatable; the guest sees /dev/vda, /dev/vdb, ... in this order
+    #[arg(long, value_name = "DISK")]
+    pub disk: Vec<Disk>,
+
+    /// Where the guest's console (COM1) leads: stdio, file:PATH, unix:PATH (a listening
+    /// socket) or none [default: stdio; with --exec none]
+    #[arg(long, value_name = "WHERE")]
+    pub console: Option<ConsoleSpec>,
+
+    /// End the run after this long (30s, 500ms, 2m) with status 124
+    #[arg(long, value_name = "TIME")]
+    pub timeout: Option<Timeout>,
+
+    /// Write every device access as a line of text to this file
+    #[arg(long, value_name = "FILE")]
+    pub trace: Option<PathBuf>,
+
+    /// Run these commands in the guest's shell, with standard input, output and error passed
+    /// through byte for byte, then power off and exit with the last command's status
+    #[arg(long, value_name = "COMMANDS", allow_hyphen_values = true)]
+    pub exec: Option<String>,
+
+    /// Hide CPU features from the guest (-cx16,-xsave) or ask for them (+avx2)
+    #[arg(long, value_name = "CHANGES", allow_hyphen_values = true)]
+    pub cpuid: Option<Cpuid>,
+
+    /// With --engine qemu: print the QEMU command line, quoted for a shell, and exit
+    #[arg(long)]
+    pub dry_run: bool,
+
+    /// Say what happens, and show the guest's debug console (kernel log, panic) live; twice:
+    /// also ask the kernel for its whole log
+    #[arg(long, short = 'v', action = clap::ArgAction::Count)]
+    pub verbose: u8,
+
+    /// QEMU's accelerator: tcg or kvm
+    #[arg(long, value_name = "ACCEL", hide = true)]
+    pub qemu_accel: Option<QemuAccel>,
+
+    /// Write figures of the run to this file, as JSON (for `bench`)
+    #[arg(long, value_name = "FILE", hide = true)]
+    pub stats: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub struct DoctorArgs {
+    /// Print the report as JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum ImageCommand {
+    /// Write the kernel (`xinim-kernel`) and the system bundle (`xinim.cpio`) into DIR
+    Extract {
+        #[arg(value_name = "DIR")]
+        dir: PathBuf,
+    },
+}
+
+#[derive(Debug, Args)]
+pub struct BenchArgs {
+    /// Measure only this engine (kvm or qemu); repeatable [default: every usable one]
+    #[arg(long, value_name = "ENGINE")]
+    pub engine: Vec<EngineChoice>,
+
+    /// Boots to time for each figure; the median is given
+    #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub runs: u32,
+
+    /// Size of the disk image used for block throughput, in MiB
+    #[arg(long, value_name = "MIB", default_value_t = 64, value_parser = clap::value_parser!(u32).range(8..=16384))]
+    pub disk_size: u32,
+
+    /// Leave out the disk measurements
+    #[arg(long)]
+    pub no_disk: bool,
+
+    /// Leave out the instruction counts under QEMU -icount
+    #[arg(long)]
+    pub no_icount: bool,
+
+    /// Accepted for symmetry with `doctor`: the figures are always JSON
+    #[arg(long)]
+    pub json: bool,
+}

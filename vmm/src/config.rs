@@ -1,0 +1,249 @@
+//! The machine configuration: a TOML file with the same keys as the options, and the merge of
+//! both. Options win; a disk given as an option replaces the file's whole list.
+//!
+//! ```toml
+//! memory = "256M"
+//! cpus = 1
+//! timeout = "30s"
+//! disk = ["root.img", "data.img,ro", { path = "scratch.img", bus = "virtio", ro = false }]
+//! cpuid = "-cx16"
+//! ```
+//!
+//! Relative paths in the file count from the file's own directory, so that a machine can be
+//! started from anywhere. Errors name the file, the line and the key.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+
+use serde::de::{Deserialize, Deserializer, Error as _, MapAccess, Visitor, value};
+use xinim_machine::DiskSpec;
+
+use crate::cli::RunArgs;
+use crate::error::Error;
+use crate::spec::{
+    ConsoleSpec, Cpuid, Cpus, Disk, EngineChoice, Memory, QemuAccel, Timeout, ValueError,
+};
+
+/// A configuration file is written by hand; more than this is some other file.
+const FILE_MAX: u64 = 1 << 20;
+const MEMORY_DEFAULT: Memory = Memory(128 << 20);
+
+/// Everything a run needs, with defaults filled in.
+#[derive(Clone, Debug)]
+pub struct RunConfig {
+    pub engine: EngineChoice,
+    pub memory: Memory,
+    pub cpus: Cpus,
+    pub kernel: Option<PathBuf>,
+    pub bundle: Option<PathBuf>,
+    pub cmdline: String,
+    pub disks: Vec<DiskSpec>,
+    pub console: ConsoleSpec,
+    pub timeout: Option<Timeout>,
+    pub trace: Option<PathBuf>,
+    pub exec: Option<String>,
+    pub cpuid: Cpuid,
+    pub dry_run: bool,
+    pub verbose: u8,
+    pub qemu_accel: QemuAccel,
+    pub stats: Option<PathBuf>,
+}
+
+/// A configuration file as written.
+#[derive(Debug, Default, serde::Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct File {
+    engine: Option<Text<EngineChoice>>,
+    memory: Option<Text<Memory>>,
+    cpus: Option<Text<Cpus>>,
+    kernel: Option<PathBuf>,
+    bundle: Option<PathBuf>,
+    cmdline: Option<String>,
+    disk: Vec<DiskEntry>,
+    console: Option<Text<ConsoleSpec>>,
+    timeout: Option<Text<Timeout>>,
+    trace: Option<PathBuf>,
+    exec: Option<String>,
+    cpuid: Option<Text<Cpuid>>,
+    verbose: Option<u8>,
+}
+
+/// Merges the options with the file they name, if any.
+pub fn resolve(args: RunArgs) -> Result<RunConfig, Error> {
+    let file = match &args.config {
+        Some(path) => load(path)?,
+        None => File::default(),
+    };
+    let exec = args.exec.or(file.exec);
+    // A command's output must not be mixed with anything: its console goes nowhere.
+    let console_default = if exec.is_some() { ConsoleSpec::None } else { ConsoleSpec::Stdio };
+    let disks = if args.disk.is_empty() {
+        file.disk.into_iter().map(|entry| entry.0).collect()
+    } else {
+        args.disk.into_iter().map(|disk| disk.0).collect()
+    };
+    let config = RunConfig {
+        engine: pick(args.engine, file.engine).unwrap_or_default(),
+        memory: pick(args.memory, file.memory).unwrap_or(MEMORY_DEFAULT),
+        cpus: pick(args.cpus, file.cpus).unwrap_or(Cpus(1)),
+        kernel: args.kernel.or(file.kernel),
+        bundle: args.bundle.or(file.bundle),
+        cmdline: args.cmdline.or(file.cmdline).unwrap_or_default(),
+        disks,
+        console: pick(args.console, file.console).unwrap_or(console_default),
+        timeout: pick(args.timeout, file.timeout),
+        trace: args.trace.or(file.trace),
+        exec,
+        cpuid: pick(args.cpuid, file.cpuid).unwrap_or_default(),
+        dry_run: args.dry_run,
+        verbose: if args.verbose > 0 { args.verbose } else { file.verbose.unwrap_or(0) },
+        qemu_accel: args.qemu_accel.unwrap_or_default(),
+        stats: args.stats,
+    };
+    check(config)
+}
+
+fn pick<T>(option: Option<T>, file: Option<Text<T>>) -> Option<T> {
+    option.or(file.map(|text| text.0))
+}
+
+/// What no single value can say about itself.
+fn check(config: RunConfig) -> Result<RunConfig, Error> {
+    let usage = |why: &str| Err(Error::Usage(why.to_owned()));
+    if config.disks.len() > crate::spec::DISKS_MAX {
+        return Err(Error::Usage(format!("more than {} disks", crate::spec::DISKS_MAX)));
+    }
+    if config.dry_run && config.engine != EngineChoice::Qemu {
+        return usage("--dry-run prints a QEMU command line and needs --engine qemu");
+    }
+    if config.cmdline.bytes().any(|b| b == 0) {
+        return usage("the kernel command line contains a zero byte");
+    }
+    if config.exec.as_ref().is_some_and(|c| c.len() > xinim_abi::hostlink::MAX_PAYLOAD) {
+        return usage("the commands of --exec are longer than 64 KiB; put them into a script");
+    }
+    if config.exec.is_some() && config.console == ConsoleSpec::Stdio {
+        return usage(
+            "--exec and --console stdio would mix two streams; use --console file:PATH or unix:PATH",
+        );
+    }
+    Ok(config)
+}
+
+fn load(path: &Path) -> Result<File, Error> {
+    let failed = |source| Error::file("read", path, source);
+    let metadata = std::fs::metadata(path).map_err(failed)?;
+    if metadata.len() > FILE_MAX {
+        return Err(Error::Config {
+            file: path.to_owned(),
+            line: 1,
+            why: "is larger than 1 MiB and hardly a configuration".into(),
+        });
+    }
+    let text = std::fs::read_to_string(path).map_err(failed)?;
+    let mut file = parse(&text, path)?;
+    let base = path.parent().unwrap_or(Path::new(""));
+    let paths = [&mut file.kernel, &mut file.bundle, &mut file.trace];
+    for path in paths.into_iter().flatten() {
+        *path = base.join(&*path);
+    }
+    for disk in &mut file.disk {
+        disk.0.path = base.join(&disk.0.path);
+    }
+    match &mut file.console {
+        Some(Text(ConsoleSpec::File(path) | ConsoleSpec::Unix(path))) => *path = base.join(&*path),
+        _ => {}
+    }
+    Ok(file)
+}
+
+fn parse(text: &str, path: &Path) -> Result<File, Error> {
+    toml::from_str(text).map_err(|error| {
+        let at = error.span().map_or(0, |span| span.start.min(text.len()));
+        let line = text.as_bytes()[..at].iter().filter(|b| **b == b'\n').count();
+        let message = error.message().replace('\n', " ");
+        // The key of the line in question; a message about an unknown key names it already.
+        let key = text.lines().nth(line).and_then(|line| line.split_once('=')).map(|(key, _)| key);
+        let why = match key.map(str::trim) {
+            Some(key) if !message.contains("unknown field") && is_key(key) => {
+                format!("{key}: {message}")
+            }
+            _ => message.replace("unknown field", "unknown key"),
+        };
+        Error::Config { file: path.to_owned(), line: line + 1, why }
+    })
+}
+
+fn is_key(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'-')
+}
+
+/// A value written as its option's text; whole numbers may go without quotes.
+#[derive(Debug)]
+struct Text<T>(T);
+
+impl<'de, T: FromStr<Err = ValueError>> Deserialize<'de> for Text<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct TextVisitor<T>(std::marker::PhantomData<T>);
+        impl<T: FromStr<Err = ValueError>> Visitor<'_> for TextVisitor<T> {
+            type Value = Text<T>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a text as the option of this name takes it")
+            }
+
+            fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<Text<T>, E> {
+                text.parse().map(Text).map_err(|why| E::custom(format!("`{text}` {why}")))
+            }
+
+            fn visit_i64<E: serde::de::Error>(self, number: i64) -> Result<Text<T>, E> {
+                self.visit_str(&number.to_string())
+            }
+        }
+        deserializer.deserialize_any(TextVisitor(std::marker::PhantomData))
+    }
+}
+
+/// A disk: the option's text, or a table of its parts.
+#[derive(Debug)]
+struct DiskEntry(DiskSpec);
+
+#[derive(serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+struct DiskTable {
+    path: PathBuf,
+    bus: Option<String>,
+    #[serde(default)]
+    ro: bool,
+}
+
+impl<'de> Deserialize<'de> for DiskEntry {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct DiskVisitor;
+        impl<'de> Visitor<'de> for DiskVisitor {
+            type Value = DiskEntry;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("\"PATH[,bus=virtio][,ro]\" or { path = …, bus = …, ro = … }")
+            }
+
+            fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<DiskEntry, E> {
+                let disk = text.parse::<Disk>();
+                disk.map(|disk| DiskEntry(disk.0)).map_err(|why| E::custom(format!("`{text}` {why}")))
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<DiskEntry, A::Error> {
+                let table = DiskTable::deserialize(value::MapAccessDeserializer::new(map))?;
+                let bus = crate::spec::disk_bus(table.bus.as_deref().unwrap_or("virtio"))
+                    .map_err(A::Error::custom)?;
+                Ok(DiskEntry(DiskSpec { path: table.path, bus, read_only: table.ro }))
+            }
+        }
+        deserializer.deserialize_any(DiskVisitor)
+    }
+}
+
+#[cfg(test)]
+#[path = "config_tests.rs"]
+mod tests;

@@ -1,0 +1,107 @@
+use super::*;
+
+fn error(text: &str) -> String {
+    parse(text, Path::new("m.toml")).expect_err(text).to_string()
+}
+
+#[test]
+fn every_key_is_read() {
+    let file = parse(
+        r#"
+        engine = "qemu"
+        memory = "256M"
+        cpus = 2
+        kernel = "k"
+        bundle = "b"
+        cmdline = "a=b"
+        disk = ["one.img,ro", { path = "two.img", bus = "virtio" }]
+        console = "file:log"
+        timeout = "30s"
+        trace = "t"
+        exec = "true"
+        cpuid = "-cx16"
+        verbose = 1
+        "#,
+        Path::new("m.toml"),
+    )
+    .unwrap();
+    assert_eq!(file.engine.unwrap().0, EngineChoice::Qemu);
+    assert_eq!(file.memory.unwrap().0, Memory(256 << 20));
+    assert_eq!(file.cpus.unwrap().0, Cpus(2));
+    assert_eq!(file.console.unwrap().0, ConsoleSpec::File("log".into()));
+    assert_eq!(file.timeout.unwrap().0.0.as_secs(), 30);
+    assert_eq!(file.cpuid.unwrap().0.0[0].feature, "cx16");
+    let disks: Vec<_> = file.disk.iter().map(|d| (d.0.path.to_str(), d.0.read_only)).collect();
+    assert_eq!(disks, [(Some("one.img"), true), (Some("two.img"), false)]);
+}
+
+#[test]
+fn disk_tables_may_be_written_long() {
+    let file = parse("[[disk]]\npath = 'x'\nro = true\n", Path::new("m.toml")).unwrap();
+    assert!(file.disk[0].0.read_only);
+}
+
+#[test]
+fn errors_name_file_line_and_key() {
+    let message = error("memory = \"64M\"\n\nmemroy = \"64M\"\n");
+    assert!(message.starts_with("m.toml:3: unknown key `memroy`"), "{message}");
+    let message = error("cpus = 1\nmemory = \"64Q\"\n");
+    assert!(message.starts_with("m.toml:2: memory: `64Q` unknown unit"), "{message}");
+    let message = error("disk = [\"a\", \"b,rw,x\"]\n");
+    assert!(message.starts_with("m.toml:1: disk: `b,rw,x` unknown part"), "{message}");
+    let message = error("\n[[disk]]\npath = 'a'\nbuss = 'virtio'\n");
+    assert!(message.starts_with("m.toml:4: unknown key `buss`"), "{message}");
+    let message = error("cmdline = 3\n");
+    assert!(message.starts_with("m.toml:1: cmdline:"), "{message}");
+    let message = error("memory = \n");
+    assert!(message.starts_with("m.toml:1:"), "{message}");
+    assert!(!message.contains('\n'));
+}
+
+#[test]
+fn options_win_over_the_file() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("m.toml");
+    std::fs::write(&path, "memory = '64M'\ncpus = 2\ndisk = ['a', 'b']\ntrace = 'out'\n").unwrap();
+    let args = RunArgs {
+        config: Some(path.clone()),
+        memory: Some(Memory(32 << 20)),
+        disk: vec!["c".parse().unwrap()],
+        ..RunArgs::default()
+    };
+    let config = resolve(args).unwrap();
+    assert_eq!(config.memory, Memory(32 << 20));
+    assert_eq!(config.cpus, Cpus(2));
+    assert_eq!(config.disks.len(), 1);
+    assert_eq!(config.disks[0].path, Path::new("c"));
+    assert_eq!(config.trace, Some(dir.path().join("out")), "relative to the file");
+    let config = resolve(RunArgs { config: Some(path), ..RunArgs::default() }).unwrap();
+    assert_eq!(config.disks[1].path, dir.path().join("b"));
+}
+
+#[test]
+fn defaults() {
+    let config = resolve(RunArgs::default()).unwrap();
+    assert_eq!(config.memory, Memory(128 << 20));
+    assert_eq!(config.cpus, Cpus(1));
+    assert_eq!(config.console, ConsoleSpec::Stdio);
+    let exec = RunArgs { exec: Some("true".into()), ..RunArgs::default() };
+    assert_eq!(resolve(exec).unwrap().console, ConsoleSpec::None);
+}
+
+#[test]
+fn combinations_that_make_no_sense() {
+    let refused = |args: RunArgs| resolve(args).expect_err("refused").to_string();
+    let both = RunArgs {
+        exec: Some("true".into()),
+        console: Some(ConsoleSpec::Stdio),
+        ..RunArgs::default()
+    };
+    assert!(refused(both).contains("--console stdio"));
+    let dry = RunArgs { dry_run: true, ..RunArgs::default() };
+    assert!(refused(dry).contains("--engine qemu"));
+    let disks = vec!["x".parse().unwrap(); crate::spec::DISKS_MAX + 1];
+    assert!(refused(RunArgs { disk: disks, ..RunArgs::default() }).contains("disks"));
+    let zero = RunArgs { cmdline: Some("a\0b".into()), ..RunArgs::default() };
+    assert!(refused(zero).contains("zero"));
+}
