@@ -1,0 +1,111 @@
+use super::*;
+
+fn u32_at(bytes: &[u8], at: usize) -> u32 {
+    u32::from_le_bytes(bytes[at..at + 4].try_into().unwrap())
+}
+
+fn u64_at(bytes: &[u8], at: usize) -> u64 {
+    u64::from_le_bytes(bytes[at..at + 8].try_into().unwrap())
+}
+
+fn sum(bytes: &[u8]) -> u8 {
+    bytes.iter().fold(0, |sum, byte| sum.wrapping_add(*byte))
+}
+
+/// The table at a physical address, its length taken from its header.
+fn table(image: &[u8], address: u64) -> &[u8] {
+    let at = (address - ACPI_BASE) as usize;
+    &image[at..at + u32_at(image, at + 4) as usize]
+}
+
+/// Finds a table through RSDP and XSDT, as a kernel does.
+fn find<'a>(image: &'a [u8], signature: &[u8; 4]) -> &'a [u8] {
+    let xsdt = table(image, u64_at(image, 24));
+    xsdt[36..]
+        .chunks_exact(8)
+        .map(|entry| table(image, u64_at(entry, 0)))
+        .find(|table| table.starts_with(signature))
+        .unwrap()
+}
+
+#[test]
+fn every_checksum_is_right() {
+    let image = build(3).unwrap();
+    assert_eq!(&image[..8], b"RSD PTR ");
+    assert_eq!(sum(&image[..20]), 0);
+    assert_eq!(sum(&image[..36]), 0);
+    assert_eq!(sum(table(&image, u64_at(&image, 24))), 0);
+    for signature in [b"FACP", b"APIC", b"MCFG"] {
+        assert_eq!(sum(find(&image, signature)), 0, "{signature:?}");
+    }
+    let dsdt = table(&image, u64::from(u32_at(find(&image, b"FACP"), 40)));
+    assert!(dsdt.starts_with(b"DSDT"));
+    assert_eq!(sum(dsdt), 0);
+}
+
+#[test]
+fn the_fadt_names_the_platform_ports() {
+    let image = build(1).unwrap();
+    let fadt = find(&image, b"FACP");
+    assert_eq!(u32_at(fadt, 56), u32::from(platform::PM1A_EVENT));
+    assert_eq!(u32_at(fadt, 64), u32::from(platform::PM1A_CONTROL));
+    assert_eq!(u32_at(fadt, 76), u32::from(platform::PM_TIMER));
+    // Reset register: generic address at 116, value at 128.
+    assert_eq!(u64_at(fadt, 120), u64::from(platform::PORT_RESET));
+    assert_eq!(fadt[128], 6);
+    let facs = table(&image, u64::from(u32_at(fadt, 36)));
+    assert!(facs.starts_with(b"FACS"));
+    assert_eq!(u32_at(fadt, 36) % 64, 0);
+}
+
+#[test]
+fn the_madt_lists_each_processor_once() {
+    let image = build(5).unwrap();
+    let madt = find(&image, b"APIC");
+    let (mut at, mut processors, mut ioapics) = (44, Vec::new(), 0);
+    while at < madt.len() {
+        match madt[at] {
+            0 => processors.push(madt[at + 3]),
+            1 => {
+                ioapics += 1;
+                assert_eq!(u64::from(u32_at(madt, at + 4)), platform::IOAPIC_BASE);
+            }
+            _ => {}
+        }
+        at += usize::from(madt[at + 1]);
+    }
+    assert_eq!(at, madt.len());
+    assert_eq!(processors, [0, 1, 2, 3, 4]);
+    assert_eq!(ioapics, 1);
+}
+
+#[test]
+fn the_mcfg_names_the_configuration_window() {
+    let image = build(1).unwrap();
+    let mcfg = find(&image, b"MCFG");
+    assert_eq!(u64_at(mcfg, 44), platform::ECAM_BASE);
+    assert_eq!(mcfg[54..56], [0, 255]);
+}
+
+#[test]
+fn cpus_beyond_the_apic_are_refused() {
+    assert!(build(0).is_err());
+    assert!(build(CPUS_MAX).is_ok());
+    assert!(build(CPUS_MAX + 1).is_err());
+}
+
+/// Writes the tables where `ACPI_DUMP` names a directory, for `iasl -d` and the like.
+#[test]
+fn tables_can_be_dumped() {
+    let image = build(2).unwrap();
+    let fadt = find(&image, b"FACP");
+    let dsdt = table(&image, u64::from(u32_at(fadt, 40)));
+    assert!(dsdt.len() > 36 && fadt.len() == 276);
+    if let Some(directory) = std::env::var_os("ACPI_DUMP") {
+        let tables = [fadt, dsdt, find(&image, b"APIC"), find(&image, b"MCFG")];
+        for table in tables {
+            let name = String::from_utf8_lossy(&table[..4]).into_owned();
+            std::fs::write(std::path::Path::new(&directory).join(name + ".dat"), table).unwrap();
+        }
+    }
+}

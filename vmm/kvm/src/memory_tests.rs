@@ -1,0 +1,30 @@
+use vm_memory::{Bytes, GuestAddress, GuestMemoryBackend};
+
+use super::*;
+
+#[test]
+fn small_ram_is_one_aligned_part() {
+    let ram = GuestRam::new(64 << 20).unwrap();
+    assert_eq!(ram.parts().len(), 1);
+    assert_eq!(ram.low_end(), 64 << 20);
+    assert_eq!(ram.high(), None);
+    assert_eq!(ram.parts()[0].host_address() % HUGE_PAGE, 0);
+}
+
+#[test]
+fn large_ram_continues_at_4_gib() {
+    let ram = GuestRam::new(LOW_RAM_MAX + (6 << 20)).unwrap();
+    assert_eq!(ram.low_end(), LOW_RAM_MAX);
+    assert_eq!(ram.high(), Some((HIGH_RAM_BASE, 6 << 20)));
+    ram.map().write_obj(7u8, GuestAddress(HIGH_RAM_BASE + (6 << 20) - 1)).unwrap();
+    assert!(ram.map().write_obj(7u8, GuestAddress(HIGH_RAM_BASE + (6 << 20))).is_err());
+    assert!(!ram.map().address_in_range(GuestAddress(LOW_RAM_MAX)));
+}
+
+#[test]
+fn fresh_ram_reads_zero() {
+    let ram = GuestRam::new(4 << 20).unwrap();
+    let mut bytes = [1u8; 4096];
+    ram.map().read_slice(&mut bytes, GuestAddress((4 << 20) - 4096)).unwrap();
+    assert_eq!(bytes, [0; 4096]);
+}
