@@ -78,6 +78,8 @@ errors! {
     BadReply = 260, "bad reply";
     /// The DMA frames of a dead driver are not released before its device was reset.
     Quarantined = 261, "memory is quarantined";
+    /// The descriptor is a character device: talk to it directly (see `services::vfs`).
+    Redirect = 262, "served elsewhere";
 }
 
 impl core::fmt::Display for Error {

@@ -1,0 +1,27 @@
+//! The PCI service as a driver sees it: the caller's endpoint is badged for its one function.
+//!
+//! The service keeps configuration space, BAR assignment and MSI-X tables to itself, so that a
+//! driver can neither move its BARs over another device's nor aim an interrupt message elsewhere.
+
+crate::interface! {
+    /// Operations on the badge's function.
+    pub mod pci = 0x07 {
+        /// `size` 1, 2 or 4 bytes, aligned.
+        1 idempotent ConfigRead { offset: u32, size: u32 } -> ConfigValue { value: u32 }
+        /// Only what is the driver's: device-specific capabilities. Command register, BARs, MSI and
+        /// MSI-X are `Perm`.
+        2 idempotent ConfigWrite { offset: u32, size: u32, value: u32 } -> ConfigWritten { }
+        /// BAR `index` (0..=5) as device memory; `NoEnt` if it is not there, `NotSup` if it is ports.
+        /// Pages with the MSI-X table or pending bits are left out (`NotSup` if that leaves nothing).
+        3 idempotent Bar { index: u32 } -> BarReply { len: u64; memory: handle }
+        /// Routes MSI-X (or MSI) message `index` to a new interrupt object and enables it. `NoEnt`: the
+        /// function has no such message.
+        4 idempotent Interrupt { index: u32 } -> InterruptReply { ; interrupt: handle }
+        /// Memory decoding, and bus mastering when `bus_master`.
+        5 idempotent Enable { bus_master: bool } -> Enabled { }
+        /// How many messages the function has.
+        6 idempotent InterruptCount { } -> InterruptCountReply { count: u32 }
+        /// BAR `index` as I/O ports; `NoEnt`, or `NotSup` if it is memory.
+        7 idempotent PortBar { index: u32 } -> PortBarReply { len: u64; ports: handle }
+    }
+}

@@ -1,0 +1,70 @@
+//! The Reincarnation Server: names, life of services, PCI matching, shutdown.
+//!
+//! RS creates each service's endpoint (start block role `SERVICE`), makes the service its owner
+//! and hands out badged copies on look-up: badge = label number << 8 | [`BADGE_ADMIN`] where the
+//! requester's manifest says `calls = ["label:admin"]`. RS never calls anybody.
+//!
+//! [`BADGE_ADMIN`]: crate::ipc::BADGE_ADMIN
+
+use crate::interface::Name;
+
+crate::interface! {
+    /// Operations of RS. `Query` and every `Control` but with the shell's rights go to programs
+    /// too; `AddFunction` and `Announce` to services only.
+    pub mod rs = 0x01 {
+        /// The endpoint of the live instance of `name`. While the service is starting or being
+        /// restarted the answer is delayed when `wait`, else `Again`. `NoEnt`: no such service;
+        /// `Access`: the manifest of the caller does not list it; `ServerDied`: it has failed for
+        /// good.
+        1 idempotent Lookup { name: Name, wait: bool } -> Found { pid: u32; endpoint: handle }
+        /// The caller is initialised and serves from now on.
+        2 idempotent Announce { } -> Announced { }
+        /// Writes text into `memory` (from its start, cut to its length); see [`query`].
+        3 idempotent Query { kind: u32, name: Name; memory: handle } -> QueryReply { len: u64 }
+        /// See [`control`]. The answer comes when it is done (running, or gone).
+        4 once Control { operation: u32, name: Name } -> Controlled { pid: u32 }
+        /// A new instance of a manifest with `instances = "on-demand"` (file systems), answered
+        /// when it has announced itself. For callers whose manifest lists it as `spawns`.
+        5 once Spawn { program: Name } -> Spawned { pid: u32, label: Name; endpoint: handle }
+        /// From pci only: a function was found. `location` is bus << 8 | device << 3 | function,
+        /// `id` device << 16 | vendor, `class` class << 16 | subclass << 8 | interface. RS starts
+        /// the matching driver and passes it both handles (roles `DEVICE` and `PCI`). Functions
+        /// found again after a restart of pci replace the handles kept.
+        6 idempotent AddFunction { location: u32, id: u32, class: u32; device: handle, pci: handle }
+            -> FunctionAdded { }
+        /// Stops all services in reverse order (each gets `bits::TERMINATE` and at most 2 s), then
+        /// powers off or reboots. Answered never on success.
+        7 once Shutdown { reboot: bool } -> ShuttingDown { }
+        /// From pci only: every function present at boot has been announced.
+        8 idempotent FunctionsDone { } -> FunctionsDoneReply { }
+    }
+}
+
+/// Kinds of `Query`; the text has one record a line, fields separated by one tab.
+pub mod query {
+    /// `label state pid restarts program location` of each service; location is `-` or bb:dd.f.
+    pub const LIST: u32 = 1;
+    /// `key: value` lines about one service.
+    pub const STATUS: u32 = 2;
+    /// Deaths and restarts, oldest first, of one service or (empty name) all:
+    /// `time_us label cause detail down_us`.
+    pub const HISTORY: u32 = 3;
+    /// `class label` of each running service of a device class (manifest key `class`).
+    pub const CLASSES: u32 = 4;
+    /// `location id class label` of each PCI function.
+    pub const FUNCTIONS: u32 = 5;
+}
+
+/// Operations of `Control`.
+pub mod control {
+    pub const START: u32 = 1;
+    /// Orderly: `bits::TERMINATE`, then killed after 2 s.
+    pub const STOP: u32 = 2;
+    pub const RESTART: u32 = 3;
+    /// Kills the instance as a crash would; the restart policy applies.
+    pub const KILL: u32 = 4;
+    /// Makes the instance write through a wild pointer (`bits::INJECT_FAULT`).
+    pub const INJECT_FAULT: u32 = 5;
+    /// Makes it hang (`bits::INJECT_HANG`).
+    pub const INJECT_HANG: u32 = 6;
+}

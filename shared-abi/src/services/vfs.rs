@@ -1,0 +1,194 @@
+//! The virtual file system as programs see it.
+//!
+//! Identity is the caller's process id (the kernel tells it). Paths, data and structures travel
+//! through the caller's *window*, memory shared by `Connect` once per process; "path" below means
+//! the first `path_len` bytes there, "at" an offset into it. Two paths stand one behind the other.
+//! Everything out of bounds is `Fault`.
+//!
+//! **Character devices.** VFS never waits for one: `Read` and `Write` answer
+//! [`Error::Redirect`](crate::error::Error::Redirect), the caller asks [`vfs::Redirect`] once for the
+//! device's endpoint and from then on talks to it directly (interface `chardev`).
+
+crate::interface! {
+    /// Operations of VFS.
+    pub mod vfs = 0x03 {
+        1 idempotent Connect { len: u64; window: handle } -> Connected { }
+        /// See [`super::open`] for the flags. The lowest free descriptor.
+        2 once Open { path_len: u32, flags: u32, mode: u32 } -> Opened { fd: u32 }
+        3 once Close { fd: u32 } -> Closed { }
+        /// Reads up to `len` bytes to `at` of the window, from `offset` or (-1) the descriptor's
+        /// position, which then moves on. 0 is the end of the file. On a descriptor of a character
+        /// device: `Redirect`.
+        4 once Read { fd: u32, offset: i64, at: u32, len: u32 } -> Count { count: u64 }
+        5 once Write { fd: u32, offset: i64, at: u32, len: u32 } -> Written { count: u64 }
+        /// `whence` 0 start, 1 position, 2 end.
+        6 once Seek { fd: u32, offset: i64, whence: u32 } -> Position { position: u64 }
+        /// A [`super::Stat`] to the start of the window. `follow`: a last symbolic link is followed.
+        7 idempotent Stat { path_len: u32, follow: bool } -> StatDone { }
+        8 idempotent Fstat { fd: u32 } -> FstatDone { }
+        9 once Mkdir { path_len: u32, mode: u32 } -> MkdirDone { }
+        /// Removes a directory (`directory`) or anything else.
+        10 once Unlink { path_len: u32, directory: bool } -> UnlinkDone { }
+        11 once Rename { from_len: u32, to_len: u32 } -> RenameDone { }
+        12 once Link { from_len: u32, to_len: u32 } -> LinkDone { }
+        13 once Symlink { target_len: u32, path_len: u32 } -> SymlinkDone { }
+        14 idempotent Readlink { path_len: u32 } -> ReadlinkDone { len: u32 }
+        /// Whole [`super::Dirent`]s from the descriptor's position to `at`; 0 bytes at the end.
+        15 once Readdir { fd: u32, at: u32, len: u32 } -> ReaddirDone { len: u32 }
+        16 idempotent Truncate { path_len: u32, size: u64 } -> TruncateDone { }
+        17 idempotent Ftruncate { fd: u32, size: u64 } -> FtruncateDone { }
+        18 idempotent Sync { } -> SyncDone { }
+        19 idempotent Fsync { fd: u32 } -> FsyncDone { }
+        /// A [`super::StatFs`] to the start of the window.
+        20 idempotent Statfs { path_len: u32 } -> StatfsDone { }
+        /// Source (device path), target directory, type (may be empty: found out), one behind the
+        /// other. Flags: see [`super::mount`].
+        21 once Mount { source_len: u32, target_len: u32, type_len: u32, flags: u32 } -> MountDone { }
+        /// `Busy` while files are open below, unless `lazy`.
+        22 once Umount { path_len: u32, lazy: bool } -> UmountDone { }
+        /// Text to the start of the window: `source target type options` a line.
+        23 idempotent Mounts { } -> MountsDone { len: u32 }
+        24 idempotent Chdir { path_len: u32 } -> ChdirDone { }
+        25 idempotent Getcwd { } -> GetcwdDone { len: u32 }
+        26 once Dup { fd: u32, at_least: u32 } -> DupDone { fd: u32 }
+        27 idempotent Dup2 { from: u32, to: u32 } -> Dup2Done { }
+        28 once Pipe { } -> PipeDone { read: u32, write: u32 }
+        /// Where to send reads and writes of a character device's descriptor: the `chardev`
+        /// interface of `endpoint`, with this cookie. The caller keeps it per descriptor.
+        29 idempotent Redirect { fd: u32 } -> Redirected { cookie: u64; endpoint: handle }
+        /// The file's bytes as memory, if its file system has them so (programs from the bundle):
+        /// `offset` and `len` in `memory`, to be mapped read-only. Else `NotSup`.
+        30 idempotent Map { fd: u32 } -> Mapped { offset: u64, len: u64; memory: handle }
+        /// Process manager only (admin badge): `child` gets the `count` descriptors of the
+        /// [`super::super::pm::FdMap`]s at the start of the caller's window out of `parent`'s
+        /// table, and `parent`'s working directory.
+        31 once Inherit { parent: u32, child: u32, count: u32 } -> Inherited { }
+        32 idempotent SetTimes { path_len: u32, mtime: u64 } -> SetTimesDone { }
+        33 idempotent Chmod { path_len: u32, mode: u32 } -> ChmodDone { }
+        /// Process manager only: as `Open` read-only, resolved from `parent`'s working directory; the
+        /// descriptor is the caller's own.
+        34 once OpenFor { parent: u32, path_len: u32 } -> OpenedFor { fd: u32 }
+    }
+}
+
+/// Flags of `Open` (Linux numbering).
+pub mod open {
+    pub const READ: u32 = 0;
+    pub const WRITE: u32 = 1;
+    pub const READ_WRITE: u32 = 2;
+    pub const ACCESS_MASK: u32 = 3;
+    pub const CREATE: u32 = 0o100;
+    pub const EXCLUSIVE: u32 = 0o200;
+    pub const TRUNCATE: u32 = 0o1000;
+    pub const APPEND: u32 = 0o2000;
+    pub const NONBLOCK: u32 = 0o4000;
+    pub const DIRECTORY: u32 = 0o200000;
+    pub const NOFOLLOW: u32 = 0o400000;
+}
+
+/// Flags of `Mount`.
+pub mod mount {
+    pub const READ_ONLY: u32 = 1;
+    pub const NO_EXEC: u32 = 2;
+    pub const NO_SUID: u32 = 4;
+    pub const NO_DEV: u32 = 8;
+}
+
+/// File types in `Stat::mode` (POSIX) and, shifted right by 12, in `Dirent::kind`.
+pub mod mode {
+    pub const TYPE_MASK: u32 = 0o170000;
+    pub const FIFO: u32 = 0o010000;
+    pub const CHARACTER: u32 = 0o020000;
+    pub const DIRECTORY: u32 = 0o040000;
+    pub const BLOCK: u32 = 0o060000;
+    pub const REGULAR: u32 = 0o100000;
+    pub const SYMLINK: u32 = 0o120000;
+}
+
+/// Longest path, with its end; longest name.
+pub const PATH_MAX: usize = 4096;
+pub const NAME_MAX: usize = 255;
+/// Symbolic links followed in one resolution before `Loop`.
+pub const SYMLINK_MAX: usize = 40;
+/// Descriptors of one process.
+pub const FD_MAX: u32 = 1024;
+
+/// Attributes of a file. Times are nanoseconds since 1970.
+#[repr(C)]
+#[derive(
+    Clone,
+    Copy,
+    Debug,
+    Default,
+    PartialEq,
+    Eq,
+    zerocopy::FromBytes,
+    zerocopy::IntoBytes,
+    zerocopy::Immutable,
+)]
+pub struct Stat {
+    pub device: u64,
+    pub ino: u64,
+    pub size: u64,
+    /// 512-byte units.
+    pub blocks: u64,
+    pub atime: u64,
+    pub mtime: u64,
+    pub ctime: u64,
+    pub mode: u32,
+    pub links: u32,
+    pub uid: u32,
+    pub gid: u32,
+    pub block_size: u32,
+    /// Major << 16 | minor of a device file.
+    pub rdev: u32,
+}
+
+#[repr(C)]
+#[derive(
+    Clone,
+    Copy,
+    Debug,
+    Default,
+    PartialEq,
+    Eq,
+    zerocopy::FromBytes,
+    zerocopy::IntoBytes,
+    zerocopy::Immutable,
+)]
+pub struct StatFs {
+    pub block_size: u64,
+    pub blocks: u64,
+    pub blocks_free: u64,
+    pub files: u64,
+    pub files_free: u64,
+    pub name_max: u64,
+    /// Type, padded with zeros.
+    pub fs_type: [u8; 16],
+}
+
+/// A directory entry: this head, then `name_len` bytes; the next head follows at once, unaligned.
+#[repr(C)]
+#[derive(
+    Clone,
+    Copy,
+    Debug,
+    PartialEq,
+    Eq,
+    zerocopy::FromBytes,
+    zerocopy::IntoBytes,
+    zerocopy::Immutable,
+    zerocopy::Unaligned,
+)]
+pub struct Dirent {
+    pub ino: zerocopy::little_endian::U64,
+    /// Opaque position behind this entry.
+    pub next: zerocopy::little_endian::U64,
+    pub name_len: zerocopy::little_endian::U16,
+    /// File type, `mode >> 12`.
+    pub kind: u8,
+    pub reserved: u8,
+}
+
+const _: () = assert!(size_of::<Stat>() == 80);
+const _: () = assert!(size_of::<Dirent>() == 20);
