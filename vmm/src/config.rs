@@ -230,7 +230,8 @@ impl<'de> Deserialize<'de> for DiskEntry {
 
             fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<DiskEntry, E> {
                 let disk = text.parse::<Disk>();
-                disk.map(|disk| DiskEntry(disk.0)).map_err(|why| E::custom(format!("`{text}` {why}")))
+                disk.map(|disk| DiskEntry(disk.0))
+                    .map_err(|why| E::custom(format!("`{text}` {why}")))
             }
 
             fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<DiskEntry, A::Error> {

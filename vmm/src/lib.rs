@@ -9,6 +9,8 @@
 
 pub mod cli;
 pub mod config;
+pub mod cpio;
 pub mod error;
+pub mod image;
 pub mod kernel;
 pub mod spec;
