@@ -1,1 +1,2 @@
-//! kernel
+//! Pure logic of the kernel.
+#![no_std]

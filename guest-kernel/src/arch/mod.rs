@@ -1,0 +1,31 @@
+//! The CPU: instructions the compiler does not emit, tables, entry and exit.
+
+pub mod instructions;
+pub mod memory_functions;
+
+/// Virtual = `KERNEL_BASE` + physical, for the image.
+pub const KERNEL_BASE: u64 = 0xFFFF_FFFF_8000_0000;
+/// Virtual = `DIRECT_BASE` + physical, for all RAM.
+pub const DIRECT_BASE: u64 = 0xFFFF_8000_0000_0000;
+
+pub const KERNEL_STACK_SIZE: usize = 32 * 1024;
+
+/// Stack of the first CPU.
+#[repr(C, align(4096))]
+pub struct Stack<const SIZE: usize>(core::cell::UnsafeCell<[u8; SIZE]>);
+
+// SAFETY: used by one CPU, as its stack, and never through this name.
+unsafe impl<const SIZE: usize> Sync for Stack<SIZE> {}
+
+impl<const SIZE: usize> Stack<SIZE> {
+    pub const fn new() -> Self {
+        Self(core::cell::UnsafeCell::new([0; SIZE]))
+    }
+
+    /// Address above its last byte.
+    pub fn top(&self) -> u64 {
+        self.0.get() as u64 + SIZE as u64
+    }
+}
+
+pub static KERNEL_STACK: Stack<KERNEL_STACK_SIZE> = Stack::new();
