@@ -9,8 +9,14 @@
 
 pub mod cli;
 pub mod config;
+pub mod console;
+pub mod control;
 pub mod cpio;
+pub mod debug_console;
 pub mod error;
+pub mod exec;
 pub mod image;
 pub mod kernel;
 pub mod spec;
+pub mod stream;
+pub mod terminal;
