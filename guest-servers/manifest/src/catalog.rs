@@ -190,11 +190,14 @@ fn resolve(manifests: &[Manifest], manifest: &Manifest) -> Result<Edges, Error> 
         calls.extend(list("calls", &[name])?.into_iter().map(|target| (target, admin)));
     }
     let spawns: Vec<Index> = list("spawns", &manifest.spawns)?;
-    if let Some(&fixed) = spawns.iter().find(|&&i| manifests[i].instances != Instances::OnDemand) {
+    let fixed = |i: &&Index| {
+        matches!(manifests[**i].instances, Instances::PerFunction | Instances::Programs)
+    };
+    if let Some(&fixed) = spawns.iter().find(fixed) {
         return Err(Error::Value {
             label: manifest.label.clone(),
             key: "spawns",
-            text: alloc::format!("{} is not on-demand", manifests[fixed].label),
+            text: alloc::format!("{} has no instances to start", manifests[fixed].label),
         });
     }
     let needs = list("needs", &manifest.needs)?;

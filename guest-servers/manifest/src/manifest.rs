@@ -42,7 +42,7 @@ pub struct Manifest {
     /// Labels it may look up; `label:admin` for an admin badge.
     #[serde(default)]
     pub calls: Vec<String>,
-    /// On-demand services it may start.
+    /// Services it may start further instances of.
     #[serde(default)]
     pub spawns: Vec<String>,
 
@@ -94,7 +94,7 @@ pub enum Instances {
     One,
     /// One for each PCI function that matches.
     PerFunction,
-    /// By `rs::Spawn`.
+    /// By `rs::Spawn` only.
     OnDemand,
     /// No service: what ordinary programs may look up and control.
     Programs,

@@ -1,8 +1,8 @@
 use crate::graph::Graph;
 use crate::*;
+use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
-use alloc::format;
 use proptest::prelude::*;
 
 fn parse(label: &str, text: &str) -> Manifest {
@@ -151,7 +151,9 @@ fn missing_targets_are_refused_and_so_is_who_needs_them() {
         Catalog::tolerant(files.iter().map(|(label, text)| parse(label, text)).collect());
     assert_eq!((rest.len(), errors.len()), (1, 2));
     assert!(catalog(&[("a", "wants = [\"class:block\"]")]).is_err());
-    assert!(catalog(&[("a", "spawns = [\"b\"]"), ("b", "")]).is_err());
+    assert!(catalog(&[("a", "spawns = [\"b\"]"), ("b", "")]).is_ok());
+    let driver = ("b", "instances = \"per-function\"\npci = [{ vendor = 1 }]");
+    assert!(catalog(&[("a", "spawns = [\"b\"]"), driver]).is_err());
     assert!(catalog(&[("a", "needs = [\"b\"]"), ("b", "instances = \"on-demand\"")]).is_err());
     assert!(matches!(catalog(&[("a", ""), ("a", "")]), Err(Error::Duplicate { .. })));
 }
