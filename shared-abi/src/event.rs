@@ -3,7 +3,14 @@
 /// One obituary, fetched by `event_next`.
 #[repr(C)]
 #[derive(
-    Clone, Copy, Debug, Default, zerocopy::FromBytes, zerocopy::IntoBytes, zerocopy::Immutable,
+    Clone,
+    Copy,
+    Debug,
+    Default,
+    zerocopy::FromBytes,
+    zerocopy::IntoBytes,
+    zerocopy::Immutable,
+    zerocopy::KnownLayout,
 )]
 pub struct Obituary {
     /// Chosen by the supervisor or watcher when it registered.
@@ -44,6 +51,7 @@ pub mod cause {
     zerocopy::FromBytes,
     zerocopy::IntoBytes,
     zerocopy::Immutable,
+    zerocopy::KnownLayout,
 )]
 pub struct Registers {
     pub rax: u64,

@@ -27,7 +27,14 @@ impl Kind {
 /// Frames, objects and totals. Frames are 4 KiB.
 #[repr(C)]
 #[derive(
-    Clone, Copy, Debug, Default, zerocopy::FromBytes, zerocopy::IntoBytes, zerocopy::Immutable,
+    Clone,
+    Copy,
+    Debug,
+    Default,
+    zerocopy::FromBytes,
+    zerocopy::IntoBytes,
+    zerocopy::Immutable,
+    zerocopy::KnownLayout,
 )]
 pub struct SystemInfo {
     pub frames_total: u64,
@@ -50,7 +57,14 @@ pub struct SystemInfo {
 
 #[repr(C)]
 #[derive(
-    Clone, Copy, Debug, Default, zerocopy::FromBytes, zerocopy::IntoBytes, zerocopy::Immutable,
+    Clone,
+    Copy,
+    Debug,
+    Default,
+    zerocopy::FromBytes,
+    zerocopy::IntoBytes,
+    zerocopy::Immutable,
+    zerocopy::KnownLayout,
 )]
 pub struct ProcessInfo {
     pub pid: u32,
@@ -78,7 +92,14 @@ pub mod state {
 
 #[repr(C)]
 #[derive(
-    Clone, Copy, Debug, Default, zerocopy::FromBytes, zerocopy::IntoBytes, zerocopy::Immutable,
+    Clone,
+    Copy,
+    Debug,
+    Default,
+    zerocopy::FromBytes,
+    zerocopy::IntoBytes,
+    zerocopy::Immutable,
+    zerocopy::KnownLayout,
 )]
 pub struct InterruptInfo {
     pub vector: u32,

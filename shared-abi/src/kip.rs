@@ -15,7 +15,15 @@ pub const KIP_MAGIC: u64 = u64::from_le_bytes(*b"XINIMKIP");
 /// Contents of the page. Time: `ns = (rdtsc - tsc_base) * tsc_mult >> tsc_shift` (64x64 -> 128
 /// bit product), counted from boot.
 #[repr(C)]
-#[derive(Clone, Copy, Debug, zerocopy::FromBytes, zerocopy::IntoBytes, zerocopy::Immutable)]
+#[derive(
+    Clone,
+    Copy,
+    Debug,
+    zerocopy::FromBytes,
+    zerocopy::IntoBytes,
+    zerocopy::Immutable,
+    zerocopy::KnownLayout,
+)]
 pub struct KernelInfoPage {
     pub magic: u64,
     /// Version of this layout and of the system calls.

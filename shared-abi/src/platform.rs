@@ -58,7 +58,15 @@ pub const CMDLINE_MODE_EXEC: &str = "mode=exec";
 /// only, read by the machine at any time without synchronisation: a torn name is possible, a
 /// wrong slot number is not.
 #[repr(C)]
-#[derive(Clone, Copy, Debug, zerocopy::FromBytes, zerocopy::IntoBytes, zerocopy::Immutable)]
+#[derive(
+    Clone,
+    Copy,
+    Debug,
+    zerocopy::FromBytes,
+    zerocopy::IntoBytes,
+    zerocopy::Immutable,
+    zerocopy::KnownLayout,
+)]
 pub struct TracePageHeader {
     /// [`TRACE_MAGIC`]
     pub magic: u32,
@@ -77,7 +85,15 @@ pub const TRACE_PAGES: usize = 3;
 
 /// One process as the machine sees it.
 #[repr(C)]
-#[derive(Clone, Copy, Debug, zerocopy::FromBytes, zerocopy::IntoBytes, zerocopy::Immutable)]
+#[derive(
+    Clone,
+    Copy,
+    Debug,
+    zerocopy::FromBytes,
+    zerocopy::IntoBytes,
+    zerocopy::Immutable,
+    zerocopy::KnownLayout,
+)]
 pub struct TraceProcess {
     /// 0: the slot is free.
     pub pid: u32,

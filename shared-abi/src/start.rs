@@ -13,7 +13,15 @@ pub const MAX_LEN: usize = 128 * 1024;
 pub const MAX_HANDLES: usize = 32;
 
 #[repr(C)]
-#[derive(Clone, Copy, Debug, zerocopy::FromBytes, zerocopy::IntoBytes, zerocopy::Immutable)]
+#[derive(
+    Clone,
+    Copy,
+    Debug,
+    zerocopy::FromBytes,
+    zerocopy::IntoBytes,
+    zerocopy::Immutable,
+    zerocopy::KnownLayout,
+)]
 pub struct StartBlock {
     pub magic: u32,
     pub total: u32,
@@ -30,7 +38,15 @@ pub struct StartBlock {
 
 /// A handle and what it is for.
 #[repr(C)]
-#[derive(Clone, Copy, Debug, zerocopy::FromBytes, zerocopy::IntoBytes, zerocopy::Immutable)]
+#[derive(
+    Clone,
+    Copy,
+    Debug,
+    zerocopy::FromBytes,
+    zerocopy::IntoBytes,
+    zerocopy::Immutable,
+    zerocopy::KnownLayout,
+)]
 pub struct StartHandle {
     /// See [`role`].
     pub role: u32,

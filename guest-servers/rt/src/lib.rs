@@ -1,2 +1,71 @@
 //! Run-time library of XINIM programs.
+//!
+//! A program is `#![no_std] #![no_main]` and says `xinim_rt::program!(main);` with
+//! `fn main() -> i32`. The library keeps all `unsafe` of user space: system calls, mappings,
+//! device registers. What it hands out is safe to use whatever a peer does: shared memory is
+//! copied in and out or accessed through atomics, never lent as a slice.
+//!
+//! Layers: [`sys`] (one function per system call) < [`handle`], [`memory`], [`ipc`] < [`server`]
+//! (for services) and [`fs`], [`io`], [`process`] (for programs).
 #![no_std]
+
+extern crate alloc;
+
+pub mod fs;
+pub mod handle;
+pub mod heap;
+pub mod io;
+pub mod ipc;
+pub mod kip;
+pub mod loader;
+pub mod log;
+mod mem;
+pub mod memory;
+pub mod process;
+pub mod rs;
+pub mod server;
+pub mod start;
+pub mod sys;
+pub mod time;
+pub mod window;
+
+pub use xinim_abi as abi;
+pub use xinim_abi::error::{Error, Result};
+
+/// Makes `main: fn() -> i32` a program: entry point, panic handler, heap.
+#[macro_export]
+macro_rules! program {
+    ($main:path) => {
+        #[global_allocator]
+        static HEAP: $crate::heap::Heap = $crate::heap::new();
+
+        #[panic_handler]
+        fn panic(info: &core::panic::PanicInfo<'_>) -> ! {
+            $crate::start::panicked(info)
+        }
+
+        core::arch::global_asm!(
+            ".globl _start",
+            "_start:",
+            "xor ebp, ebp",
+            "and rsp, -16",
+            "call {entry}",
+            "ud2",
+            entry = sym __xinim_entry,
+        );
+
+        extern "C" fn __xinim_entry(block: u64) -> ! {
+            $crate::start::run(block, $main)
+        }
+
+        // The shipped `core` and `alloc` carry unwind tables that name these; nothing unwinds
+        // here (panic = abort).
+        #[unsafe(no_mangle)]
+        extern "C" fn rust_eh_personality() {}
+
+        #[unsafe(no_mangle)]
+        extern "C" fn _Unwind_Resume() -> ! {
+            $crate::process::exit(101)
+        }
+    };
+}

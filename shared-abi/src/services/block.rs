@@ -72,6 +72,7 @@ pub mod index {
     zerocopy::FromBytes,
     zerocopy::IntoBytes,
     zerocopy::Immutable,
+    zerocopy::KnownLayout,
 )]
 pub struct Submission {
     /// The client's, returned in the completion.
@@ -98,6 +99,7 @@ pub struct Submission {
     zerocopy::FromBytes,
     zerocopy::IntoBytes,
     zerocopy::Immutable,
+    zerocopy::KnownLayout,
 )]
 pub struct Completion {
     pub id: u64,

@@ -1,10 +1,13 @@
 //! A file-system server as VFS sees it. One instance serves one mount; VFS is its only client.
 //!
 //! Names, data and structures travel through a window that VFS shares at `Mount`. "name" means the
-//! first `name_len` bytes of it, one component, never empty, `.` or `..`, no `/`. Inode numbers
-//! are the server's; they stay valid while VFS holds them (`Hold`/`Release`), even when the file
-//! is unlinked. Attributes ([`super::vfs::Stat`], `device` unused) are answered at the start of
-//! the window.
+//! first `name_len` bytes of it, one component, never empty, `.` or `..`, no `/`. Attributes
+//! ([`super::vfs::Stat`], `device` unused) are answered at the start of the window.
+//!
+//! Inode numbers are the server's. A number stays valid until the file is unlinked or renamed, and
+//! while VFS holds it (`Hold`/`Release`) also after that. VFS remembers names and numbers it
+//! looked up, and holds a number only before it unlinks or renames a file that somebody has open.
+//! A server whose names come and go by themselves answers [`mounted::VOLATILE`].
 
 crate::interface! {
     /// Operations of a file system.
@@ -17,6 +20,7 @@ crate::interface! {
         /// Writes everything and forgets the device.
         2 idempotent Unmount { } -> Unmounted { }
         3 idempotent Sync { } -> Synced { }
+        /// Answers attributes too.
         4 idempotent Lookup { dir: u64, name_len: u32 } -> LookedUp { ino: u64 }
         5 idempotent GetAttr { ino: u64 } -> Attr { }
         /// See [`super::set`] for the mask; answers the new attributes.
@@ -46,6 +50,12 @@ crate::interface! {
         19 idempotent StatFs { } -> StatFsDone { }
         20 idempotent Fsync { ino: u64 } -> Fsynced { }
     }
+}
+
+/// Flags of `Mounted`, beside those of `vfs::mount`.
+pub mod mounted {
+    /// VFS must not remember look-ups: names come and go without it (processes).
+    pub const VOLATILE: u32 = 1 << 16;
 }
 
 /// Mask bits of `SetAttr`.

@@ -33,6 +33,7 @@ crate::interface! {
     zerocopy::FromBytes,
     zerocopy::IntoBytes,
     zerocopy::Immutable,
+    zerocopy::KnownLayout,
     zerocopy::Unaligned,
 )]
 pub struct SpawnHeader {
@@ -51,6 +52,7 @@ pub struct SpawnHeader {
     zerocopy::FromBytes,
     zerocopy::IntoBytes,
     zerocopy::Immutable,
+    zerocopy::KnownLayout,
     zerocopy::Unaligned,
 )]
 pub struct FdMap {

@@ -125,6 +125,7 @@ pub const FD_MAX: u32 = 1024;
     zerocopy::FromBytes,
     zerocopy::IntoBytes,
     zerocopy::Immutable,
+    zerocopy::KnownLayout,
 )]
 pub struct Stat {
     pub device: u64,
@@ -155,6 +156,7 @@ pub struct Stat {
     zerocopy::FromBytes,
     zerocopy::IntoBytes,
     zerocopy::Immutable,
+    zerocopy::KnownLayout,
 )]
 pub struct StatFs {
     pub block_size: u64,
@@ -178,6 +180,7 @@ pub struct StatFs {
     zerocopy::FromBytes,
     zerocopy::IntoBytes,
     zerocopy::Immutable,
+    zerocopy::KnownLayout,
     zerocopy::Unaligned,
 )]
 pub struct Dirent {

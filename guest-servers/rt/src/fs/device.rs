@@ -1,0 +1,105 @@
+//! Character devices: the direct way to their servers, per descriptor.
+
+use alloc::collections::BTreeMap;
+
+use spin::Mutex;
+use xinim_abi::error::{Error, Result};
+use xinim_abi::object::Handle;
+use xinim_abi::services::chardev::{chardev, control as op};
+use xinim_abi::services::vfs::vfs;
+
+use crate::handle::OwnedHandle;
+use crate::window::{self, Window};
+use crate::{fs, ipc};
+
+struct Device {
+    cookie: u64,
+    endpoint: OwnedHandle,
+    /// Position, for devices that have one.
+    position: u64,
+}
+
+static DEVICES: Mutex<BTreeMap<u32, Device>> = Mutex::new(BTreeMap::new());
+
+/// The descriptor was closed or means something else now.
+pub(super) fn forget(fd: u32) {
+    let old = DEVICES.lock().remove(&fd);
+    drop(old);
+}
+
+/// Remembers what VFS said and shares the window with the device's server.
+pub(super) fn learn(fd: u32, window: &Window, found: vfs::Redirected) -> Result<()> {
+    let endpoint = OwnedHandle::from_raw(found.endpoint);
+    let shared = window.share()?;
+    let len = window.mapping().len() as u64;
+    ipc::call(endpoint.raw(), &chardev::Attach { len, window: shared.raw() })?;
+    let device = Device { cookie: found.cookie, endpoint, position: 0 };
+    DEVICES.lock().insert(fd, device);
+    Ok(())
+}
+
+fn lookup(fd: u32) -> Option<(Handle, u64, u64)> {
+    let devices = DEVICES.lock();
+    let device = devices.get(&fd)?;
+    Some((device.endpoint.raw(), device.cookie, device.position))
+}
+
+fn finished(fd: u32, result: &Result<u64>) {
+    match result {
+        Ok(count) => {
+            if let Some(device) = DEVICES.lock().get_mut(&fd) {
+                device.position = device.position.saturating_add(*count);
+            }
+        }
+        // The next use asks VFS for the new instance.
+        Err(Error::ServerDied) => forget(fd),
+        Err(_) => {}
+    }
+}
+
+/// `None`: not known as a device.
+pub(super) fn read(fd: u32, _window: &Window, len: u32) -> Option<Result<u64>> {
+    let (endpoint, cookie, position) = lookup(fd)?;
+    let reply = ipc::call(endpoint, &chardev::Read { cookie, position, at: 0, len });
+    let result = reply.map(|r| r.count);
+    finished(fd, &result);
+    Some(result)
+}
+
+pub(super) fn write(fd: u32, _window: &Window, len: u32) -> Option<Result<u64>> {
+    let (endpoint, cookie, position) = lookup(fd)?;
+    let reply = ipc::call(endpoint, &chardev::Write { cookie, position, at: 0, len });
+    let result = reply.map(|r| r.count);
+    finished(fd, &result);
+    Some(result)
+}
+
+/// Makes sure the way to the device behind `fd` is known. `NotTy` if it is no character device.
+pub fn attach_device(fd: u32) -> Result<()> {
+    if lookup(fd).is_some() {
+        return Ok(());
+    }
+    let window = window::lock()?;
+    let found = fs::ask(&window, &vfs::Redirect { fd }).map_err(|error| match error {
+        Error::NotSup | Error::Inval => Error::NotTy,
+        other => other,
+    })?;
+    learn(fd, &window, found)
+}
+
+/// `services::chardev::control` on the device behind `fd`.
+pub fn control(fd: u32, operation: u32, argument: u64) -> Result<u64> {
+    attach_device(fd)?;
+    let (endpoint, cookie, _) = lookup(fd).ok_or(Error::NotTy)?;
+    let request = chardev::Control { cookie, operation, argument };
+    let result = ipc::call(endpoint, &request).map(|r| r.value);
+    if result == Err(Error::ServerDied) {
+        forget(fd);
+    }
+    result
+}
+
+/// Is `fd` a terminal?
+pub fn is_terminal(fd: u32) -> bool {
+    control(fd, op::IS_TERMINAL, 0) == Ok(1)
+}

@@ -1,0 +1,342 @@
+//! Files and descriptors, as programs use them.
+//!
+//! Requests go to VFS through the process's window. Reads and writes of character devices go to
+//! the device's server directly once VFS has said where it is (see `services::vfs`); that detour
+//! is kept per descriptor and hidden here.
+
+mod device;
+mod dir;
+mod file;
+
+use alloc::string::String;
+use alloc::vec::Vec;
+
+use spin::{Mutex, Once};
+use xinim_abi::error::{Error, Result};
+use xinim_abi::interface::Request;
+use xinim_abi::services::vfs::{PATH_MAX, Stat, StatFs, vfs};
+use xinim_abi::start::role;
+
+use crate::handle::OwnedHandle;
+use crate::ipc::Service;
+use crate::start;
+use crate::window::{self, Window};
+
+pub use device::{attach_device, control, is_terminal};
+pub use dir::{DirEntry, read_dir, read_dir_fd};
+pub use file::{File, read_to_end, read_to_string, write_all};
+pub use xinim_abi::services::vfs::{mode, mount as mount_flags, open as flags};
+
+struct Connection {
+    vfs: Service,
+    /// Process id of the VFS instance that knows our window; 0: none yet.
+    connected: Mutex<bool>,
+}
+
+static CONNECTION: Once<Connection> = Once::new();
+
+fn connection() -> &'static Connection {
+    CONNECTION.call_once(|| {
+        let vfs = match start::handle(role::VFS) {
+            Some(handle) => Service::with_endpoint("vfs", OwnedHandle::from_raw(handle)),
+            None => Service::new("vfs"),
+        };
+        Connection { vfs, connected: Mutex::new(false) }
+    })
+}
+
+/// VFS, knowing the window.
+fn vfs_with(window: &Window) -> Result<&'static Service> {
+    let connection = connection();
+    let mut connected = connection.connected.lock();
+    if !*connected {
+        let shared = window.share()?;
+        let len = window.mapping().len() as u64;
+        connection.vfs.call(&vfs::Connect { len, window: shared.raw() })?;
+        *connected = true;
+    }
+    Ok(&connection.vfs)
+}
+
+/// One request to VFS while `window` is held.
+fn ask<R: Request>(window: &Window, request: &R) -> Result<R::Reply> {
+    match vfs_with(window)?.call(request) {
+        Err(Error::ServerDied) => {
+            *connection().connected.lock() = false;
+            Err(Error::ServerDied)
+        }
+        other => other,
+    }
+}
+
+/// Puts paths into the window, one behind the other.
+fn put(window: &Window, parts: &[&str]) -> Result<()> {
+    let mut at = 0;
+    for part in parts {
+        if part.len() > PATH_MAX {
+            return Err(Error::NameTooLong);
+        }
+        window.mapping().copy_in(at, part.as_bytes())?;
+        at += part.len();
+    }
+    Ok(())
+}
+
+fn with_paths<R: Request>(parts: &[&str], request: &R) -> Result<R::Reply> {
+    let window = window::lock()?;
+    put(&window, parts)?;
+    ask(&window, request)
+}
+
+fn len(path: &str) -> u32 {
+    path.len() as u32
+}
+
+pub fn open(path: &str, flags: u32, mode: u32) -> Result<u32> {
+    let fd = with_paths(&[path], &vfs::Open { path_len: len(path), flags, mode })?.fd;
+    device::forget(fd);
+    Ok(fd)
+}
+
+pub fn close(fd: u32) -> Result<()> {
+    device::forget(fd);
+    let window = window::lock()?;
+    ask(&window, &vfs::Close { fd }).map(drop)
+}
+
+/// Up to one window's worth of bytes; 0 at the end.
+pub fn read(fd: u32, buffer: &mut [u8]) -> Result<usize> {
+    transfer_in(fd, -1, buffer)
+}
+
+/// As [`read`], at `offset`, without moving the position.
+pub fn pread(fd: u32, buffer: &mut [u8], offset: u64) -> Result<usize> {
+    transfer_in(fd, i64::try_from(offset).map_err(|_| Error::Inval)?, buffer)
+}
+
+fn transfer_in(fd: u32, offset: i64, buffer: &mut [u8]) -> Result<usize> {
+    if buffer.is_empty() {
+        return Ok(0);
+    }
+    let window = window::lock()?;
+    let len = buffer.len().min(window.mapping().len()) as u32;
+    if let Some(result) = device::read(fd, &window, len) {
+        let count = (result? as usize).min(buffer.len());
+        window.mapping().copy_out(0, &mut buffer[..count])?;
+        return Ok(count);
+    }
+    let count = match ask(&window, &vfs::Read { fd, offset, at: 0, len }) {
+        Ok(reply) => reply.count,
+        Err(Error::Redirect) => {
+            device::learn(fd, &window, ask(&window, &vfs::Redirect { fd })?)?;
+            device::read(fd, &window, len).unwrap_or(Err(Error::BadReply))?
+        }
+        Err(error) => return Err(error),
+    };
+    let count = (count as usize).min(buffer.len());
+    window.mapping().copy_out(0, &mut buffer[..count])?;
+    Ok(count)
+}
+
+/// At most one window's worth; how many bytes were taken.
+pub fn write(fd: u32, bytes: &[u8]) -> Result<usize> {
+    transfer_out(fd, -1, bytes)
+}
+
+pub fn pwrite(fd: u32, bytes: &[u8], offset: u64) -> Result<usize> {
+    transfer_out(fd, i64::try_from(offset).map_err(|_| Error::Inval)?, bytes)
+}
+
+fn transfer_out(fd: u32, offset: i64, bytes: &[u8]) -> Result<usize> {
+    let window = window::lock()?;
+    let bytes = &bytes[..bytes.len().min(window.mapping().len())];
+    window.mapping().copy_in(0, bytes)?;
+    let len = bytes.len() as u32;
+    if let Some(result) = device::write(fd, &window, len) {
+        return Ok((result? as usize).min(bytes.len()));
+    }
+    let count = match ask(&window, &vfs::Write { fd, offset, at: 0, len }) {
+        Ok(reply) => reply.count,
+        Err(Error::Redirect) => {
+            device::learn(fd, &window, ask(&window, &vfs::Redirect { fd })?)?;
+            device::write(fd, &window, len).unwrap_or(Err(Error::BadReply))?
+        }
+        Err(error) => return Err(error),
+    };
+    Ok((count as usize).min(bytes.len()))
+}
+
+/// `whence`: 0 start, 1 position, 2 end.
+pub fn seek(fd: u32, offset: i64, whence: u32) -> Result<u64> {
+    let window = window::lock()?;
+    Ok(ask(&window, &vfs::Seek { fd, offset, whence })?.position)
+}
+
+fn stat_with(path: &str, follow: bool) -> Result<Stat> {
+    let window = window::lock()?;
+    put(&window, &[path])?;
+    ask(&window, &vfs::Stat { path_len: len(path), follow })?;
+    window.mapping().read(0)
+}
+
+pub fn stat(path: &str) -> Result<Stat> {
+    stat_with(path, true)
+}
+
+pub fn lstat(path: &str) -> Result<Stat> {
+    stat_with(path, false)
+}
+
+pub fn fstat(fd: u32) -> Result<Stat> {
+    let window = window::lock()?;
+    ask(&window, &vfs::Fstat { fd })?;
+    window.mapping().read(0)
+}
+
+pub fn statfs(path: &str) -> Result<StatFs> {
+    let window = window::lock()?;
+    put(&window, &[path])?;
+    ask(&window, &vfs::Statfs { path_len: len(path) })?;
+    window.mapping().read(0)
+}
+
+pub fn mkdir(path: &str, mode: u32) -> Result<()> {
+    with_paths(&[path], &vfs::Mkdir { path_len: len(path), mode }).map(drop)
+}
+
+pub fn unlink(path: &str) -> Result<()> {
+    with_paths(&[path], &vfs::Unlink { path_len: len(path), directory: false }).map(drop)
+}
+
+pub fn rmdir(path: &str) -> Result<()> {
+    with_paths(&[path], &vfs::Unlink { path_len: len(path), directory: true }).map(drop)
+}
+
+pub fn rename(from: &str, to: &str) -> Result<()> {
+    let request = vfs::Rename { from_len: len(from), to_len: len(to) };
+    with_paths(&[from, to], &request).map(drop)
+}
+
+pub fn link(from: &str, to: &str) -> Result<()> {
+    with_paths(&[from, to], &vfs::Link { from_len: len(from), to_len: len(to) }).map(drop)
+}
+
+pub fn symlink(target: &str, path: &str) -> Result<()> {
+    let request = vfs::Symlink { target_len: len(target), path_len: len(path) };
+    with_paths(&[target, path], &request).map(drop)
+}
+
+fn text(window: &Window, len: u32) -> Result<String> {
+    let bytes: Vec<u8> = window.mapping().to_vec(0, len as usize)?;
+    String::from_utf8(bytes).map_err(|_| Error::BadReply)
+}
+
+pub fn readlink(path: &str) -> Result<String> {
+    let window = window::lock()?;
+    put(&window, &[path])?;
+    let reply = ask(&window, &vfs::Readlink { path_len: len(path) })?;
+    text(&window, reply.len)
+}
+
+pub fn truncate(path: &str, size: u64) -> Result<()> {
+    with_paths(&[path], &vfs::Truncate { path_len: len(path), size }).map(drop)
+}
+
+pub fn ftruncate(fd: u32, size: u64) -> Result<()> {
+    let window = window::lock()?;
+    ask(&window, &vfs::Ftruncate { fd, size }).map(drop)
+}
+
+/// `mtime` in nanoseconds since 1970.
+pub fn set_times(path: &str, mtime: u64) -> Result<()> {
+    with_paths(&[path], &vfs::SetTimes { path_len: len(path), mtime }).map(drop)
+}
+
+pub fn chmod(path: &str, mode: u32) -> Result<()> {
+    with_paths(&[path], &vfs::Chmod { path_len: len(path), mode }).map(drop)
+}
+
+pub fn sync() -> Result<()> {
+    let window = window::lock()?;
+    ask(&window, &vfs::Sync {}).map(drop)
+}
+
+pub fn fsync(fd: u32) -> Result<()> {
+    let window = window::lock()?;
+    ask(&window, &vfs::Fsync { fd }).map(drop)
+}
+
+/// Mounts `source` on directory `target`. An empty `fs_type` is found out.
+pub fn mount(source: &str, target: &str, fs_type: &str, flags: u32) -> Result<()> {
+    let request = vfs::Mount {
+        source_len: len(source),
+        target_len: len(target),
+        type_len: len(fs_type),
+        flags,
+    };
+    with_paths(&[source, target, fs_type], &request).map(drop)
+}
+
+pub fn umount(path: &str, lazy: bool) -> Result<()> {
+    with_paths(&[path], &vfs::Umount { path_len: len(path), lazy }).map(drop)
+}
+
+/// `source target type options` a line.
+pub fn mounts() -> Result<String> {
+    let window = window::lock()?;
+    let reply = ask(&window, &vfs::Mounts {})?;
+    text(&window, reply.len)
+}
+
+pub fn chdir(path: &str) -> Result<()> {
+    with_paths(&[path], &vfs::Chdir { path_len: len(path) }).map(drop)
+}
+
+pub fn getcwd() -> Result<String> {
+    let window = window::lock()?;
+    let reply = ask(&window, &vfs::Getcwd {})?;
+    text(&window, reply.len)
+}
+
+pub fn dup(fd: u32, at_least: u32) -> Result<u32> {
+    let window = window::lock()?;
+    let new = ask(&window, &vfs::Dup { fd, at_least })?.fd;
+    device::forget(new);
+    Ok(new)
+}
+
+pub fn dup2(from: u32, to: u32) -> Result<()> {
+    let window = window::lock()?;
+    ask(&window, &vfs::Dup2 { from, to })?;
+    device::forget(to);
+    Ok(())
+}
+
+/// (read end, write end)
+pub fn pipe() -> Result<(u32, u32)> {
+    let window = window::lock()?;
+    let reply = ask(&window, &vfs::Pipe {})?;
+    device::forget(reply.read);
+    device::forget(reply.write);
+    Ok((reply.read, reply.write))
+}
+
+/// The file's bytes as memory: offset, length, memory. See `vfs::Map`.
+pub fn map(fd: u32) -> Result<(u64, u64, OwnedHandle)> {
+    let window = window::lock()?;
+    let reply = ask(&window, &vfs::Map { fd })?;
+    Ok((reply.offset, reply.len, OwnedHandle::from_raw(reply.memory)))
+}
+
+/// Process manager only: see `vfs::OpenFor`.
+pub fn open_for(parent: u32, path: &str) -> Result<u32> {
+    Ok(with_paths(&[path], &vfs::OpenFor { parent, path_len: len(path) })?.fd)
+}
+
+/// Process manager only: `maps` is an array of `FdMap` as bytes. See `vfs::Inherit`.
+pub fn inherit(parent: u32, child: u32, maps: &[u8]) -> Result<()> {
+    let window = window::lock()?;
+    window.mapping().copy_in(0, maps)?;
+    let count = (maps.len() / 8) as u32;
+    ask(&window, &vfs::Inherit { parent, child, count }).map(drop)
+}

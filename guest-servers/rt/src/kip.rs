@@ -1,0 +1,50 @@
+//! The kernel information page: time, command line, machine.
+
+use xinim_abi::kip::{KIP_ADDRESS, KernelInfoPage};
+
+fn page() -> &'static KernelInfoPage {
+    // SAFETY: the kernel maps this page, read-only and for good, in every process, and does not
+    // change it after boot.
+    unsafe { &*(KIP_ADDRESS as *const KernelInfoPage) }
+}
+
+pub fn tsc() -> u64 {
+    // SAFETY: rdtsc has no effect on memory; the kernel leaves CR4.TSD clear.
+    unsafe { core::arch::x86_64::_rdtsc() }
+}
+
+/// Nanoseconds since boot. No system call.
+pub fn now_ns() -> u64 {
+    let page = page();
+    let ticks = tsc().wrapping_sub(page.tsc_base);
+    ((u128::from(ticks) * u128::from(page.tsc_mult)) >> page.tsc_shift) as u64
+}
+
+/// Nanoseconds since 1970, as far as the machine's clock was right at boot.
+pub fn wall_clock_ns() -> u64 {
+    page().boot_time.saturating_mul(1_000_000_000).saturating_add(now_ns())
+}
+
+pub fn memory_total() -> u64 {
+    page().memory_total
+}
+
+pub fn cpus() -> u32 {
+    page().cpus
+}
+
+/// See [`xinim_abi::kip::entry`].
+pub fn entry_kind() -> u32 {
+    page().entry_kind
+}
+
+pub fn cmdline() -> &'static str {
+    let bytes = &page().cmdline;
+    let len = bytes.iter().position(|&b| b == 0).unwrap_or(bytes.len());
+    core::str::from_utf8(&bytes[..len]).unwrap_or("")
+}
+
+/// Is `word` on the kernel command line, as a word of its own?
+pub fn cmdline_has(word: &str) -> bool {
+    cmdline().split_ascii_whitespace().any(|w| w == word)
+}
