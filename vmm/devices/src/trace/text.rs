@@ -1,0 +1,143 @@
+//! Events as lines of text.
+//!
+//! ```text
+//! 0.012345678 cpu0 rip=0x401a2c [7 virtio-blk] virtio-blk.0 w1 mmio:0xfe004014 device_status=0x4 {DRIVER_OK}
+//! ```
+//! Time in seconds, who, the device, what. Accesses name every register they touch; a field that
+//! is zero is left out, a one-bit field is named, a wider one is `name=value`.
+
+use super::{Event, EventKind, Space};
+use crate::device::{Decode, Op};
+use std::fmt::{Display, Formatter, Result};
+use xinim_abi::hw::register::{Register, ones, touched};
+use xinim_abi::hw::virtio_blk::{Status, request};
+
+impl Display for Event<'_> {
+    fn fmt(&self, f: &mut Formatter<'_>) -> Result {
+        let origin = &self.origin;
+        let (seconds, nanos) = (origin.time_ns / 1_000_000_000, origin.time_ns % 1_000_000_000);
+        write!(f, "{seconds}.{nanos:09} ")?;
+        match origin.vcpu {
+            Some(vcpu) => write!(f, "cpu{vcpu} rip={:#x} ", origin.rip)?,
+            None => f.write_str("host ")?,
+        }
+        if let Some(process) = &origin.process {
+            write!(f, "[{} {}] ", process.pid, process.name())?;
+        }
+        write!(f, "{} ", self.device)?;
+        kind(f, &self.kind)
+    }
+}
+
+fn kind(f: &mut Formatter<'_>, kind: &EventKind) -> Result {
+    match *kind {
+        EventKind::Access { space, address, size, op, value, decode, error } => {
+            let (letter, value, write) = match op {
+                Op::Read => ('r', value, false),
+                Op::Write(value) => ('w', value, true),
+            };
+            write!(f, "{letter}{size} {}:{address:#x}", space_name(space))?;
+            match decode {
+                Some(decode) => registers(f, &decode, size, value, write)?,
+                None => write!(f, " ={value:#x}")?,
+            }
+            match error {
+                Some(error) => write!(f, " !{error:?}"),
+                None => Ok(()),
+            }
+        }
+        EventKind::QueueNotify { queue } => write!(f, "notify queue={queue}"),
+        EventKind::QueuePop { queue, head, segments, readable, writable } => write!(
+            f,
+            "pop queue={queue} head={head} segments={segments} readable={readable} writable={writable}"
+        ),
+        EventKind::QueuePush { queue, head, written } => {
+            write!(f, "push queue={queue} head={head} written={written}")
+        }
+        EventKind::QueueBroken { queue, error } => write!(f, "broken queue={queue} !{error:?}"),
+        EventKind::Dma { write, address, length, ok } => {
+            let (name, failed) =
+                (if write { "write" } else { "read" }, if ok { "" } else { " !failed" });
+            write!(f, "dma {name} {address:#x}+{length:#x}{failed}")
+        }
+        EventKind::Msi { vector, message, pending } => {
+            let pending = if pending { " pending" } else { "" };
+            write!(f, "msi vector={vector} {:#x}<-{:#x}{pending}", message.address, message.data)
+        }
+        EventKind::Line { level } => write!(f, "irq level={}", u8::from(level)),
+        EventKind::BlockRequest { kind, sector, length, status } => {
+            match request_name(kind) {
+                Some(name) => write!(f, "request {name}")?,
+                None => write!(f, "request type={kind}")?,
+            }
+            write!(f, " sector={sector} length={length} status=")?;
+            match Status::from_u8(status) {
+                Some(status) => write!(f, "{status:?}"),
+                None => write!(f, "{status}"),
+            }
+        }
+    }
+}
+
+fn request_name(kind: u32) -> Option<&'static str> {
+    Some(match kind {
+        request::IN => "IN",
+        request::OUT => "OUT",
+        request::FLUSH => "FLUSH",
+        request::GET_ID => "GET_ID",
+        _ => return None,
+    })
+}
+
+fn space_name(space: Space) -> &'static str {
+    match space {
+        Space::Pio => "pio",
+        Space::Mmio => "mmio",
+        Space::Config => "config",
+    }
+}
+
+/// Every register the access touches, with the part of the value that falls into it.
+fn registers(f: &mut Formatter<'_>, decode: &Decode, size: u8, value: u64, write: bool) -> Result {
+    let mut any = false;
+    for register in touched(decode.table, decode.offset, size, write) {
+        any = true;
+        write!(f, " {}", register.name)?;
+        if let Some(index) = decode.index {
+            write!(f, "[{index}]")?;
+        }
+        part(f, register, decode.offset, size, value)?;
+    }
+    if any { Ok(()) } else { write!(f, " +{:#x}={value:#x}", decode.offset) }
+}
+
+fn part(f: &mut Formatter<'_>, register: &Register, offset: u32, size: u8, value: u64) -> Result {
+    // Bytes of the register below the access, and bytes of the access below the register.
+    let skipped = offset.saturating_sub(register.offset).min(7);
+    let shift = register.offset.saturating_sub(offset).min(7);
+    let count = (u32::from(size) - shift).min(u32::from(register.width) - skipped);
+    let value = (value >> (8 * shift)) & ones((count * 8) as u8);
+    if skipped > 0 {
+        write!(f, "+{skipped}")?;
+    }
+    write!(f, "={value:#x}")?;
+    let value = value << (8 * skipped);
+    let mut open = false;
+    for field in register.fields {
+        let content = field.get(value);
+        if content == 0 {
+            continue;
+        }
+        f.write_str(if open { " " } else { " {" })?;
+        open = true;
+        f.write_str(field.name)?;
+        if field.bits > 1 {
+            write!(f, "={content:#x}")?;
+        }
+    }
+    if open { f.write_str("}") } else { Ok(()) }
+}
+
+#[cfg(test)]
+#[path = "text_tests.rs"]
+mod tests;

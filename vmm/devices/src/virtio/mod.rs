@@ -1,0 +1,124 @@
+//! VIRTIO 1.2 devices behind the modern PCI transport.
+//!
+//! * [`queue`]: device side of the split virtqueue, [`chain`]: what a driver put on it;
+//! * [`pci`]: the transport, generic over a [`VirtioDevice`];
+//! * [`blk`], [`console`]: the devices.
+
+pub mod blk;
+pub mod chain;
+pub mod console;
+pub mod pci;
+pub mod queue;
+
+pub use blk::{Block, BlockConfig};
+pub use chain::{Chain, Segment};
+pub use console::Console;
+pub use pci::{VirtioConfig, VirtioPci};
+pub use queue::Queue;
+
+use crate::device::Origin;
+use crate::dma::{Dma, DmaError};
+use crate::trace::{EventKind, Tracer};
+use xinim_abi::hw::register::Register;
+use xinim_abi::hw::virtio::DeviceType;
+
+/// How a driver broke the rules of a virtqueue. The device then needs a reset (2.1.2).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RingError {
+    /// A part of the ring lies outside RAM.
+    Dma(DmaError),
+    /// `avail.idx` runs ahead of the device by more than the queue size.
+    AvailIndex { seen: u16, expected: u16 },
+    /// A head or `next` beyond the descriptor table.
+    DescriptorIndex(u16),
+    /// More descriptors than a chain may have: a loop, in general.
+    ChainTooLong,
+    /// INDIRECT without the feature, inside an indirect table, together with NEXT, or a table
+    /// whose length is not a positive multiple of 16 within bounds.
+    BadIndirect,
+    /// A device-readable buffer after a device-writable one.
+    ReadableAfterWritable,
+    /// All buffers of a chain together pass 4 GiB.
+    ChainTooLarge,
+    /// The chain has no room for what every request must have (header, status).
+    Malformed,
+}
+
+impl From<DmaError> for RingError {
+    fn from(error: DmaError) -> Self {
+        RingError::Dma(error)
+    }
+}
+
+/// What a device uses while it works on a queue.
+#[derive(Clone, Copy)]
+pub struct Context<'a> {
+    pub dma: &'a dyn Dma,
+    pub tracer: &'a Tracer,
+    pub origin: &'a Origin,
+}
+
+impl Context<'_> {
+    /// Reads data for a request, traced.
+    pub fn read(&self, address: u64, data: &mut [u8]) -> Result<(), DmaError> {
+        let result = self.dma.read(address, data);
+        self.trace_dma(false, address, data.len(), result.is_ok());
+        result
+    }
+
+    /// Writes data of a request, traced.
+    pub fn write(&self, address: u64, data: &[u8]) -> Result<(), DmaError> {
+        let result = self.dma.write(address, data);
+        self.trace_dma(true, address, data.len(), result.is_ok());
+        result
+    }
+
+    fn trace_dma(&self, write: bool, address: u64, length: usize, ok: bool) {
+        let length = length as u64;
+        self.tracer.emit(self.origin, || EventKind::Dma { write, address, length, ok });
+    }
+}
+
+/// Whether a device has finished with a queue.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Progress {
+    /// Nothing is left that could be done now.
+    Idle,
+    /// The bound of one call was reached.
+    More,
+}
+
+/// A virtio device without its transport.
+pub trait VirtioDevice: Send {
+    fn device_type(&self) -> DeviceType;
+
+    /// Base class, subclass and programming interface for PCI.
+    fn pci_class(&self) -> [u8; 3];
+
+    /// Device-specific feature bits offered.
+    fn features(&self) -> u64;
+
+    /// How many queues it has.
+    fn queue_count(&self) -> u16;
+
+    /// Layout of its configuration.
+    fn config_table(&self) -> &'static [Register];
+
+    /// Contents of its configuration; shorter than the table where features are not offered.
+    fn config(&self) -> &[u8];
+
+    /// The driver has accepted these features and set DRIVER_OK.
+    fn activate(&mut self, features: u64);
+
+    /// Forget everything the driver did; nothing of a queue may be touched any more.
+    fn reset(&mut self);
+
+    /// Works on queue `index`: pops chains and pushes completions, a bounded number of them.
+    /// After an error the queue is broken.
+    fn process(
+        &mut self,
+        index: u16,
+        queue: &mut Queue,
+        context: &Context<'_>,
+    ) -> Result<Progress, RingError>;
+}
