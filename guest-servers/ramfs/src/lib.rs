@@ -1,2 +1,27 @@
-//! XINIM ramfs.
+//! A file system in memory: XINIM's root, filled from the system bundle (cpio newc).
+//!
+//! ```text
+//! bundle ── cpio::Archive ──> RamFs ── inode table ── Node: directory | file | symbolic link
+//!                                          file = base (bytes of the bundle, in place)
+//!                                               + pages written since (4 KiB each) + size
+//! ```
+//! File data of the bundle is used where it lies and never copied; a page is copied when it is
+//! first written. Unwritten programs can be mapped in place (`map`). All memory it takes is
+//! counted against a budget, so that a full file system is `NoSpc` and never exhaustion.
+//! Contents are lost when the server ends; what the bundle brought is there again.
 #![no_std]
+#![forbid(unsafe_code)]
+
+extern crate alloc;
+#[cfg(test)]
+extern crate std;
+
+pub mod cpio;
+mod file;
+mod inode;
+mod ramfs;
+
+pub use ramfs::{Bundle, RamFs, Settings};
+
+#[cfg(test)]
+mod ramfs_tests;

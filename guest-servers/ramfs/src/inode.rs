@@ -1,0 +1,153 @@
+//! The inode table. Numbers are never given out twice while the server lives, so a stale number is
+//! recognised.
+
+use alloc::collections::BTreeMap;
+use alloc::vec::Vec;
+
+use xinim_abi::error::{Error, Result};
+use xinim_abi::services::vfs::mode;
+use xinim_fs_kit::Ino;
+
+use crate::file::Content;
+
+#[derive(Debug)]
+pub(crate) enum Node<'a> {
+    File(Content<'a>),
+    Directory(Directory),
+    Symlink(Vec<u8>),
+}
+
+/// Entries by name, and by the order they were made in: the position a reader stands at is that
+/// order, so that it stays right when entries come and go.
+#[derive(Debug, Default)]
+pub(crate) struct Directory {
+    pub parent: Ino,
+    by_name: BTreeMap<Vec<u8>, (u64, Ino)>,
+    by_order: BTreeMap<u64, Vec<u8>>,
+    next_order: u64,
+}
+
+/// Orders up to here are `.` and `..`.
+const FIRST_ORDER: u64 = 2;
+
+impl Directory {
+    pub fn new(parent: Ino) -> Self {
+        Self { parent, next_order: FIRST_ORDER, ..Self::default() }
+    }
+
+    pub fn get(&self, name: &[u8]) -> Option<Ino> {
+        self.by_name.get(name).map(|entry| entry.1)
+    }
+
+    pub fn insert(&mut self, name: &[u8], ino: Ino) {
+        self.remove(name);
+        self.next_order += 1;
+        self.by_order.insert(self.next_order, name.to_vec());
+        self.by_name.insert(name.to_vec(), (self.next_order, ino));
+    }
+
+    pub fn remove(&mut self, name: &[u8]) -> Option<Ino> {
+        let (order, ino) = self.by_name.remove(name)?;
+        self.by_order.remove(&order);
+        Some(ino)
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.by_name.is_empty()
+    }
+
+    pub fn len(&self) -> usize {
+        self.by_name.len()
+    }
+
+    /// Entries made after position `order`, oldest first.
+    pub fn behind(&self, order: u64) -> impl Iterator<Item = (u64, &[u8], Ino)> {
+        let start = order.saturating_add(1).max(FIRST_ORDER);
+        self.by_order
+            .range(start..)
+            .filter_map(|(&order, name)| Some((order, name.as_slice(), self.by_name.get(name)?.1)))
+    }
+}
+
+#[derive(Debug)]
+pub(crate) struct Inode<'a> {
+    pub node: Node<'a>,
+    /// Permission bits.
+    pub mode: u32,
+    /// Names that lead here (a directory's `.` and `..` not counted).
+    pub links: u32,
+    /// How often VFS holds it.
+    pub holds: u32,
+    pub mtime: u64,
+    pub ctime: u64,
+}
+
+impl Inode<'_> {
+    pub fn kind(&self) -> u32 {
+        match self.node {
+            Node::File(_) => mode::REGULAR,
+            Node::Directory(_) => mode::DIRECTORY,
+            Node::Symlink(_) => mode::SYMLINK,
+        }
+    }
+}
+
+#[derive(Debug)]
+pub(crate) struct Table<'a> {
+    inodes: BTreeMap<Ino, Inode<'a>>,
+    next: Ino,
+}
+
+impl<'a> Table<'a> {
+    pub fn new(root: Inode<'a>) -> Self {
+        let mut table = Self { inodes: BTreeMap::new(), next: crate::ramfs::ROOT };
+        table.insert(root);
+        table
+    }
+
+    pub fn insert(&mut self, inode: Inode<'a>) -> Ino {
+        let ino = self.next;
+        self.next += 1;
+        self.inodes.insert(ino, inode);
+        ino
+    }
+
+    pub fn remove(&mut self, ino: Ino) -> Option<Inode<'a>> {
+        self.inodes.remove(&ino)
+    }
+
+    pub fn len(&self) -> usize {
+        self.inodes.len()
+    }
+
+    /// `Stale` for a number that is not in use.
+    pub fn get(&self, ino: Ino) -> Result<&Inode<'a>> {
+        self.inodes.get(&ino).ok_or(Error::Stale)
+    }
+
+    pub fn get_mut(&mut self, ino: Ino) -> Result<&mut Inode<'a>> {
+        self.inodes.get_mut(&ino).ok_or(Error::Stale)
+    }
+
+    pub fn directory(&self, ino: Ino) -> Result<&Directory> {
+        match &self.get(ino)?.node {
+            Node::Directory(directory) => Ok(directory),
+            _ => Err(Error::NotDir),
+        }
+    }
+
+    pub fn directory_mut(&mut self, ino: Ino) -> Result<&mut Directory> {
+        match &mut self.get_mut(ino)?.node {
+            Node::Directory(directory) => Ok(directory),
+            _ => Err(Error::NotDir),
+        }
+    }
+
+    pub fn file_mut(&mut self, ino: Ino) -> Result<&mut Content<'a>> {
+        match &mut self.get_mut(ino)?.node {
+            Node::File(content) => Ok(content),
+            Node::Directory(_) => Err(Error::IsDir),
+            Node::Symlink(_) => Err(Error::Inval),
+        }
+    }
+}

@@ -1,0 +1,450 @@
+//! The operations: [`FileSystem`] over the inode table.
+
+use alloc::vec::Vec;
+
+use xinim_abi::error::{Error, Result};
+use xinim_abi::object::{Handle, PAGE_SIZE};
+use xinim_abi::services::vfs::{self, NAME_MAX, Stat, StatFs, mode};
+use xinim_fs_kit::{DirBuffer, FileSystem, Ino, Map, MountInfo, SetAttributes, Sink, check_name};
+
+use crate::cpio::{Archive, Entry, Malformed};
+use crate::file::{Budget, Content, PAGE};
+use crate::inode::{Directory, Inode, Node, Table};
+
+pub(crate) const ROOT: Ino = 1;
+/// What an inode and a name are reckoned to cost, beside the data.
+const INODE_COST: u64 = 256;
+const NAME_COST: u64 = 128;
+const PERMISSIONS: u32 = 0o7777;
+
+/// The system bundle and the memory object it lies in.
+#[derive(Clone, Copy, Debug)]
+pub struct Bundle<'a> {
+    pub bytes: &'a [u8],
+    pub memory: Handle,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub struct Settings {
+    /// Bytes of memory it may take for what is written and made.
+    pub memory_limit: u64,
+    /// Nanoseconds since 1970.
+    pub clock: fn() -> u64,
+}
+
+/// A file system in memory.
+#[derive(Debug)]
+pub struct RamFs<'a> {
+    table: Table<'a>,
+    budget: Budget,
+    settings: Settings,
+    memory: Option<Handle>,
+    /// Bytes of the bundle's files, for the figures.
+    bundle_bytes: u64,
+    read_only: bool,
+}
+
+impl<'a> RamFs<'a> {
+    /// An empty file system.
+    pub fn new(settings: Settings) -> Self {
+        let now = (settings.clock)();
+        let root = Inode {
+            node: Node::Directory(Directory::new(ROOT)),
+            mode: 0o755,
+            links: 1,
+            holds: 0,
+            mtime: now,
+            ctime: now,
+        };
+        Self {
+            table: Table::new(root),
+            budget: Budget { used: 0, limit: settings.memory_limit },
+            settings,
+            memory: None,
+            bundle_bytes: 0,
+            read_only: false,
+        }
+    }
+
+    /// Filled from a bundle. What was read before a malformed member stays; the error tells.
+    pub fn from_bundle(bundle: Bundle<'a>, settings: Settings) -> (Self, Option<Malformed>) {
+        let mut fs = Self::new(settings);
+        fs.memory = Some(bundle.memory);
+        let mut links: Vec<((u64, u32), Ino)> = Vec::new();
+        let mut error = None;
+        for entry in Archive::new(bundle.bytes) {
+            match entry {
+                // A member with an impossible path or kind is left out; the rest is still good.
+                Ok(entry) => drop(fs.add(&entry, &mut links)),
+                Err(malformed) => error = Some(malformed),
+            }
+        }
+        (fs, error)
+    }
+
+    fn add(&mut self, entry: &Entry<'a>, links: &mut Vec<((u64, u32), Ino)>) -> Result<()> {
+        let mut components =
+            entry.name.split(|&byte| byte == b'/').filter(|c| !matches!(*c, b"" | b"."));
+        let Some(mut name) = components.next() else { return Ok(()) };
+        let mut dir = ROOT;
+        for next in components {
+            dir = match self.table.directory(dir)?.get(name) {
+                Some(ino) => ino,
+                None => self.insert(dir, name, Node::Directory(Directory::new(dir)), 0o755)?,
+            };
+            name = next;
+        }
+        let permissions = entry.mode & PERMISSIONS;
+        let old = self.table.directory(dir)?.get(name);
+        let linked = (entry.links > 1 && entry.mode & mode::TYPE_MASK == mode::REGULAR)
+            .then(|| links.iter().find(|link| link.0 == (entry.device, entry.ino)))
+            .flatten()
+            .map(|link| link.1);
+        let ino = match entry.mode & mode::TYPE_MASK {
+            mode::DIRECTORY => match old {
+                Some(ino) => ino,
+                None => {
+                    self.insert(dir, name, Node::Directory(Directory::new(dir)), permissions)?
+                }
+            },
+            mode::REGULAR => match linked {
+                Some(ino) => {
+                    self.add_name(dir, name, ino)?;
+                    // In newc the last of the names carries the data.
+                    if !entry.data.is_empty() {
+                        *self.table.file_mut(ino)? = Content::in_bundle(entry.data, entry.offset);
+                    }
+                    ino
+                }
+                None => {
+                    if old.is_some() {
+                        self.unlink(dir, name, false)?;
+                    }
+                    let content = Content::in_bundle(entry.data, entry.offset);
+                    let ino = self.insert(dir, name, Node::File(content), permissions)?;
+                    if entry.links > 1 {
+                        links.push(((entry.device, entry.ino), ino));
+                    }
+                    ino
+                }
+            },
+            mode::SYMLINK if !entry.data.is_empty() && old.is_none() => {
+                self.insert(dir, name, Node::Symlink(entry.data.to_vec()), permissions)?
+            }
+            _ => return Err(Error::NotSup),
+        };
+        self.bundle_bytes += (entry.data.len() as u64).next_multiple_of(PAGE as u64);
+        let inode = self.table.get_mut(ino)?;
+        inode.mode = permissions;
+        inode.mtime = u64::from(entry.mtime) * 1_000_000_000;
+        Ok(())
+    }
+
+    /// A new inode under a name that is free.
+    fn insert(&mut self, dir: Ino, name: &[u8], node: Node<'a>, permissions: u32) -> Result<Ino> {
+        check_name(name)?;
+        self.table.directory(dir)?;
+        self.budget.take(INODE_COST + NAME_COST)?;
+        let now = self.now();
+        let inode = Inode { node, mode: permissions, links: 1, holds: 0, mtime: now, ctime: now };
+        let ino = self.table.insert(inode);
+        self.table.directory_mut(dir)?.insert(name, ino);
+        self.touch(dir);
+        Ok(ino)
+    }
+
+    /// Another name, which is free, for a file.
+    fn add_name(&mut self, dir: Ino, name: &[u8], ino: Ino) -> Result<()> {
+        check_name(name)?;
+        self.table.directory(dir)?;
+        self.budget.take(NAME_COST)?;
+        self.table.directory_mut(dir)?.insert(name, ino);
+        self.table.get_mut(ino)?.links += 1;
+        self.touch(dir);
+        Ok(())
+    }
+
+    fn now(&self) -> u64 {
+        (self.settings.clock)()
+    }
+
+    /// Sets the modification time of a directory whose entries changed.
+    fn touch(&mut self, ino: Ino) {
+        let now = self.now();
+        if let Ok(inode) = self.table.get_mut(ino) {
+            inode.mtime = now;
+            inode.ctime = now;
+        }
+    }
+
+    /// One name less; destroys what has neither names nor holders.
+    fn drop_name(&mut self, ino: Ino) -> Result<()> {
+        self.budget.give_back(NAME_COST);
+        let now = self.now();
+        let inode = self.table.get_mut(ino)?;
+        inode.links = inode.links.saturating_sub(1);
+        inode.ctime = now;
+        self.reap(ino)
+    }
+
+    fn reap(&mut self, ino: Ino) -> Result<()> {
+        let inode = self.table.get(ino)?;
+        if ino != ROOT && inode.links == 0 && inode.holds == 0 {
+            if let Some(Inode { node: Node::File(mut content), .. }) = self.table.remove(ino) {
+                content.free(&mut self.budget);
+            }
+            self.budget.give_back(INODE_COST);
+        }
+        Ok(())
+    }
+
+    fn stat(&self, ino: Ino) -> Result<Stat> {
+        let inode = self.table.get(ino)?;
+        let (size, bytes, links) = match &inode.node {
+            Node::File(content) => (content.size(), content.bytes(), inode.links),
+            // Directories below count through their `..` elsewhere; 2 stands for name and `.`.
+            Node::Directory(directory) => (directory.len() as u64, 0, inode.links + 1),
+            Node::Symlink(target) => (target.len() as u64, 0, inode.links),
+        };
+        Ok(Stat {
+            ino,
+            size,
+            blocks: bytes / 512,
+            atime: inode.mtime,
+            mtime: inode.mtime,
+            ctime: inode.ctime,
+            mode: inode.kind() | inode.mode,
+            links,
+            block_size: PAGE as u32,
+            ..Stat::default()
+        })
+    }
+
+    fn writable(&self) -> Result<()> {
+        if self.read_only { Err(Error::RoFs) } else { Ok(()) }
+    }
+
+    /// True if `dir` is `ancestor` or below it.
+    fn is_below(&self, mut dir: Ino, ancestor: Ino) -> Result<bool> {
+        while dir != ancestor {
+            if dir == ROOT {
+                return Ok(false);
+            }
+            dir = self.table.directory(dir)?.parent;
+        }
+        Ok(true)
+    }
+
+    /// A directory whose name is gone takes no new entries.
+    fn live_directory(&self, dir: Ino) -> Result<&Directory> {
+        let directory = self.table.directory(dir)?;
+        if self.table.get(dir)?.links == 0 { Err(Error::NoEnt) } else { Ok(directory) }
+    }
+}
+
+impl FileSystem for RamFs<'_> {
+    fn mount(&mut self, _source: &str, flags: u32) -> Result<MountInfo> {
+        self.read_only = flags & vfs::mount::READ_ONLY != 0;
+        Ok(MountInfo { root: ROOT, flags })
+    }
+
+    fn unmount(&mut self) -> Result<()> {
+        Ok(())
+    }
+
+    fn sync(&mut self) -> Result<()> {
+        Ok(())
+    }
+
+    fn lookup(&mut self, dir: Ino, name: &[u8]) -> Result<Stat> {
+        let ino = self.table.directory(dir)?.get(name).ok_or(Error::NoEnt)?;
+        self.stat(ino)
+    }
+
+    fn attributes(&mut self, ino: Ino) -> Result<Stat> {
+        self.stat(ino)
+    }
+
+    fn set_attributes(&mut self, ino: Ino, set: &SetAttributes) -> Result<Stat> {
+        self.writable()?;
+        let now = self.now();
+        self.table.get(ino)?;
+        if let Some(size) = set.size {
+            // Two fields at once, so the budget cannot be borrowed through `self`.
+            self.table.file_mut(ino)?.set_size(size, &mut self.budget)?;
+        }
+        let inode = self.table.get_mut(ino)?;
+        if set.size.is_some() {
+            inode.mtime = now;
+        }
+        if let Some(mode) = set.mode {
+            inode.mode = mode & PERMISSIONS;
+        }
+        if let Some(mtime) = set.mtime {
+            inode.mtime = mtime;
+        }
+        inode.ctime = now;
+        self.stat(ino)
+    }
+
+    fn read(&mut self, ino: Ino, offset: u64, mut out: &mut [u8]) -> Result<usize> {
+        let len = out.len();
+        self.read_to(ino, offset, len, &mut out)
+    }
+
+    fn read_to(&mut self, ino: Ino, offset: u64, len: usize, out: &mut dyn Sink) -> Result<usize> {
+        self.table.file_mut(ino)?.read_to(offset, len, out)
+    }
+
+    fn write(&mut self, ino: Ino, offset: u64, data: &[u8]) -> Result<usize> {
+        self.writable()?;
+        let now = self.now();
+        let count = self.table.file_mut(ino)?.write(offset, data, &mut self.budget)?;
+        let inode = self.table.get_mut(ino)?;
+        inode.mtime = now;
+        inode.ctime = now;
+        Ok(count)
+    }
+
+    fn create(&mut self, dir: Ino, name: &[u8], mode: u32, target: &[u8]) -> Result<Stat> {
+        self.writable()?;
+        check_name(name)?;
+        if self.live_directory(dir)?.get(name).is_some() {
+            return Err(Error::Exist);
+        }
+        let node = match mode & mode::TYPE_MASK {
+            mode::REGULAR => Node::File(Content::empty()),
+            mode::DIRECTORY => Node::Directory(Directory::new(dir)),
+            mode::SYMLINK if target.is_empty() => return Err(Error::NoEnt),
+            mode::SYMLINK => Node::Symlink(target.to_vec()),
+            _ => return Err(Error::Inval),
+        };
+        let ino = self.insert(dir, name, node, mode & PERMISSIONS)?;
+        self.stat(ino)
+    }
+
+    fn unlink(&mut self, dir: Ino, name: &[u8], directory: bool) -> Result<()> {
+        self.writable()?;
+        let ino = self.table.directory(dir)?.get(name).ok_or(Error::NoEnt)?;
+        match (&self.table.get(ino)?.node, directory) {
+            (Node::Directory(d), true) if !d.is_empty() => return Err(Error::NotEmpty),
+            (Node::Directory(_), false) => return Err(Error::IsDir),
+            (Node::File(_) | Node::Symlink(_), true) => return Err(Error::NotDir),
+            _ => {}
+        }
+        self.table.directory_mut(dir)?.remove(name);
+        self.touch(dir);
+        self.drop_name(ino)
+    }
+
+    fn rename(&mut self, from: (Ino, &[u8]), to: (Ino, &[u8])) -> Result<()> {
+        self.writable()?;
+        check_name(to.1)?;
+        let ino = self.table.directory(from.0)?.get(from.1).ok_or(Error::NoEnt)?;
+        let old = self.live_directory(to.0)?.get(to.1);
+        if old == Some(ino) {
+            return Ok(());
+        }
+        let is_directory = self.table.directory(ino).is_ok();
+        if is_directory && self.is_below(to.0, ino)? {
+            return Err(Error::Inval);
+        }
+        if let Some(old) = old {
+            match (is_directory, &self.table.get(old)?.node) {
+                (true, Node::Directory(d)) if !d.is_empty() => return Err(Error::NotEmpty),
+                (true, Node::File(_) | Node::Symlink(_)) => return Err(Error::NotDir),
+                (false, Node::Directory(_)) => return Err(Error::IsDir),
+                _ => {}
+            }
+        }
+        self.table.directory_mut(from.0)?.remove(from.1);
+        self.table.directory_mut(to.0)?.insert(to.1, ino);
+        if is_directory {
+            self.table.directory_mut(ino)?.parent = to.0;
+        }
+        self.touch(from.0);
+        self.touch(to.0);
+        match old {
+            Some(old) => self.drop_name(old),
+            None => Ok(()),
+        }
+    }
+
+    fn link(&mut self, ino: Ino, dir: Ino, name: &[u8]) -> Result<()> {
+        self.writable()?;
+        match self.table.get(ino)? {
+            Inode { node: Node::Directory(_), .. } => return Err(Error::Perm),
+            Inode { links: 0, .. } => return Err(Error::NoEnt),
+            Inode { links: u32::MAX, .. } => return Err(Error::MLink),
+            _ => {}
+        }
+        if self.live_directory(dir)?.get(name).is_some() {
+            return Err(Error::Exist);
+        }
+        self.add_name(dir, name, ino)
+    }
+
+    fn read_link(&mut self, ino: Ino) -> Result<Vec<u8>> {
+        match &self.table.get(ino)?.node {
+            Node::Symlink(target) => Ok(target.clone()),
+            _ => Err(Error::Inval),
+        }
+    }
+
+    fn read_dir(&mut self, dir: Ino, cookie: u64, out: &mut DirBuffer) -> Result<()> {
+        let directory = self.table.directory(dir)?;
+        let dots = [(1, dir, b".".as_slice()), (2, directory.parent, b"..")];
+        for (order, ino, name) in dots.into_iter().filter(|dot| dot.0 > cookie) {
+            if !out.push(ino, order, mode::DIRECTORY, name) {
+                return Ok(());
+            }
+        }
+        for (order, name, ino) in directory.behind(cookie) {
+            if !out.push(ino, order, self.table.get(ino)?.kind(), name) {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    fn hold(&mut self, ino: Ino) -> Result<()> {
+        let inode = self.table.get_mut(ino)?;
+        inode.holds = inode.holds.checked_add(1).ok_or(Error::Limit)?;
+        Ok(())
+    }
+
+    fn release(&mut self, ino: Ino) -> Result<()> {
+        let inode = self.table.get_mut(ino)?;
+        inode.holds = inode.holds.checked_sub(1).ok_or(Error::Inval)?;
+        self.reap(ino)
+    }
+
+    fn map(&mut self, ino: Ino) -> Result<Map> {
+        let memory = self.memory.ok_or(Error::NotSup)?;
+        let (offset, len) = self.table.file_mut(ino)?.place().ok_or(Error::NotSup)?;
+        if offset % PAGE_SIZE != 0 {
+            return Err(Error::NotSup);
+        }
+        Ok(Map { offset: offset as u64, len: len as u64, memory })
+    }
+
+    fn statfs(&mut self) -> Result<StatFs> {
+        let page = PAGE as u64;
+        let mut fs_type = [0; 16];
+        fs_type[..5].copy_from_slice(b"ramfs");
+        let blocks_free = (self.budget.limit - self.budget.used.min(self.budget.limit)) / page;
+        Ok(StatFs {
+            block_size: page,
+            blocks: self.budget.limit / page + self.bundle_bytes / page,
+            blocks_free,
+            files: self.table.len() as u64 + blocks_free,
+            files_free: blocks_free,
+            name_max: NAME_MAX as u64,
+            fs_type,
+        })
+    }
+
+    fn fsync(&mut self, ino: Ino) -> Result<()> {
+        self.table.get(ino).map(|_| ())
+    }
+}
