@@ -23,10 +23,11 @@ pub trait PciFunction {
     /// The `index`th capability with `id`, counted from 0; `None` past the last.
     fn capability(&self, id: u8, index: usize) -> Result<Option<Capability>>;
 
-    /// Memory BAR `index`, mapped. `NoEnt`, `NotSup`.
+    /// Memory BAR `index`, mapped and decoded (bus mastering is left as it is). `NoEnt`, `NotSup`.
     fn bar(&self, index: u8) -> Result<Self::Mmio>;
 
-    /// Memory decoding on; bus mastering as asked.
+    /// Memory decoding on; bus mastering on or off. Off until the device has been reset: what a
+    /// predecessor left running must not start again.
     fn enable(&self, bus_master: bool) -> Result<()>;
 }
 

@@ -66,7 +66,7 @@ fn structures_must_be_there_and_lie_in_their_bar() {
     assert_eq!(outcome(std::vec![capability(1, 4, 0, 0x37), notify]), bad("common"));
     assert_eq!(outcome(std::vec![capability(1, 4, 2, 0x38), notify]), bad("common"));
     assert_eq!(outcome(std::vec![capability(1, 4, 0x3FFC, 0x38), notify]), bad("common"));
-    assert_eq!(outcome(std::vec![good, capability(2, 4, u32::MAX & !3, 0x1000)]), bad("notify"));
+    assert_eq!(outcome(std::vec![good, capability(2, 4, 0xFFFF_FFFC, 0x1000)]), bad("notify"));
     assert_eq!(
         outcome(std::vec![good, capability(2, 5, 0, 0x1000)]),
         Err(StartError::System(Error::NoEnt))

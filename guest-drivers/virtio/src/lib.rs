@@ -41,6 +41,8 @@ pub enum DeviceError {
     UsedId(u32),
     /// More bytes written than the chain's writable part holds.
     UsedLength { length: u32, writable: u32 },
+    /// A request came back with a status that does not exist.
+    Answer(u8),
     /// The device set NEEDS_RESET.
     NeedsReset,
     /// A request was not completed in time.
@@ -61,6 +63,7 @@ impl core::fmt::Display for DeviceError {
             Self::UsedLength { length, writable } => {
                 write!(f, "used entry of {length} bytes where {writable} fit")
             }
+            Self::Answer(status) => write!(f, "request answered with status {status:#x}"),
             Self::NeedsReset => write!(f, "device needs reset"),
             Self::TimedOut => write!(f, "request timed out"),
         }
