@@ -1,45 +1,6 @@
 use super::*;
+use crate::testing::{elf, note};
 use proptest::prelude::*;
-
-/// An ELF64 with one PT_LOAD of `code` at 1 MiB and one PT_NOTE holding `notes`.
-fn elf(code: &[u8], notes: &[u8]) -> Vec<u8> {
-    let mut image = vec![0; 64 + 2 * 56];
-    image[..16].copy_from_slice(b"\x7fELF\x02\x01\x01\0\0\0\0\0\0\0\0\0");
-    image[16..20].copy_from_slice(&[2, 0, 62, 0]);
-    image[20] = 1;
-    image[32] = 64; // e_phoff
-    image[52] = 64; // e_ehsize
-    image[54] = 56; // e_phentsize
-    image[56] = 2; // e_phnum
-    image[58] = 64; // e_shentsize
-    let mut offset = image.len() as u64;
-    for (i, (kind, data)) in [(1u32, code), (4, notes)].into_iter().enumerate() {
-        let address = 0x10_0000u64 * (i as u64 + 1);
-        let header = &mut image[64 + i * 56..][..56];
-        header[..4].copy_from_slice(&kind.to_le_bytes());
-        header[8..16].copy_from_slice(&offset.to_le_bytes());
-        header[16..24].copy_from_slice(&address.to_le_bytes());
-        header[24..32].copy_from_slice(&address.to_le_bytes());
-        header[32..40].copy_from_slice(&(data.len() as u64).to_le_bytes());
-        header[40..48].copy_from_slice(&(data.len() as u64).to_le_bytes());
-        offset += data.len() as u64;
-    }
-    image.extend_from_slice(code);
-    image.extend_from_slice(notes);
-    image
-}
-
-fn note(owner: &[u8], kind: u32, desc: &[u8]) -> Vec<u8> {
-    let mut note = Vec::new();
-    note.extend((owner.len() as u32).to_le_bytes());
-    note.extend((desc.len() as u32).to_le_bytes());
-    note.extend(kind.to_le_bytes());
-    for part in [owner, desc] {
-        note.extend(part);
-        note.resize(note.len().next_multiple_of(4), 0);
-    }
-    note
-}
 
 #[test]
 fn finds_the_pvh_entry_behind_other_notes() {

@@ -13,10 +13,59 @@ pub mod console;
 pub mod control;
 pub mod cpio;
 pub mod debug_console;
+pub mod doctor;
+pub mod dry_run;
+pub mod engine;
 pub mod error;
 pub mod exec;
 pub mod image;
 pub mod kernel;
+pub mod run;
 pub mod spec;
+pub mod stats;
 pub mod stream;
 pub mod terminal;
+#[cfg(test)]
+mod testing;
+pub mod verdict;
+
+use std::ffi::OsString;
+
+use clap::Parser;
+use clap::error::ErrorKind;
+use xinim_abi::exit;
+
+use cli::{Cli, Command, ImageCommand};
+use error::Error;
+
+/// The whole program: parses `args` (the program's name first), does what they say, prints what
+/// went wrong, and returns the exit status.
+pub fn main(args: impl IntoIterator<Item = OsString>) -> u8 {
+    let cli = match Cli::try_parse_from(args) {
+        Ok(cli) => cli,
+        Err(error) => {
+            // Nothing helps if the help cannot be printed.
+            let _ = error.print();
+            return match error.kind() {
+                ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => 0,
+                _ => exit::VMM_FAILED,
+            };
+        }
+    };
+    command(cli).unwrap_or_else(|error| {
+        eprintln!("xinim-vmm: {error}");
+        error.status()
+    })
+}
+
+fn command(cli: Cli) -> Result<u8, Error> {
+    match cli.command {
+        None => run::run(cli.run),
+        Some(Command::Run(args)) => run::run(*args),
+        Some(Command::Doctor(args)) => doctor::doctor(&args),
+        Some(Command::Image { command: ImageCommand::Extract { dir } }) => {
+            image::extract(&dir).map(|()| 0)
+        }
+        Some(Command::Bench(_)) => Err(Error::Usage("not here".into())),
+    }
+}

@@ -1,0 +1,183 @@
+//! A machine as QEMU's arguments.
+//!
+//! | ours | QEMU's |
+//! |---|---|
+//! | chipset, PCI, RTC, timers | `-machine q35` without default devices |
+//! | `--cpuid -cx16` | `-cpu max,cx16=off` |
+//! | COM1 | `isa-serial` |
+//! | debug console, exit device | `isa-debugcon` at 0xE9, `isa-debug-exit` at 0xF4 |
+//! | disk on virtio | `virtio-blk-pci`, modern only |
+//! | host link | `virtio-serial-pci` with one port (so without MULTIPORT) and a `virtconsole` |
+
+use std::path::Path;
+
+use serde_json::json;
+use xinim_machine::{DiskBus, DiskSpec, MachineSpec};
+
+use crate::spec::QemuAccel;
+
+/// Events of `--trace`: every device register access, and the steps of PCI and virtio.
+const TRACE_EVENTS: &[&str] = &[
+    "memory_region_ops_read",
+    "memory_region_ops_write",
+    "pci_cfg_read",
+    "pci_cfg_write",
+    "virtqueue_pop",
+    "virtqueue_fill",
+    "virtio_queue_notify",
+    "virtio_notify",
+    "virtio_set_status",
+    "virtio_blk_handle_read",
+    "virtio_blk_handle_write",
+    "virtio_blk_req_complete",
+];
+
+/// Everything about the command line that the machine itself does not say: files and character
+/// devices, which differ between a run (inherited descriptors) and a line to paste.
+#[derive(Clone, Debug)]
+pub struct Outside {
+    pub accel: QemuAccel,
+    pub kernel: String,
+    pub bundle: Option<String>,
+    /// `-chardev` values; each contains its id: `com1`, `debug`, `link`, `qmp`.
+    pub com1: String,
+    pub debug: String,
+    pub link: Option<String>,
+    pub qmp: Option<String>,
+    /// QEMU's log: CPU resets and triple faults. With a trace, the trace's file.
+    pub log: Option<String>,
+    pub icount: bool,
+}
+
+/// A chardev on an inherited, connected socket.
+pub fn socket_chardev(id: &str, fd: i32) -> String {
+    format!("socket,id={id},fd={fd}")
+}
+
+/// Doubles commas, as QEMU's `key=value` options want them.
+pub fn escape(path: &Path) -> String {
+    path.to_string_lossy().replace(',', ",,")
+}
+
+/// The arguments after the program's name.
+pub fn arguments(spec: &MachineSpec, outside: &Outside) -> Vec<String> {
+    let mut args = Args::default();
+    args.words("-nodefaults -no-user-config -display none");
+    args.words("-machine q35");
+    args.pair(
+        "-accel",
+        match outside.accel {
+            QemuAccel::Tcg => "tcg",
+            QemuAccel::Kvm => "kvm",
+        },
+    );
+    args.pair("-cpu", cpu(spec));
+    args.pair("-m", format!("{}M", spec.memory >> 20));
+    args.pair("-smp", spec.cpus.to_string());
+    args.pair("-kernel", &outside.kernel);
+    if let Some(bundle) = &outside.bundle {
+        args.pair("-initrd", bundle);
+    }
+    if !spec.cmdline.is_empty() {
+        args.pair("-append", &spec.cmdline);
+    }
+    args.words("-rtc base=utc");
+    args.pair("-chardev", &outside.com1);
+    args.words("-device isa-serial,chardev=com1");
+    args.pair("-chardev", &outside.debug);
+    args.words("-device isa-debugcon,iobase=0xe9,chardev=debug");
+    args.words("-device isa-debug-exit,iobase=0xf4,iosize=4");
+    for (index, disk) in spec.disks.iter().enumerate() {
+        args.disk(index, disk);
+    }
+    if let Some(link) = &outside.link {
+        args.pair("-chardev", link);
+        args.words("-device virtio-serial-pci,disable-legacy=on,max_ports=1");
+        args.words("-device virtconsole,chardev=link");
+    }
+    match &outside.qmp {
+        // A reset or power-off leaves the machine standing, so that its registers can be read.
+        Some(qmp) => {
+            args.words("-action reboot=shutdown,shutdown=pause");
+            args.pair("-chardev", qmp);
+            args.words("-mon chardev=qmp,mode=control");
+        }
+        None => args.words("-no-reboot"),
+    }
+    if outside.icount {
+        args.words("-icount shift=0");
+    }
+    args.log(spec, outside);
+    args.0
+}
+
+fn cpu(spec: &MachineSpec) -> String {
+    let mut cpu = String::from("max");
+    for change in &spec.cpuid {
+        let state = if change.enable { "on" } else { "off" };
+        cpu.push_str(&format!(",{}={state}", change.feature));
+    }
+    cpu
+}
+
+#[derive(Default)]
+struct Args(Vec<String>);
+
+impl Args {
+    fn words(&mut self, words: &str) {
+        self.0.extend(words.split(' ').map(str::to_owned));
+    }
+
+    fn pair(&mut self, option: &str, value: impl Into<String>) {
+        self.0.extend([option.to_owned(), value.into()]);
+    }
+
+    fn disk(&mut self, index: usize, disk: &DiskSpec) {
+        let id = format!("disk{index}");
+        // JSON, because in it a path may contain anything.
+        let blockdev = json!({
+            "node-name": id,
+            "driver": "raw",
+            "read-only": disk.read_only,
+            "cache": { "direct": false, "no-flush": false },
+            "file": {
+                "driver": "file",
+                "filename": disk.path.to_string_lossy(),
+                "locking": "on",
+            },
+        });
+        self.pair("-blockdev", blockdev.to_string());
+        match disk.bus {
+            DiskBus::Virtio => self.pair(
+                "-device",
+                format!("virtio-blk-pci,drive={id},disable-legacy=on,write-cache=on"),
+            ),
+        }
+    }
+
+    fn log(&mut self, spec: &MachineSpec, outside: &Outside) {
+        if let Some(log) = &outside.log {
+            self.pair("-d", "cpu_reset");
+            self.pair("-D", log);
+        }
+        if spec.trace.is_some() {
+            for event in TRACE_EVENTS {
+                self.pair("-trace", *event);
+            }
+        }
+    }
+}
+
+/// Quotes a word for a POSIX shell, if it needs quoting.
+pub fn shell_quote(word: &str) -> String {
+    let plain = |b: u8| b.is_ascii_alphanumeric() || b"%+,-./:=@_".contains(&b);
+    if !word.is_empty() && word.bytes().all(plain) {
+        word.to_owned()
+    } else {
+        format!("'{}'", word.replace('\'', r"'\''"))
+    }
+}
+
+#[cfg(test)]
+#[path = "args_tests.rs"]
+mod tests;

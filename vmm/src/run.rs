@@ -1,0 +1,186 @@
+//! `xinim-vmm run`: one machine from its configuration to an exit status.
+//!
+//! ```text
+//! terminal/file/socket <-> console.rs        <-> COM1
+//! our stdin/out/err    <-> exec/link.rs      <-> host link (virtio-console), with --exec
+//! our stderr            <- debug_console.rs  <-  debug console (port 0xE9)
+//! signals, --timeout    -> control.rs         -> Stopper
+//! ```
+//!
+//! A guest that reboots is run again in the same process, with the same console; with `--exec`
+//! a reboot ends the run like a power-off, since the command cannot be run twice.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use xinim_abi::exit;
+use xinim_abi::platform::CMDLINE_MODE_EXEC;
+use xinim_machine::{Engine, HostIo, MachineSpec, Outcome};
+
+use crate::cli::RunArgs;
+use crate::config::{self, RunConfig};
+use crate::console::Console;
+use crate::control::{Control, Deadline, SignalWatch, StopReason};
+use crate::debug_console::DebugConsole;
+use crate::error::Error;
+use crate::exec::link::{Link, Streams};
+use crate::exec::protocol::State;
+use crate::stats::RunLog;
+use crate::verdict::{self, Verdict};
+use crate::{dry_run, engine, image, kernel};
+
+/// Runs the machine the options describe; returns the exit status.
+pub fn run(args: RunArgs) -> Result<u8, Error> {
+    let mut log = RunLog::start();
+    let config = config::resolve(args)?;
+    let spec = machine(&config)?;
+    if config.dry_run {
+        println!("{}", dry_run::command_line(&config, &spec)?);
+        return Ok(0);
+    }
+    let selection = engine::select(config.engine, config.qemu_accel)?;
+    if selection.fallback || config.verbose > 0 {
+        eprintln!("xinim-vmm: {}", selection.why);
+    }
+    log.engine(selection.engine.name());
+
+    let control = Control::new();
+    let _signals = SignalWatch::start(control.clone())
+        .map_err(|e| Error::Usage(format!("cannot watch signals: {e}")))?;
+    let console = Console::open(&config.console, control.clone())?;
+    let _deadline = config.timeout.map(|timeout| Deadline::start(timeout.0, control.clone()));
+
+    let verdict = loop {
+        let ended = run_once(&*selection.engine, &config, &spec, &console, &control, &mut log);
+        match ended.map(|ended| verdict::of(&config, &ended, control.reason().as_ref())) {
+            Ok(Verdict::RunAgain) => {}
+            other => break other,
+        }
+    };
+    control.ended();
+    // The terminal is whole again before anything is printed on it.
+    drop(console);
+    if let Some(path) = &config.stats {
+        log.write(path)?;
+    }
+    match verdict? {
+        Verdict::Status(status, text) => {
+            eprint!("{text}");
+            Ok(status)
+        }
+        // The loop above does not end with it.
+        Verdict::RunAgain => Ok(exit::VMM_FAILED),
+    }
+}
+
+/// How one run of the machine ended, and what was heard of it.
+#[derive(Debug)]
+pub struct Ended {
+    pub outcome: Outcome,
+    /// How far the host link came; `None` without `--exec`.
+    pub link: Option<State>,
+    /// The last of the debug console.
+    pub debug: Vec<u8>,
+}
+
+fn run_once(
+    engine: &dyn Engine,
+    config: &RunConfig,
+    spec: &MachineSpec,
+    console: &Console,
+    control: &Control,
+    log: &mut RunLog,
+) -> Result<Ended, Error> {
+    let plumbing = |e| Error::Usage(format!("cannot connect the machine: {e}"));
+    let (console_in, console_out, carrier) = console.attach()?.split();
+    let (debug, debug_out) = DebugConsole::start(config.verbose > 0).map_err(plumbing)?;
+    let (link, host_link) = match &config.exec {
+        Some(command) => {
+            let streams = Streams::own().map_err(plumbing)?;
+            let started = Link::start(command.clone(), streams, control.clone());
+            let (link, machine_end) = started.map_err(plumbing)?;
+            (Some(link), Some(machine_end))
+        }
+        None => (None, None),
+    };
+    let io = HostIo {
+        console_in,
+        console_out,
+        host_link,
+        debug_out: Some(debug_out),
+        stop: control.stopper(),
+    };
+    log.engine_called();
+    let outcome = engine.run(spec, io);
+    if let Ok(outcome) = &outcome {
+        log.ended(&outcome.stats);
+    }
+    // The machine's ends are closed now: everything it sent comes through before these return.
+    let link = link.map(Link::finish);
+    carrier.finish();
+    let debug = debug.finish();
+    Ok(Ended { outcome: outcome?, link, debug })
+}
+
+/// Fills in the machine: files are read and checked here, so that both engines say the same.
+fn machine(config: &RunConfig) -> Result<MachineSpec, Error> {
+    let read = |action, path: &std::path::Path| -> Result<Arc<[u8]>, Error> {
+        std::fs::read(path).map(Arc::from).map_err(|e| Error::file(action, path, e))
+    };
+    let (kernel, name) = match &config.kernel {
+        Some(path) => (read("read the kernel", path)?, path.display().to_string()),
+        None => (image::kernel()?, "inside this program".to_owned()),
+    };
+    let bundle = match (&config.bundle, &config.kernel) {
+        (Some(path), _) => Some(read("read the bundle", path)?),
+        (None, Some(_)) => None,
+        (None, None) => Some(image::bundle()?),
+    };
+    let info = kernel::inspect(&kernel).map_err(|why| Error::Kernel { name, why })?;
+    let needed = kernel::memory_needed(&info, bundle.as_ref().map_or(0, |b| b.len() as u64));
+    if config.memory.0 < needed {
+        return Err(Error::Usage(format!(
+            "{}M of memory is too little for this kernel and bundle: it takes {}M at least",
+            config.memory.0 >> 20,
+            needed >> 20
+        )));
+    }
+    Ok(MachineSpec {
+        memory: config.memory.0,
+        cpus: config.cpus.0,
+        kernel,
+        bundle,
+        cmdline: cmdline(config),
+        disks: config.disks.clone(),
+        cpuid: config.cpuid.0.clone(),
+        trace: config.trace.clone(),
+    })
+}
+
+fn cmdline(config: &RunConfig) -> String {
+    let mut words = vec![config.cmdline.trim()];
+    if config.exec.is_some() {
+        words.push(CMDLINE_MODE_EXEC);
+    }
+    if config.verbose > 1 {
+        words.push("klog=debugcon");
+    }
+    words.retain(|word| !word.is_empty());
+    words.join(" ")
+}
+
+/// The sentence for a run that was ended before the guest ended it.
+pub fn stop_sentence(reason: &StopReason) -> Option<String> {
+    match reason {
+        StopReason::TimedOut(after) => Some(format!("time-out after {}", readable(*after))),
+        StopReason::Failed(sentence) => Some(sentence.clone()),
+        StopReason::Signal(_) | StopReason::Left | StopReason::OutputClosed => None,
+    }
+}
+
+fn readable(time: Duration) -> String {
+    match time.subsec_millis() {
+        0 => format!("{} s", time.as_secs()),
+        _ => format!("{} ms", time.as_millis()),
+    }
+}

@@ -1,0 +1,91 @@
+use std::time::Duration;
+
+use xinim_machine::{Outcome, RunStats};
+
+use super::*;
+use crate::cli::RunArgs;
+
+fn judge(end: End, link: Option<State>, reason: Option<StopReason>) -> Verdict {
+    let config = crate::config::resolve(RunArgs::default()).unwrap();
+    let stats = RunStats { stopped_at: Some("cpu 0: rip=0x1234".into()), ..RunStats::default() };
+    let outcome = Outcome { end, stats };
+    of(&config, &Ended { outcome, link, debug: b"panic: oh no".to_vec() }, reason.as_ref())
+}
+
+fn status(end: End, link: Option<State>, reason: Option<StopReason>) -> u8 {
+    match judge(end, link, reason) {
+        Verdict::Status(status, _) => status,
+        Verdict::RunAgain => panic!("would run again"),
+    }
+}
+
+#[test]
+fn a_commands_status_is_the_processes() {
+    let exited = |status| Some(State::Exited(status));
+    assert_eq!(judge(End::PowerOff, exited(0), None), Verdict::Status(0, String::new()));
+    assert_eq!(status(End::PowerOff, exited(7), None), 7);
+    assert_eq!(status(End::PowerOff, exited(123), None), 123);
+    assert_eq!(status(End::PowerOff, exited(124), None), 123);
+    assert_eq!(status(End::PowerOff, exited(u32::MAX), None), 123);
+    assert_eq!(status(End::Reboot, exited(3), None), 3);
+}
+
+#[test]
+fn power_off_without_a_status_is_a_failure_only_with_exec() {
+    assert_eq!(status(End::PowerOff, None, None), 0);
+    for (state, why) in [(State::Start, "asked for"), (State::Running, "before the command")] {
+        match judge(End::PowerOff, Some(state), None) {
+            Verdict::Status(125, text) => assert!(text.contains(why), "{text}"),
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+#[test]
+fn reboot_runs_again_except_with_exec() {
+    assert_eq!(judge(End::Reboot, None, None), Verdict::RunAgain);
+    assert_eq!(status(End::Reboot, Some(State::Running), None), 0);
+}
+
+#[test]
+fn the_exit_device_gives_a_status() {
+    assert_eq!(status(End::ExitDevice(5), None, None), 5);
+    assert_eq!(status(End::ExitDevice(500), Some(State::Start), None), 123);
+}
+
+#[test]
+fn a_death_is_reported_even_after_a_status() {
+    let death = Death { reason: "triple fault".into(), report: "rip=1".into() };
+    match judge(End::Died(death), Some(State::Exited(0)), None) {
+        Verdict::Status(134, text) => {
+            assert_eq!(text, "panic: oh no\nxinim-vmm: the guest died: triple fault\nrip=1\n");
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn stops_have_their_own_statuses() {
+    let timed_out = StopReason::TimedOut(Duration::from_secs(30));
+    match judge(End::Stopped, Some(State::Running), Some(timed_out)) {
+        Verdict::Status(124, text) => assert_eq!(
+            text,
+            "xinim-vmm: time-out after 30 s: the command was running\ncpu 0: rip=0x1234\n"
+        ),
+        other => panic!("{other:?}"),
+    }
+    assert_eq!(
+        judge(End::Stopped, None, Some(StopReason::Signal(2))),
+        Verdict::Status(130, String::new())
+    );
+    assert_eq!(
+        judge(End::Stopped, None, Some(StopReason::Left)),
+        Verdict::Status(0, String::new())
+    );
+    let failed = Some(StopReason::Failed("no space".into()));
+    assert_eq!(
+        judge(End::PowerOff, Some(State::Exited(0)), failed),
+        Verdict::Status(125, "xinim-vmm: no space\n".into())
+    );
+    assert_eq!(status(End::Stopped, None, None), 125);
+}
