@@ -1,2 +1,39 @@
-//! Client side of the block interface.
+//! Client side of the block interface (`xinim_abi::services::block`).
+//!
+//! ```text
+//! file system ── Cache ── Transport ══ ring in shared memory ══ block driver
+//!                           │
+//!                           └ disk::Disk (feature `guest`): attaches, waits, and when the driver
+//!                             died attaches to the next instance and submits again
+//! ```
+//! * [`ring`]: the two rings in shared memory, the peer's indices distrusted;
+//! * [`cache`]: write-back cache whose lines *are* the ring's data buffers, so that data moves
+//!   between device and cache without a copy; read-ahead for sequential reads;
+//! * [`partition`]: MBR and GPT tables.
+//!
+//! One cache serves one opened device or partition; two openings of the same sectors do not see
+//! each other's dirty lines, which is why VFS refuses to mount a device twice.
 #![no_std]
+#![forbid(unsafe_code)]
+
+extern crate alloc;
+#[cfg(test)]
+extern crate std;
+
+pub mod cache;
+pub mod partition;
+pub mod ring;
+mod transport;
+
+#[cfg(feature = "guest")]
+pub mod disk;
+
+#[cfg(test)]
+mod cache_tests;
+#[cfg(test)]
+mod fake;
+#[cfg(test)]
+mod partition_tests;
+
+pub use cache::Cache;
+pub use transport::{Info, Transport};
