@@ -23,5 +23,9 @@ crate::interface! {
         6 idempotent InterruptCount { } -> InterruptCountReply { count: u32 }
         /// BAR `index` as I/O ports; `NoEnt`, or `NotSup` if it is memory.
         7 idempotent PortBar { index: u32 } -> PortBarReply { len: u64; ports: handle }
+        /// The `index`th capability with this `id`, counted from 0 (`NoEnt` past the last): its offset
+        /// and first 24 bytes, little-endian, zeros behind its end. One call instead of a walk.
+        8 idempotent Capability { id: u32, index: u32 }
+            -> CapabilityReply { offset: u32, bytes0: u64, bytes8: u64, bytes16: u64 }
     }
 }
