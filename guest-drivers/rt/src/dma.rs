@@ -1,0 +1,169 @@
+//! DMA memory of a driver process, its own or a client's, pinned to the function's DMA domain.
+
+use alloc::rc::Rc;
+use alloc::vec::Vec;
+use xinim_abi::error::{Error, Result};
+use xinim_abi::object::{Handle, LARGE_PAGE_SIZE, MemoryFlags, Protection};
+use xinim_driver_kit::dma::{Constraints, Dma, DmaBuffer, DmaCounter, DmaStatistics, Segment};
+use xinim_driver_kit::memory::SharedMemory;
+use xinim_rt::memory::{Mapping, Memory};
+use xinim_rt::sys;
+
+/// Makes DMA buffers for one device.
+#[derive(Clone, Debug)]
+pub struct RtDma {
+    device: Handle,
+    counter: Rc<DmaCounter>,
+}
+
+impl RtDma {
+    pub fn new(device: &crate::PciDevice) -> Self {
+        Self { device: device.device(), counter: Rc::default() }
+    }
+
+    fn make(&self, len: usize, constraints: Constraints) -> Result<PinnedMemory> {
+        constraints.check(len)?;
+        let mut flags = MemoryFlags::empty();
+        flags.set(MemoryFlags::CONTIGUOUS, constraints.contiguous);
+        flags.set(MemoryFlags::LARGE, len >= LARGE_PAGE_SIZE);
+        flags.set(MemoryFlags::BELOW_4G, constraints.max_address <= u64::from(u32::MAX));
+        flags.set(MemoryFlags::BELOW_16M, constraints.max_address <= 0xFF_FFFF);
+        let memory = Memory::create(len as u64, flags)?;
+        let mut buffer = PinnedMemory::new(self.device, memory)?;
+        buffer.len = len;
+        // What the flags cannot say is checked: other limits, and that the kernel obeyed.
+        let end = |run: &Run| run.address.saturating_add(run.len - 1);
+        let reachable = buffer.runs.iter().all(|run| end(run) <= constraints.max_address);
+        let whole = !constraints.contiguous || buffer.runs.len() == 1;
+        if reachable && whole { Ok(buffer) } else { Err(Error::NoMem) }
+    }
+}
+
+impl Dma for RtDma {
+    type Buffer = PinnedMemory;
+
+    fn allocate(&self, len: usize, constraints: Constraints) -> Result<PinnedMemory> {
+        match self.make(len, constraints) {
+            Ok(mut buffer) => {
+                self.counter.allocated(buffer.len);
+                buffer.counter = Some(Rc::clone(&self.counter));
+                Ok(buffer)
+            }
+            Err(error) => {
+                self.counter.failed();
+                Err(error)
+            }
+        }
+    }
+
+    fn statistics(&self) -> DmaStatistics {
+        self.counter.get()
+    }
+}
+
+/// A run of device addresses in a pinned memory.
+#[derive(Clone, Copy, Debug)]
+struct Run {
+    /// Offset in the memory, ascending from run to run.
+    offset: u64,
+    address: u64,
+    len: u64,
+}
+
+/// Memory mapped here and pinned to a device; unpinned when dropped. The owner drops it only when
+/// the device has finished with it.
+#[derive(Debug)]
+pub struct PinnedMemory {
+    device: Handle,
+    mapping: Mapping,
+    memory: Memory,
+    /// Bytes in use of the mapping.
+    len: usize,
+    runs: Vec<Run>,
+    counter: Option<Rc<DmaCounter>>,
+}
+
+impl PinnedMemory {
+    /// Pins `memory`, say a client's, to `device` and maps it for reading and writing. The errors of
+    /// the system calls, `Quarantined` among them.
+    pub fn new(device: Handle, memory: Memory) -> Result<Self> {
+        let mapping = memory.map(Protection::READ | Protection::WRITE)?;
+        let len = mapping.len();
+        let mut pinned = Self { device, mapping, memory, len, runs: Vec::new(), counter: None };
+        let total = len as u64;
+        let mut offset = 0;
+        while offset < total {
+            let (address, run) = sys::device_pin(device, pinned.memory.raw(), offset)?;
+            let run = run.min(total - offset);
+            if run == 0 {
+                return Err(Error::BadReply);
+            }
+            match pinned.runs.last_mut() {
+                Some(last) if last.address + last.len == address => last.len += run,
+                _ => pinned.runs.push(Run { offset, address, len: run }),
+            }
+            offset += run;
+        }
+        Ok(pinned)
+    }
+
+    /// For copies between this and other mappings.
+    pub fn mapping(&self) -> &Mapping {
+        &self.mapping
+    }
+}
+
+impl Drop for PinnedMemory {
+    fn drop(&mut self) {
+        // Fails only where nothing was pinned.
+        let _ = sys::device_unpin(self.device, self.memory.raw());
+        if let Some(counter) = &self.counter {
+            counter.freed(self.len);
+        }
+    }
+}
+
+#[cold]
+#[inline(never)]
+fn outside(at: usize) -> ! {
+    panic!("access outside DMA memory or unaligned: {at:#x}")
+}
+
+impl SharedMemory for PinnedMemory {
+    fn len(&self) -> usize {
+        self.len
+    }
+    fn read_bytes(&self, at: usize, out: &mut [u8]) {
+        self.mapping.copy_out(at, out).unwrap_or_else(|_| outside(at));
+    }
+    fn write_bytes(&self, at: usize, data: &[u8]) {
+        self.mapping.copy_in(at, data).unwrap_or_else(|_| outside(at));
+    }
+    fn load_u16(&self, at: usize) -> u16 {
+        self.mapping.load_u16(at).unwrap_or_else(|_| outside(at))
+    }
+    fn load_u32(&self, at: usize) -> u32 {
+        self.mapping.load_u32(at).unwrap_or_else(|_| outside(at))
+    }
+    fn store_u16(&self, at: usize, value: u16) {
+        self.mapping.store_u16(at, value).unwrap_or_else(|_| outside(at));
+    }
+    fn store_u32(&self, at: usize, value: u32) {
+        self.mapping.store_u32(at, value).unwrap_or_else(|_| outside(at));
+    }
+}
+
+impl DmaBuffer for PinnedMemory {
+    fn device_address(&self, at: usize) -> Segment {
+        if at >= self.len {
+            outside(at);
+        }
+        let at64 = at as u64;
+        // The last run that begins at or before `at`; there is one, as runs cover everything.
+        let index = self.runs.partition_point(|run| run.offset <= at64).saturating_sub(1);
+        let Some(run) = self.runs.get(index) else { outside(at) };
+        let skip = at64 - run.offset;
+        let len = (run.len - skip).min((self.len - at) as u64).min(u64::from(u32::MAX));
+        Segment { address: run.address + skip, len: len as u32 }
+    }
+}

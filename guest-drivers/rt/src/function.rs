@@ -1,0 +1,116 @@
+//! The driver's PCI function: its handles and the pci service behind it.
+
+use alloc::rc::Rc;
+use xinim_abi::error::{Error, Result};
+use xinim_abi::object::{Handle, Protection};
+use xinim_abi::services::pci::pci;
+use xinim_abi::start::role;
+use xinim_driver_kit::mmio::Mmio;
+use xinim_driver_kit::pci::{CAPABILITY_MAX, Capability, PciFunction};
+use xinim_rt::handle::OwnedHandle;
+use xinim_rt::memory::{Mapping, Memory};
+use xinim_rt::{ipc, server, start, sys};
+
+/// A function as RS gave it to this process. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct PciDevice {
+    device: Handle,
+    pci: Handle,
+    /// Interrupts stay bound while somebody holds their handles.
+    interrupts: Rc<core::cell::RefCell<alloc::vec::Vec<OwnedHandle>>>,
+}
+
+impl PciDevice {
+    /// From the start block. `NoDev` in a process that was not started as a function's driver.
+    pub fn from_start() -> Result<Self> {
+        let device = start::handle(role::DEVICE).ok_or(Error::NoDev)?;
+        let pci = start::handle(role::PCI).ok_or(Error::NoDev)?;
+        Ok(Self { device, pci, interrupts: Rc::default() })
+    }
+
+    /// The DMA domain's handle.
+    pub fn device(&self) -> Handle {
+        self.device
+    }
+
+    /// Routes the function's message `index` to notification bit `bit` of this service.
+    pub fn bind_interrupt(&self, index: u32, bit: u32) -> Result<()> {
+        let reply = ipc::call(self.pci, &pci::Interrupt { index })?;
+        let interrupt = OwnedHandle::from_raw(reply.interrupt);
+        sys::irq_bind(interrupt.raw(), server::own_endpoint()?, bit)?;
+        self.interrupts.borrow_mut().push(interrupt);
+        Ok(())
+    }
+
+    /// The device was reset: it does no DMA of a predecessor any more.
+    pub fn reset_done(&self) -> Result<()> {
+        sys::device_reset_done(self.device)
+    }
+}
+
+impl PciFunction for PciDevice {
+    type Mmio = Registers;
+
+    fn capability(&self, id: u8, index: usize) -> Result<Option<Capability>> {
+        let index = u32::try_from(index).map_err(|_| Error::Inval)?;
+        let reply = match ipc::call(self.pci, &pci::Capability { id: id.into(), index }) {
+            Err(Error::NoEnt) => return Ok(None),
+            other => other?,
+        };
+        let mut bytes = [0; CAPABILITY_MAX];
+        let words = [reply.bytes0, reply.bytes8, reply.bytes16];
+        for (to, word) in bytes.chunks_exact_mut(8).zip(words) {
+            to.copy_from_slice(&word.to_le_bytes());
+        }
+        let offset = u8::try_from(reply.offset).map_err(|_| Error::BadReply)?;
+        Ok(Some(Capability { offset, bytes }))
+    }
+
+    fn bar(&self, index: u8) -> Result<Registers> {
+        let reply = ipc::call(self.pci, &pci::Bar { index: index.into() })?;
+        let memory = Memory::from_handle(OwnedHandle::from_raw(reply.memory))?;
+        let mapping = memory.map(Protection::READ | Protection::WRITE)?;
+        let len = usize::try_from(reply.len).map_err(|_| Error::BadReply)?.min(mapping.len());
+        Ok(Registers { mapping, len })
+    }
+
+    fn enable(&self, bus_master: bool) -> Result<()> {
+        ipc::call(self.pci, &pci::Enable { bus_master }).map(drop)
+    }
+}
+
+/// A mapped memory BAR.
+#[derive(Debug)]
+pub struct Registers {
+    mapping: Mapping,
+    len: usize,
+}
+
+#[cold]
+#[inline(never)]
+fn outside(offset: usize) -> ! {
+    panic!("register access outside the BAR or unaligned: {offset:#x}")
+}
+
+macro_rules! registers {
+    ($($read:ident $write:ident $ty:ty, $from:ident $to:ident;)*) => {$(
+        fn $read(&self, offset: usize) -> $ty {
+            self.mapping.$from(offset).unwrap_or_else(|_| outside(offset))
+        }
+        fn $write(&self, offset: usize, value: $ty) {
+            self.mapping.$to(offset, value).unwrap_or_else(|_| outside(offset));
+        }
+    )*};
+}
+
+impl Mmio for Registers {
+    fn len(&self) -> usize {
+        self.len
+    }
+    registers! {
+        read8 write8 u8, read_mmio_8 write_mmio_8;
+        read16 write16 u16, read_mmio_16 write_mmio_16;
+        read32 write32 u32, read_mmio_32 write_mmio_32;
+        read64 write64 u64, read_mmio_64 write_mmio_64;
+    }
+}
