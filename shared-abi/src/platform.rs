@@ -52,6 +52,10 @@ pub const CPUID_FREQUENCIES: u32 = 0x4000_0010;
 /// Kernel command line words this machine adds.
 /// `mode=exec`: take a command from the host link, run it and power off. Default: a terminal.
 pub const CMDLINE_MODE_EXEC: &str = "mode=exec";
+/// The machine promises that RAM was zero before kernel, bundle and boot data were put there, so
+/// that the kernel need not clear frames it hands out for the first time. Never said after a
+/// reset that keeps RAM.
+pub const CMDLINE_RAM_ZEROED: &str = "ram=zeroed";
 
 /// First 64 bytes of the trace page; a table of [`TRACE_SLOTS`] [`TraceProcess`] follows at
 /// [`TRACE_TABLE_OFFSET`]. Physically contiguous, [`TRACE_PAGES`] pages. Written by the kernel
