@@ -19,36 +19,59 @@ pub struct Selection {
 
 /// Takes the engine asked for; `auto` takes KVM where it is usable, else QEMU.
 pub fn select(choice: EngineChoice, accel: QemuAccel) -> Result<Selection, EngineError> {
-    let asked = |engine: Box<dyn Engine>| {
-        let why = format!("using {}, as asked", engine.name());
-        Selection { engine, why, fallback: false }
-    };
+    let qemu = || locate::find().map(|program| QemuEngine { program, accel, icount: false });
+    let taken =
+        |engine: Box<dyn Engine>, why: String, fallback| Selection { engine, why, fallback };
     match choice {
-        EngineChoice::Kvm => {
-            kvm::usable()?;
-            Ok(asked(kvm::engine()))
-        }
-        EngineChoice::Qemu => match qemu(accel) {
-            Some(engine) => Ok(asked(engine)),
+        // Whether it is usable the engine says best itself.
+        EngineChoice::Kvm => Ok(taken(kvm::engine(), "using kvm, as asked".into(), false)),
+        EngineChoice::Qemu => match qemu() {
+            Some(qemu) => Ok(taken(Box::new(qemu), "using qemu, as asked".into(), false)),
             None => Err(EngineError::Unavailable(locate::MISSING.into())),
         },
-        EngineChoice::Auto => match (kvm::usable(), qemu(accel)) {
-            (Ok(()), _) => Ok(Selection {
-                engine: kvm::engine(),
-                why: "using kvm: /dev/kvm is usable".into(),
-                fallback: false,
-            }),
-            (Err(no_kvm), Some(engine)) => {
-                Ok(Selection { engine, why: format!("using qemu: {no_kvm}"), fallback: true })
-            }
-            (Err(no_kvm), None) => {
-                Err(EngineError::Unavailable(format!("{no_kvm}; and {}", locate::MISSING)))
-            }
+        EngineChoice::Auto => match auto(kvm::obstacle(), qemu()) {
+            Ok((Taken::Kvm, why)) => Ok(taken(kvm::engine(), why, false)),
+            Ok((Taken::Qemu(qemu), why)) => Ok(taken(Box::new(qemu), why, true)),
+            Err(why) => Err(EngineError::Unavailable(why)),
         },
     }
 }
 
-fn qemu(accel: QemuAccel) -> Option<Box<dyn Engine>> {
-    let program = locate::find()?;
-    Some(Box::new(QemuEngine { program, accel, icount: false }))
+/// What `auto` takes.
+#[derive(Debug)]
+pub enum Taken<Q> {
+    Kvm,
+    Qemu(Q),
+}
+
+/// The rule of `auto`, with its reason; also what `doctor` explains.
+pub fn auto<Q>(
+    kvm_obstacle: Option<String>,
+    qemu: Option<Q>,
+) -> Result<(Taken<Q>, String), String> {
+    match (kvm_obstacle, qemu) {
+        (None, _) => Ok((Taken::Kvm, "using kvm: /dev/kvm is usable".into())),
+        (Some(obstacle), Some(qemu)) => {
+            Ok((Taken::Qemu(qemu), format!("using qemu instead of kvm: {obstacle}")))
+        }
+        (Some(obstacle), None) => {
+            Err(format!("no engine is usable here: {obstacle}; and {}", locate::MISSING))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn auto_prefers_kvm_and_gives_the_reason() {
+        assert!(matches!(auto(None, Some(())), Ok((Taken::Kvm, _))));
+        assert!(matches!(auto::<()>(None, None), Ok((Taken::Kvm, _))));
+        let (taken, why) = auto(Some("there is no /dev/kvm".into()), Some(())).unwrap();
+        assert!(matches!(taken, Taken::Qemu(())));
+        assert!(why.contains("there is no /dev/kvm"), "{why}");
+        let why = auto::<()>(Some("there is no /dev/kvm".into()), None).unwrap_err();
+        assert!(why.contains("/dev/kvm") && why.contains("QEMU"), "{why}");
+    }
 }
