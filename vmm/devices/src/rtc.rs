@@ -209,7 +209,7 @@ impl Device for Rtc {
 }
 
 fn to_bcd(value: u8) -> u8 {
-    (value / 10 % 10) << 4 | value % 10
+    ((value / 10 % 10) << 4) | (value % 10)
 }
 
 /// Digits above 9 give numbers that the range checks refuse.

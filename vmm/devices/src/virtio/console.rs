@@ -167,3 +167,7 @@ impl<S: ByteStream> VirtioPci<Console<S>> {
         self.serve(TX_QUEUE, origin) == Ok(Progress::More)
     }
 }
+
+#[cfg(test)]
+#[path = "console_tests.rs"]
+mod tests;

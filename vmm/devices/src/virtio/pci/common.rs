@@ -98,8 +98,9 @@ impl<D: VirtioDevice> VirtioPci<D> {
             common::DRIVER_FEATURE_SELECT => self.driver_feature_select = value as u32,
             common::DRIVER_FEATURE => return self.write_features(value as u32),
             common::CONFIG_MSIX_VECTOR => {
-                let vector = self.vector(value)?;
-                self.config_vector = vector;
+                let vector = self.vector(value);
+                self.config_vector = vector.unwrap_or(NO_VECTOR);
+                vector?;
             }
             common::DEVICE_STATUS => return self.write_status(value as u8, origin),
             common::QUEUE_SELECT => self.queue_select = value as u16,
@@ -117,7 +118,7 @@ impl<D: VirtioDevice> VirtioPci<D> {
         Ok(())
     }
 
-    fn vector(&mut self, value: u64) -> Result<u16, GuestError> {
+    fn vector(&self, value: u64) -> Result<u16, GuestError> {
         let vector = value as u16;
         if vector == NO_VECTOR || vector < self.msix.vectors() {
             Ok(vector)

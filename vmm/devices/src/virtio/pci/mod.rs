@@ -287,7 +287,7 @@ impl<D: VirtioDevice> VirtioPci<D> {
         };
         // The queue is told by the address; the value written repeats it (4.1.5.2).
         let queue = access.offset / multiplier;
-        if access.offset % multiplier != 0 || queue >= self.queues.len() as u64 {
+        if !access.offset.is_multiple_of(multiplier) || queue >= self.queues.len() as u64 {
             return Outcome::done().with_error(GuestError::BadQueue);
         }
         let queue = queue as u16;

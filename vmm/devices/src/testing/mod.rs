@@ -1,6 +1,8 @@
 //! Stand-ins for everything around a device, for tests (of this crate and of drivers that are
 //! run against these models in one process): memory, disks, streams, interrupts, clock, trace.
 
+pub mod driver;
+
 use crate::backend::{BackendError, BlockBackend, ByteStream, Clock};
 use crate::dma::{Dma, DmaError};
 use crate::irq::{IrqLine, MsiMessage, MsiRoute, MsiSink};
@@ -93,6 +95,8 @@ pub struct MemoryDisk {
     /// Reads, writes and flushes fail with EIO (5).
     pub failing: bool,
     pub flushes: usize,
+    /// Requests beyond the end, which a device must never make.
+    pub violations: usize,
 }
 
 impl MemoryDisk {
@@ -105,8 +109,10 @@ impl MemoryDisk {
             return Err(BackendError { errno: 5 });
         }
         let start = usize::try_from(offset).map_err(|_| BackendError { errno: 0 })?;
-        let end = start.checked_add(length).ok_or(BackendError { errno: 0 })?;
-        self.data.get_mut(start..end).ok_or(BackendError { errno: 0 })
+        let end = start.checked_add(length).filter(|&end| end <= self.data.len());
+        self.violations += usize::from(end.is_none());
+        let end = end.ok_or(BackendError { errno: 0 })?;
+        Ok(&mut self.data[start..end])
     }
 }
 

@@ -1,0 +1,18 @@
+//! A bounded, seeded run of each fuzz harness.
+
+use proptest::collection::vec;
+use proptest::prelude::*;
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(512))]
+
+    #[test]
+    fn virtio_blk_survives_any_input(data in vec(any::<u8>(), 0..2048)) {
+        super::virtio_blk(&data);
+    }
+
+    #[test]
+    fn the_bus_survives_any_input(data in vec(any::<u8>(), 0..1024)) {
+        super::pci_config(&data);
+    }
+}
