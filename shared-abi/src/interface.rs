@@ -105,7 +105,7 @@ impl Field for bool {
 }
 
 /// A short name in four words: UTF-8, at most 32 bytes, padded with zeros.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Name([u8; 32]);
 
 impl Name {

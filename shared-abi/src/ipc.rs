@@ -93,6 +93,8 @@ pub mod bits {
     pub const INJECT_HANG: u64 = 1 << 59;
     /// A timer set by `timer_set` ran out.
     pub const TIMER: u64 = 1 << 58;
+    /// RS: an instance of a service in this one's `notify` list has come up.
+    pub const PEER_UP: u64 = 1 << 57;
 }
 
 /// Badge layout that RS gives to the handles it hands out on look-up: the label's number and

@@ -1,2 +1,59 @@
-//! XINIM rs.
+//! The Reincarnation Server's logic, without system calls: who runs, who may be found by whom,
+//! what happens when somebody dies. `main.rs` is the server around it.
+//!
+//! ```text
+//!                 needs up            announces
+//! Dead --> Waiting -------> Starting -----------> Running
+//!  ^          ^                 |                  |  |  ^
+//!  |          | restart         | dies             |  |  | announces
+//!  |          |                 v       dies       |  |  |
+//!  |          |              Crashed <-------------+  |  |
+//!  |          |               |   |  back-off over     |  |
+//!  |          |     too often |   +--------------------|--+-- Recovering
+//!  |          |               v                        |
+//!  |          |             Failed                     | stop, restart, shutdown
+//!  +----------+---------------------- Stopping <-------+
+//! ```
+//! [`Core`] holds a [`Slot`] for each instance of a service. Everything that happens is a method
+//! of it (a request, an obituary, the timer); what it wants done it asks of a [`Host`], and a
+//! `Host` never calls back. RS calls nobody: answers that must wait are kept as tokens in the slot
+//! they wait for.
+//!
+//! Not here: heartbeats (a hung service is restarted by hand).
 #![no_std]
+#![forbid(unsafe_code)]
+
+extern crate alloc;
+
+pub mod bundle;
+mod control;
+mod functions;
+mod history;
+mod host;
+mod life;
+mod lookup;
+mod query;
+mod shutdown;
+mod slot;
+mod system;
+#[cfg(test)]
+mod tests;
+
+pub use functions::Function;
+pub use history::{Cause, Death, History};
+pub use host::{Answer, End, Host, Launch};
+pub use slot::{Reason, Slot, SlotId, State};
+pub use system::Core;
+
+/// How long a service may take to end after `bits::TERMINATE`, ns.
+pub const STOP_TIMEOUT: u64 = 2_000_000_000;
+/// Longest back-off, ns.
+pub const BACKOFF_MAX: u64 = 5_000_000_000;
+/// Instances of services at one time.
+pub const SLOTS_MAX: usize = 256;
+/// PCI functions.
+pub const FUNCTIONS_MAX: usize = 256;
+/// Kept requests of one kind at one place; more are refused with `Limit`.
+pub const WAITERS_MAX: usize = 256;
+/// Deaths that the history keeps.
+pub const HISTORY_MAX: usize = 1024;

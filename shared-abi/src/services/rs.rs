@@ -15,7 +15,9 @@ crate::interface! {
         /// The endpoint of the live instance of `name`. While the service is starting or being
         /// restarted the answer is delayed when `wait`, else `Again`. `NoEnt`: no such service;
         /// `Access`: the manifest of the caller does not list it; `ServerDied`: it has failed for
-        /// good.
+        /// good, or was stopped. Services that start processes (resource `process`) also ask for
+        /// what they pass on: `rs` is RS for a program, `label:user` another service without the
+        /// caller's own badge.
         1 idempotent Lookup { name: Name, wait: bool } -> Found { pid: u32; endpoint: handle }
         /// The caller is initialised and serves from now on.
         2 idempotent Announce { } -> Announced { }

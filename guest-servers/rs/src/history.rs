@@ -1,0 +1,151 @@
+//! Deaths of services: when, of what, and how long each was down.
+
+use crate::HISTORY_MAX;
+use alloc::collections::VecDeque;
+use core::fmt;
+use xinim_abi::event::{Obituary, cause};
+use xinim_abi::interface::Name;
+
+/// What an instance died of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cause {
+    Exit {
+        status: i64,
+    },
+    Fault {
+        vector: u64,
+        address: u64,
+        rip: u64,
+    },
+    /// By the operator (`service kill`).
+    Killed,
+    /// A fault that the operator injected.
+    Injected {
+        address: u64,
+        rip: u64,
+    },
+    /// Did not announce itself in time.
+    StartTimeout,
+    /// Asked to end, by `service stop` or `restart`; status.
+    Stopped {
+        status: i64,
+    },
+    /// Asked to end, and killed because it did not.
+    StopTimeout,
+}
+
+impl Cause {
+    /// As the kernel tells it; `by_hand`: the operator had a hand in it.
+    pub(crate) fn of(obituary: &Obituary, by_hand: bool) -> Self {
+        let (address, rip) = (obituary.address, obituary.registers.rip);
+        match obituary.cause {
+            cause::FAULT if by_hand => Cause::Injected { address, rip },
+            cause::FAULT => Cause::Fault { vector: obituary.vector, address, rip },
+            cause::KILLED => Cause::Killed,
+            _ => Cause::Exit { status: obituary.code },
+        }
+    }
+
+    pub fn name(&self) -> &'static str {
+        match self {
+            Cause::Exit { .. } => "exit",
+            Cause::Fault { .. } => "fault",
+            Cause::Killed => "killed",
+            Cause::Injected { .. } => "injected",
+            Cause::StartTimeout => "start-timeout",
+            Cause::Stopped { .. } => "stopped",
+            Cause::StopTimeout => "stop-timeout",
+        }
+    }
+}
+
+/// The detail behind [`Cause::name`].
+impl fmt::Display for Cause {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Cause::Exit { status } | Cause::Stopped { status } => write!(f, "status {status}"),
+            Cause::Fault { vector, address, rip } => {
+                let name = exception(*vector);
+                match vector {
+                    14 => write!(f, "{name} at {address:#x}, rip {rip:#x}"),
+                    _ => write!(f, "{name}, rip {rip:#x}"),
+                }
+            }
+            Cause::Injected { address, rip } => {
+                write!(f, "page fault at {address:#x}, rip {rip:#x}")
+            }
+            Cause::Killed | Cause::StartTimeout | Cause::StopTimeout => f.write_str("-"),
+        }
+    }
+}
+
+/// Names of the exceptions a user program can raise (SDM vol. 3, table 7-1).
+fn exception(vector: u64) -> &'static str {
+    match vector {
+        0 => "divide error",
+        1 => "debug exception",
+        3 => "breakpoint",
+        4 => "overflow",
+        5 => "bound range exceeded",
+        6 => "invalid opcode",
+        7 => "no FPU",
+        10..=12 => "segment fault",
+        13 => "general protection fault",
+        14 => "page fault",
+        16 | 19 => "floating-point error",
+        17 => "alignment check",
+        _ => "exception",
+    }
+}
+
+/// One death.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Death {
+    /// ns since boot.
+    pub time: u64,
+    pub label: Name,
+    pub pid: u32,
+    pub cause: Cause,
+    /// ns until the next instance announced itself; `None` while there is none.
+    pub down: Option<u64>,
+}
+
+/// The last [`HISTORY_MAX`] deaths.
+#[derive(Clone, Debug, Default)]
+pub struct History {
+    deaths: VecDeque<Death>,
+    total: u64,
+}
+
+impl History {
+    pub fn add(&mut self, death: Death) {
+        if self.deaths.len() == HISTORY_MAX {
+            self.deaths.pop_front();
+        }
+        self.deaths.push_back(death);
+        self.total += 1;
+    }
+
+    /// The service is up again: its open deaths get their down time. The last one's.
+    pub fn recovered(&mut self, label: Name, now: u64) -> Option<u64> {
+        let mut last = None;
+        for death in self.deaths.iter_mut().rev().filter(|death| death.label == label) {
+            if death.down.is_some() {
+                break;
+            }
+            let down = now.saturating_sub(death.time);
+            death.down = Some(down);
+            last = last.or(Some(down));
+        }
+        last
+    }
+
+    pub fn iter(&self) -> impl DoubleEndedIterator<Item = &Death> {
+        self.deaths.iter()
+    }
+
+    /// Deaths since boot.
+    pub fn total(&self) -> u64 {
+        self.total
+    }
+}

@@ -1,0 +1,80 @@
+//! What the logic asks of the system around it.
+
+use crate::{Function, SlotId};
+use core::fmt;
+use xinim_abi::error::{Error, Result};
+use xinim_abi::interface::Name;
+use xinim_abi::ipc::ReplyToken;
+use xinim_abi::object::Handle;
+use xinim_manifest::Manifest;
+
+/// A new instance of a service.
+#[derive(Clone, Copy, Debug)]
+pub struct Launch<'a> {
+    pub slot: SlotId,
+    /// Comes back in the obituary, see [`crate::Core::died`].
+    pub cookie: u64,
+    pub label: Name,
+    pub manifest: &'a Manifest,
+    pub function: Option<&'a Function>,
+    pub incarnation: u32,
+    /// Of the service's handle to RS.
+    pub badge: u64,
+}
+
+/// What a caller is told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Answer {
+    /// The endpoint of a slot's instance, to be minted with `badge`.
+    Found {
+        slot: SlotId,
+        pid: u32,
+        badge: u64,
+    },
+    /// RS's own endpoint as programs get it.
+    FoundRs,
+    Announced,
+    Controlled {
+        pid: u32,
+    },
+    Spawned {
+        slot: SlotId,
+        pid: u32,
+        label: Name,
+        badge: u64,
+    },
+    FunctionAdded,
+    FunctionsDone,
+    Error(Error),
+}
+
+/// How the system ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    PowerOff,
+    Reboot,
+    /// A critical service has failed for good.
+    Panic,
+}
+
+/// System calls, as the logic sees them. None may block.
+pub trait Host {
+    /// Nanoseconds since boot.
+    fn now(&self) -> u64;
+    /// Makes endpoint and process of an instance and starts it; its process id. `NoEnt`, `NoExec`:
+    /// the program is not there or none, trying again is of no use.
+    fn launch(&mut self, launch: &Launch<'_>) -> Result<u32>;
+    /// Ends the instance's process; the obituary comes later.
+    fn kill(&mut self, slot: SlotId);
+    /// Raises bits on the instance's endpoint.
+    fn notify(&mut self, slot: SlotId, bits: u64);
+    /// The instance is dead: closes the handles to it.
+    fn forget(&mut self, slot: SlotId);
+    /// The slot is gone: closes what was kept for its next instance.
+    fn retire(&mut self, slot: SlotId);
+    /// A handle is not needed any more.
+    fn close(&mut self, handle: Handle);
+    fn answer(&mut self, token: ReplyToken, answer: Answer);
+    fn log(&mut self, line: fmt::Arguments<'_>);
+    fn end(&mut self, end: End);
+}

@@ -1,0 +1,182 @@
+//! One instance of a service, through all its lives.
+
+use alloc::vec::Vec;
+use xinim_abi::error::Error;
+use xinim_abi::interface::Name;
+use xinim_abi::ipc::ReplyToken;
+use xinim_manifest::Index;
+
+/// Number of a slot. The number in its badges is one more (0 stands for programs).
+pub type SlotId = usize;
+
+/// See the diagram in the crate's head. Times are ns since boot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum State {
+    /// Not running and not asked to: stopped by hand, or ended by itself.
+    Dead,
+    /// For what it needs and wants.
+    Waiting,
+    /// Has a process that has not announced itself.
+    Starting {
+        deadline: u64,
+    },
+    Running,
+    /// Asked to end; killed at the deadline.
+    Stopping {
+        deadline: u64,
+        restart: bool,
+    },
+    /// Died; starts again at this time.
+    Crashed {
+        until: u64,
+    },
+    /// As `Starting`, after a crash.
+    Recovering {
+        deadline: u64,
+    },
+    /// Will not be started again by itself.
+    Failed(Reason),
+}
+
+impl State {
+    pub fn name(self) -> &'static str {
+        match self {
+            State::Dead => "dead",
+            State::Waiting => "waiting",
+            State::Starting { .. } => "starting",
+            State::Running => "running",
+            State::Stopping { .. } => "stopping",
+            State::Crashed { .. } => "crashed",
+            State::Recovering { .. } => "recovering",
+            State::Failed(_) => "failed",
+        }
+    }
+
+    /// Has a process.
+    pub fn is_live(self) -> bool {
+        matches!(
+            self,
+            State::Starting { .. }
+                | State::Running
+                | State::Stopping { .. }
+                | State::Recovering { .. }
+        )
+    }
+
+    /// Will run sooner or later if nothing goes wrong.
+    pub fn is_coming(self) -> bool {
+        matches!(
+            self,
+            State::Waiting
+                | State::Starting { .. }
+                | State::Crashed { .. }
+                | State::Recovering { .. }
+                | State::Stopping { restart: true, .. }
+        )
+    }
+}
+
+/// Why a service has failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reason {
+    /// Crashed more often than its manifest allows.
+    CrashLoop { crashes: u32 },
+    /// It crashed, and its restart policy is `never`.
+    Crashed,
+    /// Its program cannot be started.
+    Program(Error),
+    /// A service it needs is not there.
+    Needs(Index),
+}
+
+/// A `Control` or `Spawn` that is answered later.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Waiter {
+    pub token: ReplyToken,
+    pub until: Until,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Until {
+    /// The service runs: answered with its process id.
+    Running,
+    /// The instance has ended: answered with its process id.
+    Gone,
+    /// A spawned instance runs; the spawner's label number.
+    Spawned { caller: u64 },
+}
+
+/// A look-up that waits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Lookup {
+    pub token: ReplyToken,
+    /// Badge of the handle that will be answered.
+    pub badge: u64,
+}
+
+/// See [`crate::Core`].
+#[derive(Clone, Debug)]
+pub struct Slot {
+    /// Empty in a slot that is free.
+    pub label: Name,
+    pub manifest: Index,
+    /// Its PCI function, by index into the core's table.
+    pub function: Option<usize>,
+    pub state: State,
+    /// Of the live instance, or 0.
+    pub pid: u32,
+    /// Instances that were started before this one.
+    pub incarnation: u32,
+    /// Restarts after a death that nobody asked for, or that was asked for as a crash.
+    pub restarts: u32,
+    /// When the state was entered.
+    pub since: u64,
+    /// Crashes in a row, as the restart policy counts them.
+    pub(crate) failures: u32,
+    /// Processes started in this slot, to tell their obituaries apart.
+    pub(crate) launches: u32,
+    /// The operator killed this instance, or injected a fault: no fault of the service.
+    pub(crate) by_hand: bool,
+    /// RS killed it because it did not announce itself in time.
+    pub(crate) timed_out: bool,
+    /// Started by `Spawn`: whose label number; such a slot is freed when it ends.
+    pub(crate) spawner: Option<u64>,
+    /// Died and was not up since.
+    pub(crate) crashed: bool,
+    /// Has announced itself at least once.
+    pub(crate) was_up: bool,
+    /// Blocks in a `Shutdown` call, so it cannot hear `TERMINATE`.
+    pub(crate) shutting_down: bool,
+    pub(crate) lookups: Vec<Lookup>,
+    pub(crate) waiters: Vec<Waiter>,
+}
+
+impl Slot {
+    pub(crate) fn new(label: Name, manifest: Index, now: u64) -> Self {
+        Slot {
+            label,
+            manifest,
+            function: None,
+            state: State::Waiting,
+            pid: 0,
+            incarnation: 0,
+            restarts: 0,
+            since: now,
+            failures: 0,
+            launches: 0,
+            by_hand: false,
+            timed_out: false,
+            spawner: None,
+            crashed: false,
+            was_up: false,
+            shutting_down: false,
+            lookups: Vec::new(),
+            waiters: Vec::new(),
+        }
+    }
+
+    pub(crate) fn enter(&mut self, state: State, now: u64) {
+        self.state = state;
+        self.since = now;
+    }
+}
