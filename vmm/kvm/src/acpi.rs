@@ -1,8 +1,7 @@
 //! ACPI tables (ACPI 6.4): what a kernel without our paravirtual ports finds its machine by.
 //!
 //! RSDP -> XSDT -> FADT (-> FACS, DSDT), MADT, MCFG. Not hardware-reduced: PM1a, PM timer and
-//! reset register are the ports of q35, so kernels written for it power off and reset the same
-//! way. No HPET, no legacy PCI interrupt routing (`_PRT`): our functions interrupt by MSI-X only.
+//! reset register are the ports of q35. No HPET, no legacy PCI interrupt routing (`_PRT`): our functions interrupt by MSI-X only.
 
 use acpi_tables::aml::{
     AddressSpace, AddressSpaceCacheable, Device, EISAName, IO, Interrupt, Memory32Fixed, Name,
@@ -17,6 +16,7 @@ use acpi_tables::rsdp::Rsdp;
 use acpi_tables::sdt::Sdt;
 use acpi_tables::xsdt::XSDT;
 use acpi_tables::{Aml, AmlSink};
+use xinim_abi::hw::chipset::SLEEP_TYPE_S5;
 use xinim_abi::platform;
 use zerocopy::{Immutable, IntoBytes};
 
@@ -204,8 +204,9 @@ fn dsdt() -> Sdt {
     device(&mut children, "RTC0", "PNP0B00", &[], vec![&IO::new(0x70, 0x70, 1, 2)]);
 
     let mut aml = Vec::new();
-    // SLP_TYP 0 for S5, as on q35: kernels that know only that machine power ours off, too.
-    let s5 = Package::new(vec![&ZERO, &ZERO, &ZERO, &ZERO]);
+    // Sleep type of S5 in PM1a's and PM1b's control registers; the rest is reserved.
+    let kind = SLEEP_TYPE_S5 as u8;
+    let s5 = Package::new(vec![&kind, &kind, &ZERO, &ZERO]);
     Name::new(Path::new("_S5_"), &s5).to_aml_bytes(&mut Sink(&mut aml));
     aml.extend(Scope::raw(Path::new("_SB_"), children));
     let mut table = Sdt::new(*b"DSDT", HEADER, 2, OEM_ID, OEM_TABLE, OEM_REVISION);

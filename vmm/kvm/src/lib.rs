@@ -1,15 +1,44 @@
 //! The engine that runs a XINIM machine on Linux KVM.
+//!
+//! [`KvmEngine`] takes a machine from its description to its end; [`probe`] says what kind of KVM
+//! the host has. The device models are in `xinim-devices`; this crate gives them memory,
+//! interrupts, time and the host's files, and the guest its processors.
+//!
+//! ```text
+//!   vCPU threads ----- bus.access -----> devices <----- bus.notify, ports ----- I/O thread
+//!        |                                 |                                        ^
+//!        | KVM_RUN                         | DMA, MSI-X, wires                      | epoll
+//!       KVM <------------------------------+                doorbells, host streams +
+//! ```
+//!
+//! Limits: RAM is not hot-pluggable, there is no legacy PCI interrupt routing (functions interrupt
+//! by MSI-X), and disks are served synchronously on the I/O thread.
 
 mod acpi;
 mod cpuid;
 mod cpuid_names;
+mod death;
+mod debug;
+mod disk;
+mod dma;
+mod doorbell;
+mod engine;
+mod exits;
 mod host;
+mod io;
+mod irq;
 mod layout;
+mod machine;
 mod memory;
 mod probe;
 mod pvh;
+mod shared;
+mod stream;
 #[cfg(test)]
 mod testing;
+mod trace;
 mod vcpu;
+mod walk;
 
+pub use engine::KvmEngine;
 pub use probe::{ProbeReport, probe};

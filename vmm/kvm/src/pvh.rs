@@ -144,7 +144,8 @@ pub fn load(
     let mut modules = 0;
     if let (Some(bundle), Some(at)) = (bundle, bundle_at) {
         put(ram, bundle, at)?;
-        let entry = hvm_modlist_entry { paddr: at, size: bundle.len() as u64, ..Default::default() };
+        let entry =
+            hvm_modlist_entry { paddr: at, size: bundle.len() as u64, ..Default::default() };
         put_object(ram, entry, layout::MODLIST)?;
         modules = 1;
     }

@@ -14,17 +14,33 @@ use kvm_ioctls::{SyncReg, VcpuExit, VcpuFd};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Exit {
     /// `count` operands of `size` bytes wait at [`Runner::port_value`].
-    Port { port: u16, size: u8, count: u32, write: bool },
+    Port {
+        port: u16,
+        size: u8,
+        count: u32,
+        write: bool,
+    },
     /// `value` is what a write carries; a read waits for [`Runner::set_mmio_value`].
-    Mmio { address: u64, size: u8, write: bool, value: u64 },
+    Mmio {
+        address: u64,
+        size: u8,
+        write: bool,
+        value: u64,
+    },
     /// A signal, or an exit asked for.
     Interrupted,
     /// Triple fault.
     Shutdown,
     /// The guest asked KVM itself to power off (`false`) or reset (`true`).
-    SystemEvent { reset: bool },
-    InternalError { suberror: u32 },
-    FailEntry { reason: u64 },
+    SystemEvent {
+        reset: bool,
+    },
+    InternalError {
+        suberror: u32,
+    },
+    FailEntry {
+        reason: u64,
+    },
     /// A halt that KVM did not keep to itself; nothing to do but run on.
     Halt,
     /// Any other exit, by number.

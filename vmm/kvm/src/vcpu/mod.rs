@@ -1,4 +1,218 @@
 //! Virtual CPUs: their start, their loop, and how another thread gets hold of them.
+//!
+//! Each vCPU is a thread in `KVM_RUN`. Every exit that is an access goes to the bus, the one
+//! choke point; what a device then asks of the machine may end the run. To stop a vCPU, another
+//! thread sets `immediate_exit` in its shared page and sends it a signal: whether the signal
+//! comes before, during or after the entry, the next thing the vCPU does is look at the flag.
 
 pub mod exit;
 pub mod setup;
+
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::{Arc, Once};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use vmm_sys_util::signal::{Killable, SIGRTMIN, register_signal_handler};
+use xinim_devices::backend::Clock;
+use xinim_devices::bus::{Response, Space, lock};
+use xinim_devices::device::{Op, Origin};
+use xinim_machine::{End, EngineError};
+
+use crate::death::{self, Scene};
+use crate::exits::{Counts, Kind};
+use crate::host::host_io;
+use crate::shared::{Ended, Shared};
+use exit::{Exit, Runner};
+
+/// `KVM_INTERNAL_ERROR_EMULATION`: KVM met an instruction that it can neither run nor emulate.
+const INTERNAL_EMULATION: u32 = 1;
+
+/// What a vCPU thread leaves behind.
+#[derive(Clone, Debug, Default)]
+pub struct Finished {
+    pub counts: Counts,
+    /// Since the start of the machine; `None` for a vCPU that never ran.
+    pub first_entry: Option<Duration>,
+    /// Where it was at the end, for people.
+    pub place: String,
+}
+
+/// One vCPU on its thread.
+struct Vcpu {
+    index: u32,
+    runner: Runner,
+    shared: Arc<Shared>,
+    finished: Finished,
+}
+
+/// A running vCPU thread.
+pub struct Handle {
+    thread: JoinHandle<Vcpu>,
+    immediate_exit: ImmediateExit,
+}
+
+/// The flag in a vCPU's shared page.
+struct ImmediateExit(*const AtomicU8);
+
+/// Starts a vCPU's thread.
+pub fn spawn(index: u32, mut runner: Runner, shared: Arc<Shared>) -> Result<Handle, EngineError> {
+    static HANDLER: Once = Once::new();
+    HANDLER.call_once(|| {
+        // Without a handler the signal would end the process. That it arrives is all.
+        extern "C" fn nothing(_: libc::c_int, _: *mut libc::siginfo_t, _: *mut libc::c_void) {}
+        let _ = register_signal_handler(SIGRTMIN(), nothing);
+    });
+    let immediate_exit = ImmediateExit(runner.immediate_exit());
+    let mut vcpu = Vcpu { index, runner, shared, finished: Finished::default() };
+    let thread = std::thread::Builder::new()
+        .name(format!("vcpu{index}"))
+        .spawn(move || {
+            vcpu.run();
+            vcpu.finished.place = vcpu.place();
+            // The vCPU, and with it the page of its flag, lives until the thread is joined.
+            vcpu
+        })
+        .map_err(host_io("starting a vCPU thread"))?;
+    Ok(Handle { thread, immediate_exit })
+}
+
+impl Handle {
+    /// Makes the vCPU leave the guest and look at [`Shared::ending`].
+    pub fn kick(&self) {
+        // SAFETY: the page lives as long as the vCPU, which the thread hands over to `join`.
+        unsafe { &*self.immediate_exit.0 }.store(1, Ordering::SeqCst);
+        let _ = self.thread.kill(SIGRTMIN());
+    }
+
+    /// Waits for the thread to end.
+    pub fn join(self) -> Finished {
+        self.thread.join().map_or_else(|_| Finished::default(), |vcpu| vcpu.finished)
+    }
+}
+
+impl Vcpu {
+    /// Runs until the machine ends.
+    fn run(&mut self) {
+        while !self.shared.ending.stopping() {
+            if self.finished.first_entry.is_none() {
+                self.finished.first_entry = Some(self.shared.clock.monotonic());
+            }
+            match self.runner.run() {
+                Ok(exit) => self.handle(exit),
+                Err(source) => {
+                    let context = format!("running vCPU {}", self.index);
+                    self.shared.ending.finish(Err(EngineError::Host { context, source }));
+                }
+            }
+        }
+    }
+
+    fn place(&self) -> String {
+        let fd = self.runner.fd();
+        let Some((general, special)) = fd.get_regs().ok().zip(fd.get_sregs().ok()) else {
+            return format!("cpu {}: unknown", self.index);
+        };
+        let process = match self.shared.page.process(&self.shared.ram, self.index) {
+            Some(process) => format!("process {} ({})", process.pid, process.name()),
+            None => "no process".into(),
+        };
+        format!("cpu {}: rip={:#x} ring {} {process}", self.index, general.rip, special.ss.dpl)
+    }
+
+    fn handle(&mut self, exit: Exit) {
+        match exit {
+            Exit::Port { port, size, count, write } => self.port(port, size, count, write),
+            Exit::Mmio { address, size, write, value } => {
+                self.mmio(address, size, write.then_some(value));
+            }
+            Exit::Interrupted => self.finished.counts.add(Kind::Interrupted),
+            Exit::Halt => self.finished.counts.add(Kind::Halt),
+            Exit::SystemEvent { reset } => {
+                let end = if reset { End::Reboot } else { End::PowerOff };
+                self.shared.ending.finish(Ok(end));
+            }
+            Exit::Shutdown => self.died("triple fault"),
+            Exit::InternalError { suberror: INTERNAL_EMULATION } => {
+                self.died("KVM internal error: it cannot emulate this instruction");
+            }
+            Exit::InternalError { suberror } => {
+                self.died(&format!("KVM internal error {suberror}"));
+            }
+            Exit::FailEntry { reason } => {
+                self.died(&format!("the processor refused the guest's state ({reason:#x})"));
+            }
+            Exit::Other(reason) => {
+                self.finished.counts.add(Kind::Other);
+                self.died(&format!("unexpected VM exit {reason}"));
+            }
+        }
+    }
+
+    /// String instructions carry several operands; each is an access of its own.
+    fn port(&mut self, port: u16, size: u8, count: u32, write: bool) {
+        for index in 0..count {
+            let op = if write { Op::Write(self.runner.port_value(index)) } else { Op::Read };
+            let response = self.access(Space::Pio, u64::from(port), size, op);
+            if !write {
+                self.runner.set_port_value(index, response.value);
+            }
+        }
+    }
+
+    fn mmio(&mut self, address: u64, size: u8, written: Option<u64>) {
+        let op = written.map_or(Op::Read, Op::Write);
+        let response = self.access(Space::Mmio, address, size, op);
+        if written.is_none() {
+            self.runner.set_mmio_value(response.value);
+        }
+    }
+
+    /// One access of the guest, from the bus to the end of the machine.
+    fn access(&mut self, space: Space, address: u64, size: u8, op: Op) -> Response {
+        let rip = self.runner.rip();
+        let shared = self.shared.clone();
+        let origin = if shared.traced {
+            Origin {
+                time_ns: shared.clock.monotonic().as_nanos() as u64,
+                vcpu: Some(self.index),
+                rip,
+                process: shared.page.process(&shared.ram, self.index),
+            }
+        } else {
+            Origin { time_ns: 0, vcpu: Some(self.index), rip, process: None }
+        };
+        let response = shared.bus.access(origin, space, address, size, op);
+        let (kind, value) = match (space, op) {
+            (Space::Pio, Op::Write(value)) => (Kind::PortOut, value),
+            (Space::Pio, Op::Read) => (Kind::PortIn, response.value),
+            (_, Op::Write(value)) => (Kind::MmioWrite, value),
+            (_, Op::Read) => (Kind::MmioRead, response.value),
+        };
+        self.finished.counts.add(kind);
+        shared.record(Some(self.index), kind, (address, size, value), rip);
+        match response.action.and_then(|action| shared.act(action)) {
+            Some(Ended::Plain(end)) => shared.ending.finish(Ok(end)),
+            Some(Ended::Panic) => self.died("guest kernel panic"),
+            None => {}
+        }
+        response
+    }
+
+    /// Ends the machine with a report on this vCPU.
+    fn died(&mut self, reason: &str) {
+        let fd = self.runner.fd();
+        let registers = fd.get_regs().ok().zip(fd.get_sregs().ok());
+        let ring = lock(&self.shared.ring);
+        let scene = Scene {
+            vcpu: self.index,
+            registers,
+            process: self.shared.page.process(&self.shared.ram, self.index),
+            ram: &self.shared.ram,
+            ring: &ring,
+        };
+        let death = death::report(reason, &scene);
+        drop(ring);
+        self.shared.ending.finish(Ok(End::Died(death)));
+    }
+}

@@ -51,13 +51,8 @@ pub fn boot_state(
     let data = segment(DATA, 3);
     (special.ds, special.es, special.ss) = (data, data, data);
     (special.fs, special.gs) = (data, data);
-    special.tr = kvm_segment {
-        limit: 0x67,
-        selector: TASK,
-        type_: 0xB,
-        present: 1,
-        ..Default::default()
-    };
+    special.tr =
+        kvm_segment { limit: 0x67, selector: TASK, type_: 0xB, present: 1, ..Default::default() };
     special.gdt.base = BOOT_GDT;
     special.gdt.limit = (size_of_val(&GDT) - 1) as u16;
     special.idt.base = 0;

@@ -1,0 +1,231 @@
+//! [`KvmEngine`]: from a machine's description to its end.
+//!
+//! ```text
+//!   kernel image checked, disks opened and locked     (sentences for the user)
+//!   VM, RAM, interrupt controllers                    (KVM)
+//!   devices on the bus                                (machine.rs)
+//!   kernel, bundle, ACPI tables into RAM              (pvh.rs, acpi.rs)
+//!   vCPU threads run; this thread serves I/O          (vcpu, io.rs)
+//!   vCPUs stopped, I/O drained, trace flushed
+//! ```
+
+use std::os::fd::AsRawFd;
+use std::sync::Arc;
+use std::time::Instant;
+
+use kvm_bindings::{KVM_PIT_SPEAKER_DUMMY, kvm_pit_config, kvm_userspace_memory_region};
+use kvm_ioctls::{Cap, Kvm, VmFd};
+use vm_memory::{Bytes, GuestAddress};
+use vmm_sys_util::epoll::{ControlOperation, Epoll, EpollEvent, EventSet};
+use xinim_machine::{End, Engine, EngineError, HostIo, MachineSpec, Outcome, RunStats};
+
+use crate::cpuid::{self, Shape};
+use crate::disk::RawImage;
+use crate::host::{self, host, host_io};
+use crate::io::{IoLoop, WAKE_TOKEN};
+use crate::machine;
+use crate::memory::{GuestRam, HUGE_PAGE};
+use crate::pvh::{self, Entry, Kernel};
+use crate::shared::{Ending, MachineClock, Shared};
+use crate::trace::TextTrace;
+use crate::vcpu::exit::Runner;
+use crate::vcpu::{self, Handle, setup};
+use crate::{acpi, layout};
+
+/// Runs machines on `/dev/kvm`.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct KvmEngine;
+
+impl Engine for KvmEngine {
+    fn name(&self) -> &'static str {
+        "kvm"
+    }
+
+    fn run(&self, spec: &MachineSpec, io: HostIo) -> Result<Outcome, EngineError> {
+        let start = Instant::now();
+        let stop = io.stop.clone();
+        let kernel = Kernel::parse(&spec.kernel).map_err(EngineError::Machine)?;
+        check_shape(spec)?;
+        let disks = spec
+            .disks
+            .iter()
+            .map(|disk| RawImage::open(disk).map_err(EngineError::Machine))
+            .collect::<Result<Vec<_>, _>>()?;
+        let trace = match &spec.trace {
+            Some(path) => Some(Arc::new(TextTrace::create(path).map_err(|error| {
+                EngineError::Machine(format!(
+                    "trace file {} cannot be written: {error}",
+                    path.display()
+                ))
+            })?)),
+            None => None,
+        };
+
+        let kvm = host::open(host::DEVICE)?;
+        let vm = Arc::new(host::create_vm(&kvm)?);
+        create_controllers(&vm)?;
+        let ram = Arc::new(map_ram(&vm, spec.memory)?);
+        let tables = acpi::build(spec.cpus).map_err(EngineError::Machine)?;
+        ram.map()
+            .write_slice(&tables, GuestAddress(layout::ACPI_BASE))
+            .map_err(|_| EngineError::Machine("the ACPI tables do not fit into memory".into()))?;
+        let entry =
+            pvh::load(&ram, &kernel, spec.bundle.as_deref(), &spec.cmdline, layout::ACPI_BASE)
+                .map_err(EngineError::Machine)?;
+
+        let epoll = Arc::new(Epoll::new().map_err(host_io("creating an epoll instance"))?);
+        let ending = Arc::new(Ending::new().map_err(host_io("creating an eventfd"))?);
+        let clock = MachineClock { start };
+        let wake = EpollEvent::new(EventSet::IN, WAKE_TOKEN);
+        epoll
+            .ctl(ControlOperation::Add, ending.wake().as_raw_fd(), wake)
+            .map_err(host_io("watching an eventfd"))?;
+        let parts = machine::Parts {
+            vm: vm.clone(),
+            ram: ram.clone(),
+            epoll: epoll.clone(),
+            ending: ending.clone(),
+            clock,
+            trace: trace.clone(),
+        };
+        let built = machine::build(parts, disks, io)?;
+        let shared = Arc::new(Shared {
+            bus: built.bus,
+            ram,
+            clock,
+            ending: ending.clone(),
+            ring: Default::default(),
+            page: Default::default(),
+            traced: trace.is_some(),
+            pending: Default::default(),
+        });
+        let vcpus = create_vcpus(&kvm, &vm, spec, &shared, entry)?;
+        let stopped = ending.clone();
+        stop.on_stop(move || stopped.finish(Ok(End::Stopped)));
+
+        let io_loop = IoLoop::new(epoll, shared.clone(), built.doorbells, built.ports);
+        let outcome = run(vcpus, io_loop, &shared, &stop);
+        stop.on_stop(|| {});
+        if let Some(trace) = trace {
+            trace.finish().map_err(host_io("writing the trace file"))?;
+        }
+        outcome
+    }
+}
+
+fn check_shape(spec: &MachineSpec) -> Result<(), EngineError> {
+    if spec.memory < HUGE_PAGE || !spec.memory.is_multiple_of(HUGE_PAGE) {
+        return Err(EngineError::Machine(format!(
+            "memory must be a multiple of 2 MiB and not 0, but it is {} bytes",
+            spec.memory
+        )));
+    }
+    Ok(())
+}
+
+fn create_controllers(vm: &VmFd) -> Result<(), EngineError> {
+    // Only Intel hosts need these two; others say so, which is all right.
+    let _ = vm.set_identity_map_address(layout::KVM_IDENTITY_MAP);
+    let _ = vm.set_tss_address(layout::KVM_TSS);
+    vm.create_irq_chip().map_err(host("creating the interrupt controllers"))?;
+    let pit = kvm_pit_config { flags: KVM_PIT_SPEAKER_DUMMY, ..Default::default() };
+    if vm.check_extension(Cap::Pit2) {
+        vm.create_pit2(pit).map_err(host("creating the interval timer"))?;
+    }
+    Ok(())
+}
+
+fn map_ram(vm: &VmFd, size: u64) -> Result<GuestRam, EngineError> {
+    let ram = GuestRam::new(size).map_err(|error| {
+        EngineError::Machine(format!("the host cannot give {} MiB of memory: {error}", size >> 20))
+    })?;
+    for (slot, part) in (0..).zip(ram.parts()) {
+        let region = kvm_userspace_memory_region {
+            slot,
+            flags: 0,
+            guest_phys_addr: part.base,
+            memory_size: part.size,
+            userspace_addr: part.host_address(),
+        };
+        // SAFETY: the mapping has this size. The machine's threads end before it goes, and a
+        // machine without threads does not touch memory.
+        unsafe { vm.set_user_memory_region(region) }.map_err(host("mapping guest memory"))?;
+    }
+    Ok(ram)
+}
+
+fn create_vcpus(
+    kvm: &Kvm,
+    vm: &VmFd,
+    spec: &MachineSpec,
+    shared: &Shared,
+    entry: Entry,
+) -> Result<Vec<Runner>, EngineError> {
+    let max = kvm.get_max_vcpus();
+    if spec.cpus as usize > max {
+        return Err(EngineError::Machine(format!("this host's KVM allows {max} CPUs at most")));
+    }
+    let supported = kvm
+        .get_supported_cpuid(cpuid::ENTRIES_MAX)
+        .map_err(host("asking for the supported CPUID"))?;
+    let sync = vm.check_extension(Cap::SyncRegs);
+    let mut runners = Vec::new();
+    let mut common = None;
+    for index in 0..spec.cpus {
+        let fd = vm.create_vcpu(u64::from(index)).map_err(host("creating a vCPU"))?;
+        let shape = Shape {
+            cpus: spec.cpus,
+            tsc_khz: fd.get_tsc_khz().unwrap_or(0),
+            tsc_deadline: vm.check_extension(Cap::TscDeadlineTimer),
+        };
+        let leaves = match &common {
+            Some(leaves) => leaves,
+            None => common.insert(
+                cpuid::common(&supported, shape, &spec.cpuid).map_err(EngineError::Machine)?,
+            ),
+        };
+        let own = cpuid::for_vcpu(leaves, shape, index).map_err(EngineError::Machine)?;
+        fd.set_cpuid2(&own).map_err(host("setting CPUID"))?;
+        if index == 0 {
+            setup::boot_state(&fd, &shared.ram, entry)
+                .map_err(|(what, error)| host(what)(error))?;
+        }
+        runners.push(Runner::new(fd, sync));
+    }
+    Ok(runners)
+}
+
+/// The machine lives from here until this returns.
+fn run(
+    vcpus: Vec<Runner>,
+    mut io_loop: IoLoop,
+    shared: &Arc<Shared>,
+    stop: &xinim_machine::Stopper,
+) -> Result<Outcome, EngineError> {
+    let mut handles: Vec<Handle> = Vec::new();
+    for (index, runner) in (0..).zip(vcpus) {
+        match vcpu::spawn(index, runner, shared.clone()) {
+            Ok(handle) => handles.push(handle),
+            Err(error) => {
+                shared.ending.finish(Err(error));
+                break;
+            }
+        }
+    }
+    if let Err(error) = io_loop.run() {
+        shared.ending.finish(Err(error));
+    }
+    handles.iter().for_each(Handle::kick);
+    let finished: Vec<_> = handles.into_iter().map(Handle::join).collect();
+    let drained = io_loop.finish(stop);
+    let mut counts = io_loop.counts;
+    for vcpu in &finished {
+        counts.merge(&vcpu.counts);
+    }
+    let to_first_instruction = finished.first().and_then(|vcpu| vcpu.first_entry);
+    let end = shared.ending.take().unwrap_or(Ok(End::Stopped))?;
+    drained?;
+    let places = || finished.iter().map(|vcpu| vcpu.place.as_str()).collect::<Vec<_>>().join("\n");
+    let stopped_at = (end == End::Stopped).then(places);
+    Ok(Outcome { end, stats: RunStats { to_first_instruction, exits: counts.named(), stopped_at } })
+}

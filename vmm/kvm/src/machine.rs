@@ -1,0 +1,167 @@
+//! Puts the devices on the bus and connects them to KVM and to the host.
+//!
+//! | place | device |
+//! |---|---|
+//! | fixed ports | chipset (RTC, ACPI, i8042, reset), platform ports, COM1 |
+//! | 00:00.0 | host bridge |
+//! | 00:01.0 | virtio-console `virtio-console.0`, if there is a host link |
+//! | next | virtio-blk `virtio-blk.0`, ... in the order of the disks |
+
+use std::sync::{Arc, Mutex};
+
+use kvm_ioctls::VmFd;
+use vmm_sys_util::epoll::Epoll;
+use xinim_abi::platform;
+use xinim_devices::bus::{Bus, BusError, lock};
+use xinim_devices::chipset;
+use xinim_devices::pci::HostBridge;
+use xinim_devices::trace::Tracer;
+use xinim_devices::uart::Uart;
+use xinim_devices::virtio::{Block, BlockConfig, Console, VirtioConfig, VirtioPci};
+use xinim_machine::{EngineError, HostIo};
+
+use crate::debug::DebugStream;
+use crate::disk::RawImage;
+use crate::dma::GuestDma;
+use crate::doorbell::Doorbells;
+use crate::host::{host, host_io};
+use crate::io::Port;
+use crate::irq::{Interrupts, Vectors};
+use crate::memory::GuestRam;
+use crate::shared::{Ending, MachineClock};
+use crate::stream::{HostStream, Tokens};
+use crate::trace::TextTrace;
+
+/// Ports of a 16550.
+const COM_PORTS: u16 = 8;
+const CONSOLE: Tokens = Tokens { input: 1, output: 2 };
+const LINK: Tokens = Tokens { input: 3, output: 4 };
+const DEBUG: Tokens = Tokens { input: 5, output: 6 };
+
+/// What the devices are connected to.
+pub struct Parts {
+    pub vm: Arc<VmFd>,
+    pub ram: Arc<GuestRam>,
+    pub epoll: Arc<Epoll>,
+    pub ending: Arc<Ending>,
+    pub clock: MachineClock,
+    pub trace: Option<Arc<TextTrace>>,
+}
+
+/// The devices, ready.
+pub struct Built {
+    pub bus: Bus,
+    pub ports: Vec<Port>,
+    /// `None`: doorbells come as accesses.
+    pub doorbells: Option<Arc<Doorbells>>,
+}
+
+/// Builds the bus. While a trace is written, doorbells stay accesses, so that each appears with
+/// the instruction and the process that rang it.
+pub fn build(parts: Parts, disks: Vec<RawImage>, io: HostIo) -> Result<Built, EngineError> {
+    let tracer = match parts.trace.clone() {
+        Some(sink) => Tracer::new(sink),
+        None => Tracer::off(),
+    };
+    let interrupts =
+        Arc::new(Interrupts::new(parts.vm.clone()).map_err(host("setting interrupt routes"))?);
+    let mut bus = Bus::new(tracer.clone());
+    let doorbells = if parts.trace.is_some() {
+        None
+    } else {
+        Doorbells::new(parts.vm.clone(), parts.epoll.clone()).map(Arc::new)
+    };
+    if let Some(doorbells) = &doorbells {
+        bus.set_doorbell_sink(doorbells.clone());
+    }
+    let mut ports = Vec::new();
+    let stream = |tokens, input, output| {
+        HostStream::new(&parts.epoll, tokens, input, output)
+            .map_err(host_io("watching a console's descriptor"))
+    };
+
+    let debug = stream(DEBUG, None, io.debug_out)?;
+    ports.push(debug_port(&mut bus, &parts, debug)?);
+    let console = stream(CONSOLE, io.console_in, io.console_out)?;
+    ports.push(com1_port(&mut bus, &interrupts, &tracer, console)?);
+
+    bus.add_pci(Arc::new(Mutex::new(HostBridge::new()))).map_err(machine_error)?;
+    let virtio = |name: &str| {
+        let dma = Arc::new(GuestDma(parts.ram.clone()));
+        let msi = Arc::new(Vectors::new(interrupts.clone()));
+        VirtioConfig { tracer: tracer.clone(), ..VirtioConfig::new(name, dma, msi) }
+    };
+    if let Some(link) = io.host_link {
+        let stream = HostStream::duplex(&parts.epoll, LINK, link)
+            .map_err(host_io("watching the host link"))?;
+        ports.push(link_port(&mut bus, virtio("virtio-console.0"), stream)?);
+    }
+    for (index, image) in disks.into_iter().enumerate() {
+        let setup = BlockConfig { id: format!("xinim-disk{index}"), ..BlockConfig::default() };
+        let name = format!("virtio-blk.{index}");
+        let device = VirtioPci::new(Block::new(image, &setup), virtio(&name))
+            .map_err(|error| EngineError::Machine(format!("{name}: {error:?}")))?;
+        bus.add_pci(Arc::new(Mutex::new(device))).map_err(machine_error)?;
+    }
+    bus.assign_bars().map_err(machine_error)?;
+    Ok(Built { bus, ports, doorbells })
+}
+
+fn machine_error(error: BusError) -> EngineError {
+    EngineError::Machine(format!("the devices do not fit into the machine: {error}"))
+}
+
+fn debug_port(bus: &mut Bus, parts: &Parts, stream: HostStream) -> Result<Port, EngineError> {
+    let output = stream.output();
+    let debug = DebugStream::new(stream, parts.ending.clone());
+    chipset::install(bus, Arc::new(parts.clock), Box::new(debug.clone())).map_err(machine_error)?;
+    Ok(Port {
+        tokens: DEBUG,
+        output,
+        input_ready: Box::new(|_| false),
+        output_ready: Box::new(move |_| {
+            debug.flush();
+            false
+        }),
+    })
+}
+
+fn com1_port(
+    bus: &mut Bus,
+    interrupts: &Interrupts,
+    tracer: &Tracer,
+    stream: HostStream,
+) -> Result<Port, EngineError> {
+    let output = stream.output();
+    let wire = Arc::new(interrupts.line(platform::COM1_IRQ));
+    let uart = Arc::new(Mutex::new(Uart::new("com1", stream, wire, tracer)));
+    bus.add_ports(platform::COM1, COM_PORTS, 1, uart.clone()).map_err(machine_error)?;
+    let other = uart.clone();
+    Ok(Port {
+        tokens: CONSOLE,
+        output,
+        input_ready: Box::new(move |_| {
+            lock(&uart).input_ready();
+            false
+        }),
+        output_ready: Box::new(move |_| {
+            lock(&other).output_ready();
+            false
+        }),
+    })
+}
+
+fn link_port(bus: &mut Bus, setup: VirtioConfig, stream: HostStream) -> Result<Port, EngineError> {
+    let output = stream.output();
+    let device = VirtioPci::new(Console::new(stream), setup)
+        .map_err(|error| EngineError::Machine(format!("virtio-console.0: {error:?}")))?;
+    let device = Arc::new(Mutex::new(device));
+    bus.add_pci(device.clone()).map_err(machine_error)?;
+    let other = device.clone();
+    Ok(Port {
+        tokens: LINK,
+        output,
+        input_ready: Box::new(move |origin| lock(&device).input_ready(origin)),
+        output_ready: Box::new(move |origin| lock(&other).output_ready(origin)),
+    })
+}

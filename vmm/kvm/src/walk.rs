@@ -1,0 +1,86 @@
+//! Guest page tables, walked in software: the way from a guest's virtual address to its RAM.
+//!
+//! Used only for reports on a guest that died, so it asks for no rights and sets no bits. All
+//! four paging modes of the architecture (SDM volume 3, chapter 4).
+
+use vm_memory::{Bytes, GuestAddress};
+
+use crate::memory::GuestRam;
+
+const CR0_PG: u64 = 1 << 31;
+const CR4_PSE: u64 = 1 << 4;
+const CR4_PAE: u64 = 1 << 5;
+const CR4_LA57: u64 = 1 << 12;
+const EFER_LMA: u64 = 1 << 10;
+const PRESENT: u64 = 1 << 0;
+const LARGE: u64 = 1 << 7;
+/// Bits 12 to 51 of an entry.
+const FRAME: u64 = 0x000F_FFFF_FFFF_F000;
+
+/// The control registers that choose the paging mode.
+#[derive(Clone, Copy, Debug)]
+pub struct Paging {
+    pub cr0: u64,
+    pub cr3: u64,
+    pub cr4: u64,
+    pub efer: u64,
+}
+
+/// The physical address behind a linear one, if it is mapped.
+pub fn translate(ram: &GuestRam, paging: Paging, linear: u64) -> Option<u64> {
+    if paging.cr0 & CR0_PG == 0 {
+        return Some(linear & 0xFFFF_FFFF);
+    }
+    if paging.efer & EFER_LMA != 0 {
+        let levels = if paging.cr4 & CR4_LA57 != 0 { 5 } else { 4 };
+        return walk_64(ram, paging.cr3 & FRAME, levels, linear);
+    }
+    let linear = linear & 0xFFFF_FFFF;
+    if paging.cr4 & CR4_PAE != 0 {
+        let pointer: u64 = read(ram, (paging.cr3 & 0xFFFF_FFE0) + (linear >> 30) * 8)?;
+        return (pointer & PRESENT != 0)
+            .then(|| walk_64(ram, pointer & FRAME, 2, linear))
+            .flatten();
+    }
+    walk_32(ram, paging, linear)
+}
+
+fn read<T: vm_memory::ByteValued>(ram: &GuestRam, at: u64) -> Option<T> {
+    ram.map().read_obj(GuestAddress(at)).ok()
+}
+
+/// Tables of 512 entries of eight bytes; level 1 holds pages of 4 KiB.
+fn walk_64(ram: &GuestRam, mut table: u64, levels: u32, linear: u64) -> Option<u64> {
+    for level in (1..=levels).rev() {
+        let shift = 12 + 9 * (level - 1);
+        let entry: u64 = read(ram, table + (linear >> shift & 0x1FF) * 8)?;
+        if entry & PRESENT == 0 {
+            return None;
+        }
+        if level == 1 || (entry & LARGE != 0 && level <= 3) {
+            let offset = (1 << shift) - 1;
+            return Some(entry & FRAME & !offset | linear & offset);
+        }
+        table = entry & FRAME;
+    }
+    None
+}
+
+/// Two levels of 1024 entries of four bytes.
+fn walk_32(ram: &GuestRam, paging: Paging, linear: u64) -> Option<u64> {
+    let directory = paging.cr3 & 0xFFFF_F000;
+    let entry = u64::from(read::<u32>(ram, directory + (linear >> 22) * 4)?);
+    if entry & PRESENT == 0 {
+        return None;
+    }
+    if entry & LARGE != 0 && paging.cr4 & CR4_PSE != 0 {
+        // Bits 13 to 20 are bits 32 to 39 of the address (PSE-36).
+        return Some(entry & 0xFFC0_0000 | (entry >> 13 & 0xFF) << 32 | linear & 0x3F_FFFF);
+    }
+    let entry = u64::from(read::<u32>(ram, (entry & 0xFFFF_F000) + (linear >> 12 & 0x3FF) * 4)?);
+    (entry & PRESENT != 0).then_some(entry & 0xFFFF_F000 | linear & 0xFFF)
+}
+
+#[cfg(test)]
+#[path = "walk_tests.rs"]
+mod tests;
