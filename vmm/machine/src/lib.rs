@@ -72,8 +72,11 @@ pub struct HostIo {
 #[derive(Clone, Default)]
 pub struct Stopper {
     stopped: Arc<AtomicBool>,
-    wake: Arc<std::sync::Mutex<Option<Box<dyn Fn() + Send>>>>,
+    wake: Arc<std::sync::Mutex<Option<Wake>>>,
 }
+
+/// What an engine registers to be woken.
+type Wake = Box<dyn Fn() + Send>;
 
 impl std::fmt::Debug for Stopper {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
