@@ -72,11 +72,15 @@ impl End {
             return Err(io::ErrorKind::WouldBlock.into());
         }
         let (buffer, length) = (data.as_mut_ptr().cast(), data.len());
-        // SAFETY: the buffer is `length` bytes of writable memory.
-        count(|| match self.manner {
-            Manner::Socket => unsafe { libc::recv(self.raw(), buffer, length, libc::MSG_DONTWAIT) },
-            _ => unsafe { libc::read(self.raw(), buffer, length) },
-        })
+        match self.manner {
+            Manner::Socket => {
+                let flags = libc::MSG_DONTWAIT;
+                // SAFETY: the buffer is `length` bytes of writable memory.
+                count(|| unsafe { libc::recv(self.raw(), buffer, length, flags) })
+            }
+            // SAFETY: as above.
+            _ => count(|| unsafe { libc::read(self.raw(), buffer, length) }),
+        }
     }
 
     /// Writes without blocking as much as goes; `WouldBlock` when nothing does.
@@ -90,11 +94,12 @@ impl End {
         }
         let buffer = data.as_ptr().cast();
         let flags = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
-        // SAFETY: the buffer is at least `length` bytes of readable memory.
-        count(|| match self.manner {
-            Manner::Socket => unsafe { libc::send(self.raw(), buffer, length, flags) },
-            _ => unsafe { libc::write(self.raw(), buffer, length) },
-        })
+        match self.manner {
+            // SAFETY: the buffer is at least `length` bytes of readable memory.
+            Manner::Socket => count(|| unsafe { libc::send(self.raw(), buffer, length, flags) }),
+            // SAFETY: as above.
+            _ => count(|| unsafe { libc::write(self.raw(), buffer, length) }),
+        }
     }
 }
 
