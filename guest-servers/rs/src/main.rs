@@ -1,1 +1,162 @@
-fn main() {}
+//! The Reincarnation Server: the first process, started by the kernel out of the bundle. It reads
+//! the manifests there, starts the services in the order of their needs, and from then on
+//! answers requests and obituaries. The decisions are the library's ([`Core`]); here are the
+//! system calls.
+#![no_std]
+#![no_main]
+#![forbid(unsafe_code)]
+
+extern crate alloc;
+
+mod machine;
+
+use alloc::vec::Vec;
+use machine::System;
+use xinim_abi::error::{Error, Result};
+use xinim_abi::interface::{Reply, error_message};
+use xinim_abi::ipc::{Message, bits};
+use xinim_abi::object::Protection;
+use xinim_abi::services::rs::rs::{self, Call};
+use xinim_manifest::{Catalog, Manifest};
+use xinim_rs::{Answer, Core, Host, bundle};
+use xinim_rt::memory::Memory;
+use xinim_rt::server::{self, Request, Server};
+use xinim_rt::{kip, log, start, sys};
+
+xinim_rt::program!(main);
+
+/// Where the manifests are in the bundle.
+const MANIFESTS: &str = "etc/services/";
+/// Longest answer to a query.
+const QUERY_MAX: u64 = 256 * 1024;
+
+fn main() -> i32 {
+    let mut system = match System::new() {
+        Ok(system) => system,
+        Err(error) => {
+            log!("cannot begin: {error}");
+            return 1;
+        }
+    };
+    let core = Core::new(catalog(&system), start::pid());
+    let endpoint = system.endpoint();
+    let mut server = Rs { core, armed: None, system: &mut system };
+    server.core.boot(server.system);
+    server.arm();
+    server::serve(endpoint, &mut server)
+}
+
+/// The manifests of the bundle. What is wrong with one goes to the log, and the system comes up
+/// without it.
+fn catalog(system: &System) -> Catalog {
+    let mut manifests = Vec::new();
+    for entry in bundle::entries(system.bundle()) {
+        let label = entry.name.strip_prefix(MANIFESTS).and_then(|n| n.strip_suffix(".toml"));
+        let Some(label) = label else { continue };
+        let parsed = core::str::from_utf8(entry.data).map(|text| Manifest::parse(label, text));
+        match parsed {
+            Ok(Ok(manifest)) => manifests.push(manifest),
+            Ok(Err(error)) => log!("{error}"),
+            Err(_) => log!("{label}.toml: not UTF-8"),
+        }
+    }
+    let (catalog, errors) = Catalog::tolerant(manifests);
+    for error in errors {
+        log!("{error}");
+    }
+    catalog
+}
+
+struct Rs<'a> {
+    core: Core,
+    system: &'a mut System,
+    /// The time the kernel's timer is set to.
+    armed: Option<u64>,
+}
+
+impl Rs<'_> {
+    /// Sets the timer for the next deadline. One that rings too early costs less than setting it
+    /// anew at every event, so it is only moved forward.
+    fn arm(&mut self) {
+        let Some(next) = self.core.next_deadline(self.system.now()) else { return };
+        if self.armed.is_none_or(|armed| next < armed)
+            && sys::timer_set(self.system.endpoint(), next).is_ok()
+        {
+            self.armed = Some(next);
+        }
+    }
+
+    /// `None`: answered later, or already.
+    fn dispatch(&mut self, request: &Request) -> Result<Option<Answer>> {
+        let (badge, sender, token) = (request.badge, request.sender, request.token);
+        let host = &mut *self.system;
+        Ok(match Call::decode(&request.message)? {
+            Call::Lookup(c) => self.core.lookup(badge, sender, token, &c.name, c.wait),
+            Call::Announce(_) => Some(self.core.announce(host, badge, sender)),
+            Call::Control(c) => self.core.control(host, badge, sender, token, c.operation, &c.name),
+            Call::Spawn(c) => self.core.spawn(host, badge, sender, token, &c.program),
+            Call::AddFunction(c) => {
+                // Now the core's.
+                let _ = request.handle(c.device).into_raw();
+                let _ = request.handle(c.pci).into_raw();
+                Some(self.core.add_function(host, badge, sender, &c))
+            }
+            Call::FunctionsDone(_) => Some(self.core.functions_done(host, badge, sender)),
+            Call::Shutdown(c) => self.core.shut_down(host, badge, sender, c.reboot),
+            Call::Query(c) => {
+                let memory = Memory::from_handle(request.handle(c.memory))?;
+                let room = memory.len().min(QUERY_MAX);
+                let text = self.core.query(c.kind, &c.name, room as usize, kip::now_ns())?;
+                let len = text.len() as u64;
+                if len > 0 {
+                    let mapping = memory.map_range(
+                        0,
+                        len.next_multiple_of(xinim_abi::object::PAGE_SIZE as u64),
+                        Protection::READ | Protection::WRITE,
+                    )?;
+                    mapping.copy_in(0, text.as_bytes())?;
+                }
+                sys::reply(token, &rs::QueryReply { len }.encode())?;
+                None
+            }
+        })
+    }
+}
+
+impl Server for Rs<'_> {
+    fn call(&mut self, request: Request) -> Option<Message> {
+        let answer = self.dispatch(&request).unwrap_or_else(|error| Some(Answer::Error(error)));
+        let message = answer.and_then(|answer| match answer {
+            Answer::Announced => Some(rs::Announced {}.encode()),
+            Answer::FunctionAdded => Some(rs::FunctionAdded {}.encode()),
+            Answer::FunctionsDone => Some(rs::FunctionsDoneReply {}.encode()),
+            Answer::Controlled { pid } => Some(rs::Controlled { pid }.encode()),
+            Answer::Error(error) => Some(error_message(error)),
+            // With a handle, which is closed behind the answer.
+            Answer::Found { .. } | Answer::FoundRs | Answer::Spawned { .. } => {
+                self.system.answer(request.token, answer);
+                None
+            }
+        });
+        self.arm();
+        message
+    }
+
+    fn notified(&mut self, raised: u64) {
+        if raised & bits::OBITUARY != 0 {
+            while let Ok(Some(obituary)) = sys::event_next(self.system.endpoint()) {
+                self.core.died(self.system, &obituary);
+            }
+        }
+        if raised & bits::TIMER != 0 {
+            self.armed = None;
+            self.core.tick(self.system);
+        }
+        self.arm();
+    }
+}
+
+/// The reply to a request whose handle could not be made.
+fn refusal(error: Error) -> Message {
+    error_message(error)
+}

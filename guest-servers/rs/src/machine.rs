@@ -1,0 +1,280 @@
+//! The system calls behind [`Host`]: processes, endpoints, the handles each service is granted.
+
+use alloc::collections::BTreeMap;
+use alloc::vec::Vec;
+use core::fmt;
+use xinim_abi::error::{Error, Result};
+use xinim_abi::interface::Reply;
+use xinim_abi::ipc::ReplyToken;
+use xinim_abi::object::{Handle, Rights};
+use xinim_abi::services::rs::rs;
+use xinim_abi::start::role;
+use xinim_abi::syscall::{control, limit, resource};
+use xinim_manifest::{Manifest, Resource};
+use xinim_rs::bundle::{self, Entry};
+use xinim_rs::{Answer, End, Host, Launch, SlotId};
+use xinim_rt::handle::OwnedHandle;
+use xinim_rt::loader::{self, Give, Image, Program};
+use xinim_rt::memory::Memory;
+use xinim_rt::{kip, log, start, sys};
+
+/// Stack of a service's first thread.
+const STACK: u64 = 64 * 1024;
+const FRAMES_PER_MIB: u64 = 256;
+/// Code in the obituary of a service that RS killed.
+const KILL_CODE: i64 = 9;
+const DEFAULT_HANDLES: u32 = 256;
+
+/// Everything RS holds.
+pub struct System {
+    endpoint: OwnedHandle,
+    resource: Handle,
+    acpi: Option<Handle>,
+    bundle_memory: Handle,
+    bundle: &'static [u8],
+    /// Regular files of the bundle.
+    programs: BTreeMap<&'static str, Entry<'static>>,
+    /// Live instances.
+    instances: BTreeMap<SlotId, Instance>,
+    /// What is made once and lent to every instance of a slot.
+    kept: BTreeMap<SlotId, Kept>,
+}
+
+struct Instance {
+    process: OwnedHandle,
+    endpoint: OwnedHandle,
+}
+
+#[derive(Default)]
+struct Kept {
+    ports: Vec<OwnedHandle>,
+    interrupts: Vec<OwnedHandle>,
+}
+
+impl System {
+    pub fn new() -> Result<Self> {
+        let resource = start::handle(role::RESOURCE).ok_or(Error::BadHandle)?;
+        let memory = OwnedHandle::from_raw(start::handle(role::BUNDLE).ok_or(Error::NoEnt)?);
+        let memory = Memory::from_handle(memory)?;
+        let bundle = memory.map_static()?;
+        let bundle_memory = memory.raw();
+        core::mem::forget(memory);
+        let programs = bundle::entries(bundle)
+            .filter(|e| e.mode & 0o170_000 == 0o100_000 && e.mode & 0o111 != 0);
+        Ok(System {
+            endpoint: OwnedHandle::from_raw(sys::endpoint_create()?),
+            resource,
+            acpi: start::handle(role::ACPI),
+            bundle_memory,
+            bundle,
+            programs: programs.map(|entry| (entry.name, entry)).collect(),
+            instances: BTreeMap::new(),
+            kept: BTreeMap::new(),
+        })
+    }
+
+    /// The bundle's bytes.
+    pub fn bundle(&self) -> &'static [u8] {
+        self.bundle
+    }
+
+    /// RS's own endpoint, for receiving.
+    pub fn endpoint(&self) -> Handle {
+        self.endpoint.raw()
+    }
+
+    /// Ports and interrupts of a slot, made at its first start.
+    fn kept(&mut self, slot: SlotId, manifest: &Manifest) -> Result<&Kept> {
+        if !self.kept.contains_key(&slot) {
+            let mut kept = Kept::default();
+            for range in &manifest.ports {
+                let ports = sys::ports_create(self.resource, range.first, range.count.into())?;
+                kept.ports.push(OwnedHandle::from_raw(ports));
+            }
+            for &gsi in &manifest.interrupts {
+                let interrupt = sys::irq_create_gsi(self.resource, gsi.into(), 0)?;
+                kept.interrupts.push(OwnedHandle::from_raw(interrupt));
+            }
+            self.kept.insert(slot, kept);
+        }
+        self.kept.get(&slot).ok_or(Error::NoMem)
+    }
+
+    /// A handle to a slot's endpoint for somebody else. Programs only call; services also notify.
+    fn mint(&self, slot: SlotId, badge: u64) -> Result<OwnedHandle> {
+        let mut rights = Rights::SEND | Rights::TRANSFER;
+        rights.set(Rights::NOTIFY, badge != 0);
+        let instance = self.instances.get(&slot).ok_or(Error::ServerDied)?;
+        instance.endpoint.mint(rights, badge)
+    }
+
+    fn try_answer(&self, token: ReplyToken, answer: &Answer) -> Result<()> {
+        match *answer {
+            Answer::Found { slot, pid, badge } => {
+                let handle = self.mint(slot, badge)?;
+                sys::reply(token, &rs::Found { pid, endpoint: handle.raw() }.encode())
+            }
+            Answer::FoundRs => {
+                let handle = self.endpoint.mint(Rights::SEND | Rights::TRANSFER, 0)?;
+                let pid = start::pid();
+                sys::reply(token, &rs::Found { pid, endpoint: handle.raw() }.encode())
+            }
+            Answer::Spawned { slot, pid, label, badge } => {
+                let handle = self.mint(slot, badge)?;
+                sys::reply(token, &rs::Spawned { pid, label, endpoint: handle.raw() }.encode())
+            }
+            Answer::Announced => sys::reply(token, &rs::Announced {}.encode()),
+            Answer::Controlled { pid } => sys::reply(token, &rs::Controlled { pid }.encode()),
+            Answer::FunctionAdded => sys::reply(token, &rs::FunctionAdded {}.encode()),
+            Answer::FunctionsDone => sys::reply(token, &rs::FunctionsDoneReply {}.encode()),
+            Answer::Error(error) => Err(error),
+        }
+    }
+
+    fn try_launch(&mut self, launch: &Launch<'_>) -> Result<u32> {
+        let manifest = launch.manifest;
+        let program = *self.programs.get(manifest.program.as_str()).ok_or(Error::NoEnt)?;
+        let endpoint = OwnedHandle::from_raw(sys::endpoint_create()?);
+        let to_rs = self.endpoint.mint(Rights::SEND, launch.badge)?;
+        let manage = (Rights::MANAGE | Rights::TRANSFER).bits();
+        let mut gives = Vec::from([
+            Give { role: role::RS, handle: to_rs.raw(), rights: Rights::SEND.bits() },
+            Give { role: role::SERVICE, handle: endpoint.raw(), rights: SERVICE_RIGHTS.bits() },
+        ]);
+        if !manifest.resources.is_empty() {
+            let rights = manage | authority(manifest);
+            gives.push(Give { role: role::RESOURCE, handle: self.resource, rights });
+        }
+        let read = Rights::READ | Rights::EXECUTE | Rights::TRANSFER;
+        if manifest.bundle {
+            let rights = read.bits();
+            gives.push(Give { role: role::BUNDLE, handle: self.bundle_memory, rights });
+        }
+        if let (true, Some(handle)) = (manifest.acpi, self.acpi) {
+            gives.push(Give { role: role::ACPI, handle, rights: Rights::READ.bits() });
+        }
+        if let Some(function) = launch.function {
+            gives.push(Give { role: role::DEVICE, handle: function.device, rights: manage });
+            let rights = Rights::SEND.bits();
+            gives.push(Give { role: role::PCI, handle: function.pci, rights });
+        }
+        if !manifest.ports.is_empty() || !manifest.interrupts.is_empty() {
+            let kept = self.kept(launch.slot, manifest)?;
+            for ports in &kept.ports {
+                gives.push(Give { role: role::PORTS, handle: ports.raw(), rights: manage });
+            }
+            for (bit, interrupt) in (0..).zip(&kept.interrupts) {
+                sys::irq_bind(interrupt.raw(), endpoint.raw(), bit)?;
+                let rights = Rights::MANAGE.bits();
+                gives.push(Give { role: role::INTERRUPT, handle: interrupt.raw(), rights });
+            }
+        }
+        let mut args = Vec::from([launch.label.as_str()]);
+        args.extend(manifest.args.iter().map(|arg| arg.as_str()));
+        let loaded = loader::load(
+            self.resource,
+            &Program {
+                name: launch.label.as_str(),
+                image: Image {
+                    bytes: program.data,
+                    memory: Some((self.bundle_memory, program.offset as u64)),
+                },
+                args: &args,
+                env: &[],
+                handles: &gives,
+                supervisor: self.endpoint.raw(),
+                cookie: launch.cookie,
+                priority: manifest.priority.into(),
+                frames: manifest.memory.map(|mib| u64::from(mib) * FRAMES_PER_MIB),
+                stack: STACK,
+                incarnation: launch.incarnation,
+            },
+        )?;
+        let process = loaded.process.raw();
+        let started = sys::endpoint_owner(endpoint.raw(), process)
+            .and_then(|()| match manifest.handles {
+                DEFAULT_HANDLES => Ok(()),
+                handles => sys::process_limit(process, limit::HANDLES, handles.into()),
+            })
+            .and_then(|()| loaded.start());
+        if let Err(error) = started {
+            let _ = sys::process_kill(process, KILL_CODE);
+            return Err(error);
+        }
+        let pid = loaded.pid;
+        self.instances.insert(launch.slot, Instance { process: loaded.process, endpoint });
+        Ok(pid)
+    }
+}
+
+/// A service does with its own endpoint what it likes.
+const SERVICE_RIGHTS: Rights =
+    Rights::SEND.union(Rights::NOTIFY).union(Rights::RECEIVE).union(Rights::TRANSFER);
+
+/// The further rights on the resource handle that a manifest grants.
+fn authority(manifest: &Manifest) -> u32 {
+    let right = |r: &Resource| match r {
+        Resource::Hardware => resource::HARDWARE,
+        Resource::Process => resource::PROCESS,
+        Resource::Power => resource::POWER,
+        Resource::Log => resource::LOG,
+    };
+    manifest.resources.iter().map(right).fold(0, |all, right| all | right)
+}
+
+impl Host for System {
+    fn now(&self) -> u64 {
+        kip::now_ns()
+    }
+
+    fn launch(&mut self, launch: &Launch<'_>) -> Result<u32> {
+        self.try_launch(launch)
+    }
+
+    fn kill(&mut self, slot: SlotId) {
+        if let Some(instance) = self.instances.get(&slot) {
+            // Fails only when it is dead already; then its obituary is on its way.
+            let _ = sys::process_kill(instance.process.raw(), KILL_CODE);
+        }
+    }
+
+    fn notify(&mut self, slot: SlotId, bits: u64) {
+        if let Some(instance) = self.instances.get(&slot) {
+            let _ = sys::notify(instance.endpoint.raw(), bits);
+        }
+    }
+
+    fn forget(&mut self, slot: SlotId) {
+        self.instances.remove(&slot);
+    }
+
+    fn retire(&mut self, slot: SlotId) {
+        self.kept.remove(&slot);
+    }
+
+    fn close(&mut self, handle: Handle) {
+        drop(OwnedHandle::from_raw(handle));
+    }
+
+    fn answer(&mut self, token: ReplyToken, answer: Answer) {
+        if let Err(error) = self.try_answer(token, &answer) {
+            // The caller may be gone; then nobody wants to know.
+            let _ = sys::reply(token, &crate::refusal(error));
+        }
+    }
+
+    fn log(&mut self, line: fmt::Arguments<'_>) {
+        log!("{line}");
+    }
+
+    fn end(&mut self, end: End) {
+        let operation = match end {
+            End::PowerOff => control::POWER_OFF,
+            End::Reboot => control::REBOOT,
+            End::Panic => control::PANIC,
+        };
+        if let Err(error) = sys::system_control(self.resource, operation) {
+            log!("cannot end the system: {error}");
+        }
+    }
+}
