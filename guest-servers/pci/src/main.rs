@@ -1,0 +1,266 @@
+//! The pci service. It alone reaches configuration space, and hands each driver what its function
+//! has: BARs as memory, interrupts as objects, a filtered view of the rest.
+//!
+//! ```text
+//! start: find configuration space -> enumerate -> RS AddFunction each (DMA domain, badged endpoint)
+//!        -> FunctionsDone -> announce -> serve
+//! ```
+//! The badge of a driver's endpoint handle names its function; whoever looked the service up by
+//! name has no function and may ask for nothing.
+#![no_std]
+#![no_main]
+
+extern crate alloc;
+
+mod access;
+
+use access::Access;
+use alloc::collections::BTreeMap;
+use alloc::vec::Vec;
+use xinim_abi::error::{Error, Result};
+use xinim_abi::hw::pci::{Bdf, msix};
+use xinim_abi::interface::Reply;
+use xinim_abi::ipc::Message;
+use xinim_abi::object::{DeviceMemoryFlags, Handle, PAGE_SIZE, Protection, Rights};
+use xinim_abi::services::pci::pci;
+use xinim_abi::services::rs::rs;
+use xinim_abi::start::role;
+use xinim_driver_kit::mmio::Mmio;
+use xinim_pci::bar::{Bar, Space};
+use xinim_pci::enumerate::{Found, enumerate};
+use xinim_pci::function::{Function, Messages};
+use xinim_pci::{ConfigAccess, filter, interrupt};
+use xinim_rt::handle::OwnedHandle;
+use xinim_rt::memory::{Mapping, Memory};
+use xinim_rt::server::{Request, Server, answer};
+use xinim_rt::{ipc, log, server, start, sys};
+
+xinim_rt::program!(main);
+
+/// Badge of a driver's handle: this, and the function's requester id.
+const BADGE_FUNCTION: u64 = 1 << 63;
+
+struct Service {
+    resource: Handle,
+    config: Access,
+    functions: BTreeMap<Bdf, Function>,
+    found: Vec<Found>,
+    /// The handle in the last reply, kept until the receiver has its duplicate.
+    sent: Option<OwnedHandle>,
+}
+
+fn main() -> i32 {
+    match start() {
+        Ok(mut service) => server::run(&mut service),
+        Err(error) => {
+            log!("pci: {error}");
+            1
+        }
+    }
+}
+
+fn start() -> Result<Service> {
+    let resource = start::handle(role::RESOURCE).ok_or(Error::BadHandle)?;
+    let config = Access::find(resource)?;
+    let found = enumerate(&config);
+    let endpoint = server::own_endpoint()?;
+    for function in &found {
+        announce_function(resource, endpoint, &config, function)?;
+    }
+    ipc::call(start::rs(), &rs::FunctionsDone {})?;
+    let functions = found.iter().map(|&found| (found.bdf, Function::new(found))).collect();
+    Ok(Service { resource, config, functions, found, sent: None })
+}
+
+/// Makes the function's kernel object and tells RS, which starts a driver where one matches.
+fn announce_function(
+    resource: Handle,
+    endpoint: Handle,
+    config: &Access,
+    function: &Found,
+) -> Result<()> {
+    let location = function.bdf.bits();
+    let space = config.physical(function.bdf);
+    let device = OwnedHandle::from_raw(sys::device_create(resource, location, space)?);
+    let rights = Rights::SEND | Rights::TRANSFER;
+    let badge = BADGE_FUNCTION | u64::from(location);
+    let badged = OwnedHandle::from_raw(sys::handle_mint(endpoint, rights.bits(), badge)?);
+    let request = rs::AddFunction {
+        location: location.into(),
+        id: function.id,
+        class: function.class,
+        device: device.raw(),
+        pci: badged.raw(),
+    };
+    ipc::call(start::rs(), &request).map(drop)
+}
+
+impl Server for Service {
+    fn call(&mut self, request: Request) -> Option<Message> {
+        self.sent = None;
+        let reply = self.serve(&request);
+        match reply {
+            Ok(message) => Some(message),
+            Err(error) => answer::<pci::Enabled>(Err(error)),
+        }
+    }
+}
+
+impl Service {
+    fn serve(&mut self, request: &Request) -> Result<Message> {
+        let call = pci::Call::decode(&request.message)?;
+        if request.badge & BADGE_FUNCTION == 0 {
+            return Err(Error::Perm);
+        }
+        let bdf = Bdf::from_bits(request.badge as u16);
+        let function = self.functions.get_mut(&bdf).ok_or(Error::NoDev)?;
+        let config = &self.config;
+        match call {
+            pci::Call::ConfigRead(read) => {
+                let (offset, size) = filter::check_shape(read.offset, read.size)?;
+                let value = config.read(bdf, offset, size);
+                Ok(pci::ConfigValue { value }.encode())
+            }
+            pci::Call::ConfigWrite(write) => {
+                let (offset, size) = filter::check_shape(write.offset, write.size)?;
+                function.check_write(config, offset, size)?;
+                config.write(bdf, offset, size, write.value);
+                Ok(pci::ConfigWritten {}.encode())
+            }
+            pci::Call::Bar(pci::Bar { index }) => {
+                let bar = function.memory_bar(config, index, &self.found)?;
+                interrupt::enable(config, bdf, None);
+                let memory = device_memory(self.resource, &bar)?;
+                let reply = pci::BarReply { len: bar.len, memory: memory.raw() }.encode();
+                self.sent = Some(memory);
+                Ok(reply)
+            }
+            pci::Call::PortBar(pci::PortBar { index }) => {
+                let bar = function.bar(config, index, &self.found)?;
+                if bar.space != Space::Ports || bar.address == 0 {
+                    return Err(Error::NotSup);
+                }
+                let (base, count) = (bar.address as u16, bar.len as u32);
+                let ports = OwnedHandle::from_raw(sys::ports_create(self.resource, base, count)?);
+                let reply = pci::PortBarReply { len: bar.len, ports: ports.raw() }.encode();
+                self.sent = Some(ports);
+                Ok(reply)
+            }
+            pci::Call::Interrupt(pci::Interrupt { index }) => {
+                let irq = self.route(bdf, index)?;
+                let reply = pci::InterruptReply { interrupt: irq.raw() }.encode();
+                self.sent = Some(irq);
+                Ok(reply)
+            }
+            pci::Call::Enable(pci::Enable { bus_master }) => {
+                interrupt::enable(config, bdf, Some(bus_master));
+                Ok(pci::Enabled {}.encode())
+            }
+            pci::Call::InterruptCount(_) => {
+                let count = match function.messages(config) {
+                    Messages::None => 0,
+                    Messages::Msi(_) => 1,
+                    Messages::Msix(msix) => msix.count,
+                };
+                Ok(pci::InterruptCountReply { count }.encode())
+            }
+            pci::Call::Capability(pci::Capability { id, index }) => {
+                let capability = function.capability(config, id, index)?;
+                let word = |i: usize| {
+                    let bytes = capability.bytes.as_chunks::<8>().0;
+                    bytes.get(i).map_or(0, |b| u64::from_le_bytes(*b))
+                };
+                let offset = capability.offset.into();
+                let (bytes0, bytes8, bytes16) = (word(0), word(1), word(2));
+                Ok(pci::CapabilityReply { offset, bytes0, bytes8, bytes16 }.encode())
+            }
+        }
+    }
+
+    /// A new interrupt object for message `index` of the function, programmed and enabled.
+    fn route(&mut self, bdf: Bdf, index: u32) -> Result<OwnedHandle> {
+        let function = self.functions.get_mut(&bdf).ok_or(Error::NoDev)?;
+        let config = &self.config;
+        let messages = function.messages(config);
+        match messages {
+            Messages::Msix(msix) if index < msix.count => {
+                let bar = function.bar(config, msix.table_bar.into(), &self.found)?;
+                let at = u64::from(msix.table_offset) + u64::from(index) * msix::ENTRY_SIZE as u64;
+                let entry = msix::ENTRY_SIZE as u64;
+                let crosses = (bar.address + at) % PAGE_SIZE as u64 + entry > PAGE_SIZE as u64;
+                if bar.space == Space::Ports || at + entry > bar.len || crosses {
+                    return Err(Error::Io);
+                }
+                // The table answers only while memory is decoded.
+                interrupt::enable(config, bdf, None);
+                let (irq, address, data) = sys::irq_create_msi(self.resource)?;
+                let irq = OwnedHandle::from_raw(irq);
+                let entry = Entry::map(self.resource, bar.address + at)?;
+                interrupt::program_entry(&entry, address, data);
+                msix.enable(config, bdf);
+                Ok(irq)
+            }
+            Messages::Msi(at) if index == 0 => {
+                let (irq, address, data) = sys::irq_create_msi(self.resource)?;
+                let irq = OwnedHandle::from_raw(irq);
+                interrupt::program_msi(config, bdf, at, address, data as u16);
+                Ok(irq)
+            }
+            _ => Err(Error::NoEnt),
+        }
+    }
+}
+
+/// A BAR's pages as device memory.
+fn device_memory(resource: Handle, bar: &Bar) -> Result<OwnedHandle> {
+    let len = bar.len.next_multiple_of(PAGE_SIZE as u64);
+    let flags = DeviceMemoryFlags::empty();
+    sys::memory_device(resource, bar.address, len, flags).map(OwnedHandle::from_raw)
+}
+
+/// One entry of an MSI-X table, mapped while it is programmed.
+struct Entry {
+    page: Mapping,
+    offset: usize,
+}
+
+impl Entry {
+    fn map(resource: Handle, address: u64) -> Result<Self> {
+        let page = PAGE_SIZE as u64;
+        let bar = Bar { space: Space::Memory32, address: address & !(page - 1), len: page };
+        let memory = Memory::from_handle(device_memory(resource, &bar)?)?;
+        let page = memory.map(Protection::READ | Protection::WRITE)?;
+        Ok(Self { page, offset: address as usize % PAGE_SIZE })
+    }
+}
+
+/// The entry lies in one page ([`Service::route`] sees to it), so no access below fails.
+impl Mmio for Entry {
+    fn len(&self) -> usize {
+        msix::ENTRY_SIZE
+    }
+    fn read8(&self, offset: usize) -> u8 {
+        self.page.read_mmio_8(self.offset + offset).unwrap_or(u8::MAX)
+    }
+    fn read16(&self, offset: usize) -> u16 {
+        self.page.read_mmio_16(self.offset + offset).unwrap_or(u16::MAX)
+    }
+    fn read32(&self, offset: usize) -> u32 {
+        self.page.read_mmio_32(self.offset + offset).unwrap_or(u32::MAX)
+    }
+    fn read64(&self, offset: usize) -> u64 {
+        self.page.read_mmio_64(self.offset + offset).unwrap_or(u64::MAX)
+    }
+    fn write8(&self, offset: usize, value: u8) {
+        let _ = self.page.write_mmio_8(self.offset + offset, value);
+    }
+    fn write16(&self, offset: usize, value: u16) {
+        let _ = self.page.write_mmio_16(self.offset + offset, value);
+    }
+    fn write32(&self, offset: usize, value: u32) {
+        let _ = self.page.write_mmio_32(self.offset + offset, value);
+    }
+    fn write64(&self, offset: usize, value: u64) {
+        let _ = self.page.write_mmio_64(self.offset + offset, value);
+    }
+}
