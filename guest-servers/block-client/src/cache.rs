@@ -161,15 +161,21 @@ impl<T: Transport> Cache<T> {
                 self.stats.misses += 1;
                 self.fetch(slot)?;
             }
-            if number == self.expected {
-                self.read_ahead(number + 1)?;
+            let sequential = number == self.expected;
+            self.expected = number + 1;
+            if sequential && !hit {
+                // Before waiting; a line that is being read cannot be taken for another.
+                self.read_ahead(number + 1);
             }
             if !hit {
                 self.settle(slot)?;
             }
-            self.expected = number + 1;
             let base = slot * self.line_len();
             self.transport.read_data(base + at, &mut out[done..done + count])?;
+            if sequential && hit {
+                // Only now: it may take any clean line, this one too.
+                self.read_ahead(number + 1);
+            }
             done += count;
         }
         Ok(())
@@ -295,22 +301,24 @@ impl<T: Transport> Cache<T> {
         self.transfer(slot, op::READ, missing)
     }
 
-    fn read_ahead(&mut self, from: u64) -> Result<()> {
+    /// Starts reading what a sequential reader will want. Failures are not its business: whoever
+    /// needs those bytes will see them.
+    fn read_ahead(&mut self, from: u64) {
         let lines = (READ_AHEAD / self.line_len()).max(1).min(self.lines.len() / 4) as u64;
         if lines == 0 || self.ahead >= from + lines / 2 && self.ahead <= from + lines {
-            return Ok(());
+            return;
         }
         for number in from..from + lines {
             if self.extent(number) == 0 {
                 break;
             }
-            if !self.index.contains_key(&number) {
-                let slot = self.line(number)?;
-                self.fetch(slot)?;
+            if !self.index.contains_key(&number)
+                && self.line(number).and_then(|slot| self.fetch(slot)).is_err()
+            {
+                break;
             }
             self.ahead = number + 1;
         }
-        Ok(())
     }
 
     /// Waits until no fetch of this line is under way. The fetch's error, once.

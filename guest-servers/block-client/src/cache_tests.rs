@@ -30,11 +30,16 @@ proptest! {
     /// Against a plain array, with a cache much smaller than the device and completions out of
     /// order.
     #[test]
-    fn as_a_plain_disk(steps in steps(), seed: u64, large_blocks: bool) {
+    fn as_a_plain_disk(
+        steps in steps(),
+        seed: u64,
+        large_blocks: bool,
+        lines in prop_oneof![Just(3usize), Just(9)],
+    ) {
         let block_size = if large_blocks { 4096 } else { 512 };
         let start = if large_blocks { 8 } else { 3 };
         let sectors = SECTORS - 40;
-        let disk = FakeDisk::new(SECTORS, block_size, 3 * 64 * block_size as usize, seed);
+        let disk = FakeDisk::new(SECTORS, block_size, lines * 64 * block_size as usize, seed);
         let mut cache = Cache::new(disk, start, sectors).unwrap();
         let mut model = vec![0u8; sectors as usize * 512];
         for step in steps {

@@ -37,3 +37,24 @@ pub trait Transport {
     /// the device is gone for good; then everything outstanding has failed.
     fn wait(&mut self, completions: &mut Vec<Completion>) -> Result<()>;
 }
+
+impl<T: Transport + ?Sized> Transport for alloc::boxed::Box<T> {
+    fn info(&self) -> Info {
+        (**self).info()
+    }
+    fn data_len(&self) -> usize {
+        (**self).data_len()
+    }
+    fn read_data(&self, offset: usize, out: &mut [u8]) -> Result<()> {
+        (**self).read_data(offset, out)
+    }
+    fn write_data(&self, offset: usize, data: &[u8]) -> Result<()> {
+        (**self).write_data(offset, data)
+    }
+    fn submit(&mut self, requests: &[Submission]) -> Result<()> {
+        (**self).submit(requests)
+    }
+    fn wait(&mut self, completions: &mut Vec<Completion>) -> Result<()> {
+        (**self).wait(completions)
+    }
+}
