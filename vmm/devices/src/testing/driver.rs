@@ -42,7 +42,7 @@ impl Ring {
 
     /// Writes a descriptor wherever the test wants it; outside memory it is lost.
     pub fn set_desc(&self, table: u64, index: u16, desc: Desc) {
-        let at = table + u64::from(index) * split::DESC_SIZE as u64;
+        let at = table.wrapping_add(u64::from(index) * split::DESC_SIZE as u64);
         let _outside_memory = self.memory.write(at, desc.as_bytes());
     }
 
