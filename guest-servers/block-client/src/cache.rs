@@ -142,6 +142,14 @@ impl<T: Transport> Cache<T> {
         &self.transport
     }
 
+    /// Gives the transport back. Nothing may be dirty or under way: for a cache only read from.
+    pub fn into_transport(mut self) -> T {
+        debug_assert!(self.lines.iter().all(|line| line.dirty == 0));
+        // Completions of read-ahead must not surprise the next user.
+        let _ = self.drain();
+        self.transport
+    }
+
     fn line_len(&self) -> usize {
         self.granule * GRANULES
     }

@@ -10,6 +10,7 @@
 //! published are taken first. After [`MAX_RECOVERIES`] in a row without one completion the device
 //! counts as gone.
 
+use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 
@@ -24,10 +25,13 @@ use xinim_rt::ipc::{Endpoint, Service};
 use xinim_rt::memory::{Mapping, Memory};
 use xinim_rt::sys;
 
+use crate::partition::partitions;
 use crate::ring::{Ring, SharedMemory};
-use crate::{Info, Transport};
+use crate::{Cache, Info, Transport, names};
 
 const MAX_RECOVERIES: u32 = 64;
+/// Least memory worth attaching.
+const SMALLEST: usize = 128 * 1024;
 
 impl SharedMemory for Mapping {
     fn load_u32(&self, at: usize) -> Result<u32> {
@@ -61,9 +65,9 @@ pub struct Disk {
 }
 
 impl Disk {
-    /// Attaches to the driver called `label` with about `data_len` bytes of buffers (less where
+    /// Attaches to the driver called `label` with about `len` bytes of rings and buffers (less where
     /// memory is short; at least 64 KiB).
-    pub fn open(label: Name, data_len: usize) -> Result<Self> {
+    pub fn open(label: Name, len: usize) -> Result<Self> {
         let service = Service::with_name(label);
         let answer = service.call(&block::Info {})?;
         let info = Info {
@@ -73,7 +77,7 @@ impl Disk {
             max_bytes: answer.max_bytes,
             depth: answer.depth.clamp(1, ENTRIES),
         };
-        let memory = shared_memory(data_len)?;
+        let memory = shared_memory(len.max(SMALLEST))?;
         let mapping = memory.map(Protection::READ | Protection::WRITE)?;
         let mut disk = Self {
             service,
@@ -159,12 +163,11 @@ impl Disk {
     }
 }
 
-fn shared_memory(data_len: usize) -> Result<Memory> {
-    let mut len = DATA_OFFSET + data_len;
+fn shared_memory(mut len: usize) -> Result<Memory> {
     loop {
         let large = if len >= 2 << 20 { MemoryFlags::LARGE } else { MemoryFlags::empty() };
         match Memory::create(len as u64, MemoryFlags::CONTIGUOUS | large) {
-            Err(Error::NoMem) if len >= DATA_OFFSET + 128 * 1024 => len /= 2,
+            Err(Error::NoMem) if len >= 2 * SMALLEST => len /= 2,
             other => return other,
         }
     }
@@ -228,4 +231,21 @@ impl Transport for Disk {
             }
         }
     }
+}
+
+/// A cache over the device or partition that /dev calls `name`, with about `cache_len` bytes of memory.
+/// `NoEnt`: there is none. `NxIo`: the device is there, the partition is not.
+pub fn open_cache(name: &str, cache_len: usize) -> Result<Cache<Box<dyn Transport>>> {
+    let name = names::parse(name)?;
+    let disk: Box<dyn Transport> = Box::new(Disk::open(name.label, cache_len)?);
+    let info = disk.info();
+    let mut cache = Cache::new(disk, 0, info.sectors)?;
+    if name.partition == 0 {
+        return Ok(cache);
+    }
+    let table =
+        partitions(info.sectors, info.block_size, |sector, out| cache.read(sector * 512, out))?;
+    let partition =
+        table.iter().find(|partition| partition.number == name.partition).ok_or(Error::NxIo)?;
+    Cache::new(cache.into_transport(), partition.start, partition.sectors)
 }

@@ -9,7 +9,7 @@
 //! * [`ring`]: the two rings in shared memory, the peer's indices distrusted;
 //! * [`cache`]: write-back cache whose lines *are* the ring's data buffers, so that data moves
 //!   between device and cache without a copy; read-ahead for sequential reads;
-//! * [`partition`]: MBR and GPT tables.
+//! * [`partition`]: MBR and GPT tables; [`names`]: what /dev calls devices.
 //!
 //! One cache serves one opened device or partition; two openings of the same sectors do not see
 //! each other's dirty lines, which is why VFS refuses to mount a device twice.
@@ -21,6 +21,7 @@ extern crate alloc;
 extern crate std;
 
 pub mod cache;
+pub mod names;
 pub mod partition;
 pub mod ring;
 mod transport;

@@ -3,6 +3,21 @@
 #![no_main]
 #![forbid(unsafe_code)]
 
+extern crate alloc;
+
+use alloc::boxed::Box;
+
+use xinim_block_client::disk::open_cache;
+use xinim_fs_fat::Fat;
+use xinim_rt::kip;
+
+xinim_rt::program!(main);
+
+/// Of the block cache; an eighth of the memory where that is less.
+const CACHE_LEN: u64 = 8 << 20;
+
 fn main() -> i32 {
-    0
+    let cache_len = (kip::memory_total() / 8).min(CACHE_LEN) as usize;
+    let fat = Fat::new(Box::new(move |source| open_cache(source, cache_len)), kip::wall_clock_ns);
+    xinim_fs_server::run(fat)
 }
