@@ -120,6 +120,16 @@ impl<'a> Table<'a> {
         self.inodes.len()
     }
 
+    /// Forgets all holds; answers the inodes that had some.
+    pub fn release_all(&mut self) -> Vec<Ino> {
+        let held = self.inodes.iter_mut().filter(|(_, inode)| inode.holds > 0);
+        held.map(|(&ino, inode)| {
+            inode.holds = 0;
+            ino
+        })
+        .collect()
+    }
+
     /// `Stale` for a number that is not in use.
     pub fn get(&self, ino: Ino) -> Result<&Inode<'a>> {
         self.inodes.get(&ino).ok_or(Error::Stale)

@@ -21,7 +21,7 @@ mod file;
 mod inode;
 mod ramfs;
 
-pub use ramfs::{Bundle, RamFs, Settings};
+pub use ramfs::{BUNDLE_SOURCE, Bundle, RamFs, Settings};
 
 #[cfg(test)]
 mod ramfs_tests;

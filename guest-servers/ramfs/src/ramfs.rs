@@ -16,6 +16,8 @@ pub(crate) const ROOT: Ino = 1;
 const INODE_COST: u64 = 256;
 const NAME_COST: u64 = 128;
 const PERMISSIONS: u32 = 0o7777;
+/// Mounted with this source, the contents are the system bundle's.
+pub const BUNDLE_SOURCE: &str = "bundle";
 
 /// The system bundle and the memory object it lies in.
 #[derive(Clone, Copy, Debug)]
@@ -39,6 +41,8 @@ pub struct RamFs<'a> {
     budget: Budget,
     settings: Settings,
     memory: Option<Handle>,
+    /// Filled in at the first mount of [`BUNDLE_SOURCE`].
+    bundle: Option<Bundle<'a>>,
     /// Bytes of the bundle's files, for the figures.
     bundle_bytes: u64,
     read_only: bool,
@@ -61,25 +65,26 @@ impl<'a> RamFs<'a> {
             budget: Budget { used: 0, limit: settings.memory_limit },
             settings,
             memory: None,
+            bundle: None,
             bundle_bytes: 0,
             read_only: false,
         }
     }
 
-    /// Filled from a bundle. What was read before a malformed member stays; the error tells.
-    pub fn from_bundle(bundle: Bundle<'a>, settings: Settings) -> (Self, Option<Malformed>) {
-        let mut fs = Self::new(settings);
-        fs.memory = Some(bundle.memory);
+    /// Filled from a bundle when it is mounted with the source [`BUNDLE_SOURCE`].
+    pub fn with_bundle(bundle: Bundle<'a>, settings: Settings) -> Self {
+        Self { bundle: Some(bundle), ..Self::new(settings) }
+    }
+
+    /// Takes the bundle in. What was read before a malformed member stays; the error tells.
+    fn fill(&mut self, bundle: Bundle<'a>) -> core::result::Result<(), Malformed> {
+        self.memory = Some(bundle.memory);
         let mut links: Vec<((u64, u32), Ino)> = Vec::new();
-        let mut error = None;
         for entry in Archive::new(bundle.bytes) {
-            match entry {
-                // A member with an impossible path or kind is left out; the rest is still good.
-                Ok(entry) => drop(fs.add(&entry, &mut links)),
-                Err(malformed) => error = Some(malformed),
-            }
+            // A member with an impossible path or kind is left out; the rest is still good.
+            let _ = self.add(&entry?, &mut links);
         }
-        (fs, error)
+        Ok(())
     }
 
     fn add(&mut self, entry: &Entry<'a>, links: &mut Vec<((u64, u32), Ino)>) -> Result<()> {
@@ -243,7 +248,19 @@ impl<'a> RamFs<'a> {
 }
 
 impl FileSystem for RamFs<'_> {
-    fn mount(&mut self, _source: &str, flags: u32) -> Result<MountInfo> {
+    fn mount(&mut self, source: &str, flags: u32) -> Result<MountInfo> {
+        if source == BUNDLE_SOURCE
+            && let Some(bundle) = self.bundle.take()
+        {
+            self.read_only = false;
+            if self.fill(bundle).is_err() && self.table.len() == 1 {
+                return Err(Error::Inval);
+            }
+        }
+        // A VFS that came back holds nothing yet.
+        for ino in self.table.release_all() {
+            self.reap(ino)?;
+        }
         self.read_only = flags & vfs::mount::READ_ONLY != 0;
         Ok(MountInfo { root: ROOT, flags })
     }

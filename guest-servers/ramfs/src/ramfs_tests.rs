@@ -10,7 +10,7 @@ use xinim_fs_kit::{FileSystem, Ino};
 
 use crate::cpio::{Archive, Malformed};
 use crate::ramfs::ROOT;
-use crate::{Bundle, RamFs, Settings};
+use crate::{BUNDLE_SOURCE, Bundle, RamFs, Settings};
 
 fn settings(memory_limit: u64) -> Settings {
     Settings { memory_limit, clock: || 1_000_000_000_000 }
@@ -19,6 +19,13 @@ fn settings(memory_limit: u64) -> Settings {
 fn fresh() -> RamFs<'static> {
     let mut fs = RamFs::new(settings(64 << 20));
     fs.mount("", 0).unwrap();
+    fs
+}
+
+fn bundled(bytes: &[u8]) -> RamFs<'_> {
+    assert_eq!(Archive::new(bytes).find_map(Result::err), None);
+    let mut fs = RamFs::with_bundle(Bundle { bytes, memory: 7 }, settings(1 << 20));
+    assert_eq!(fs.mount(BUNDLE_SOURCE, 0).map(|info| info.root), Ok(ROOT));
     fs
 }
 
@@ -70,8 +77,8 @@ proptest! {
         let members = Archive::new(&bytes).take_while(Result::is_ok).count();
         prop_assert!(members <= 1);
         let bundle = Bundle { bytes: &bytes, memory: 7 };
-        let (mut fs, error) = RamFs::from_bundle(bundle, settings(1 << 20));
-        prop_assert!(error.is_some(), "no trailer");
+        let mut fs = RamFs::with_bundle(bundle, settings(1 << 20));
+        prop_assert_eq!(fs.mount(BUNDLE_SOURCE, 0).is_ok(), valid, "what is left of it");
         prop_assert_eq!(find(&mut fs, "a").is_some(), valid);
     }
 
@@ -81,7 +88,8 @@ proptest! {
         let at = at % bytes.len();
         bytes[at] = value;
         let bundle = Bundle { bytes: &bytes, memory: 7 };
-        let (mut fs, _) = RamFs::from_bundle(bundle, settings(1 << 20));
+        let mut fs = RamFs::with_bundle(bundle, settings(1 << 20));
+        let _ = fs.mount(BUNDLE_SOURCE, 0);
         let _ = conformance::list(&mut fs, ROOT, 4096);
     }
 }
@@ -101,9 +109,7 @@ fn sample() -> Vec<u8> {
 #[test]
 fn bundle_becomes_a_tree() {
     let bytes = sample();
-    let (mut fs, error) =
-        RamFs::from_bundle(Bundle { bytes: &bytes, memory: 7 }, settings(1 << 20));
-    assert_eq!(error, None);
+    let mut fs = bundled(&bytes);
     let tool = find(&mut fs, "bin/tool").unwrap();
     assert_eq!(content(&mut fs, tool), b"program");
     let stat = fs.attributes(tool).unwrap();
@@ -120,7 +126,7 @@ fn bundle_becomes_a_tree() {
 fn writing_copies_and_leaves_the_bundle() {
     let data: Vec<u8> = (0..10_000u32).map(|n| n as u8).collect();
     let bytes = [member(1, mode::REGULAR | 0o644, 1, "f", &data), trailer()].concat();
-    let (mut fs, _) = RamFs::from_bundle(Bundle { bytes: &bytes, memory: 7 }, settings(1 << 20));
+    let mut fs = bundled(&bytes);
     let ino = find(&mut fs, "f").unwrap();
     assert_eq!(fs.write(ino, 5_000, b"changed"), Ok(7));
     let mut expected = data.clone();
@@ -139,25 +145,40 @@ fn writing_copies_and_leaves_the_bundle() {
 #[test]
 fn mapped_where_page_aligned() {
     let mut bytes = member(1, mode::REGULAR | 0o755, 1, "odd", b"not aligned");
-    // A name padded so that the data starts on a page, as the bundle's writer does.
-    let fill = 4096 - (bytes.len() + 110) - 1;
-    let name = format!("{}{}", "./".repeat(fill / 2 - 3), "////prog");
-    let name = &name[name.len() - (fill & !3).min(name.len())..];
-    let aligned = member(2, mode::REGULAR | 0o755, 1, name, b"ELF");
+    // The name is padded with zero bytes so that the data starts on a page, as the bundle's
+    // writer does it.
+    let fill = 4096 - (bytes.len() + 110) - "prog".len() - 1;
+    let aligned =
+        member(2, mode::REGULAR | 0o755, 1, &format!("prog{}", "\0".repeat(fill)), b"ELF");
     bytes.extend(aligned);
     bytes.extend(trailer());
-    let (mut fs, error) =
-        RamFs::from_bundle(Bundle { bytes: &bytes, memory: 7 }, settings(1 << 20));
-    assert_eq!(error, None);
+    let mut fs = bundled(&bytes);
     let odd = find(&mut fs, "odd").unwrap();
     assert_eq!(fs.map(odd), Err(Error::NotSup));
     let prog = find(&mut fs, "prog").unwrap();
-    let offset = Archive::new(&bytes).nth(1).unwrap().unwrap().offset;
-    match fs.map(prog) {
-        Ok(map) => assert_eq!((map.offset, map.len, map.memory), (4096, 3, 7)),
-        Err(error) => panic!("{error}: data at {offset}"),
-    }
+    let map = fs.map(prog).unwrap();
+    assert_eq!((map.offset, map.len, map.memory), (4096, 3, 7));
     assert_eq!(fs.map(ROOT), Err(Error::IsDir));
+}
+
+#[test]
+fn another_source_leaves_it_empty() {
+    let bytes = sample();
+    let bundle = Bundle { bytes: &bytes, memory: 7 };
+    let mut fs = RamFs::with_bundle(bundle, settings(1 << 20));
+    fs.mount("none", 0).unwrap();
+    assert_eq!(find(&mut fs, "bin"), None);
+}
+
+#[test]
+fn a_new_mount_forgets_holds() {
+    let mut fs = fresh();
+    let ino = fs.create(ROOT, b"f", mode::REGULAR | 0o644, b"").unwrap().ino;
+    fs.hold(ino).unwrap();
+    fs.unlink(ROOT, b"f", false).unwrap();
+    assert!(fs.attributes(ino).is_ok());
+    fs.mount("", 0).unwrap();
+    assert_eq!(fs.attributes(ino), Err(Error::Stale));
 }
 
 #[test]

@@ -1,0 +1,180 @@
+//! The VFS service: file systems are servers reached by messages, clients' windows are mappings.
+//!
+//! Boot: `/` from ramfs (RS starts it first), `/dev`, `/proc`; then it announces itself.
+#![no_std]
+#![no_main]
+#![forbid(unsafe_code)]
+
+extern crate alloc;
+
+use alloc::format;
+
+use xinim_abi::error::{Error, Result};
+use xinim_abi::interface::{Name, Request as Operation};
+use xinim_abi::ipc::{Message, ReplyToken, bits};
+use xinim_abi::object::{Handle, MemoryFlags, PAGE_SIZE, Protection, Rights};
+use xinim_abi::services::fs::WINDOW_LEN;
+use xinim_abi::services::rs::rs;
+use xinim_abi::services::vfs::vfs::Call;
+use xinim_fs_kit::remote::{Remote, Transport};
+use xinim_fs_server::SharedWindow;
+use xinim_rt::handle::OwnedHandle;
+use xinim_rt::ipc::{self, Service};
+use xinim_rt::memory::Memory;
+use xinim_rt::server::{self, Request};
+use xinim_rt::{log, start, sys};
+use xinim_vfs::server::{Caller, Server};
+use xinim_vfs::{Host, Vfs};
+
+xinim_rt::program!(main);
+
+/// A file-system server and the window shared with it.
+struct FsServer {
+    service: Service,
+    window: SharedWindow,
+    /// What goes with `Mount`.
+    shared: OwnedHandle,
+}
+
+impl FsServer {
+    fn new(service: Service) -> Result<Self> {
+        let memory = Memory::create(WINDOW_LEN as u64, MemoryFlags::empty())?;
+        let window = SharedWindow::new(memory.map(Protection::READ | Protection::WRITE)?);
+        let rights = Rights::READ | Rights::WRITE | Rights::TRANSFER;
+        Ok(Self { service, window, shared: memory.handle().mint(rights, 0)? })
+    }
+}
+
+impl Transport for FsServer {
+    type Window = SharedWindow;
+
+    fn call<R: Operation>(&mut self, request: &R) -> Result<R::Reply> {
+        ipc::call(self.service.connect(true)?, request)
+    }
+
+    fn window(&self) -> &SharedWindow {
+        &self.window
+    }
+
+    fn window_handle(&self) -> Handle {
+        self.shared.raw()
+    }
+
+    fn reconnect(&mut self) -> Result<()> {
+        self.service.disconnect();
+        // Waits until RS has the next instance up, or gave up.
+        self.service.connect(true).map(|_| ())
+    }
+}
+
+struct Machine {
+    endpoint: Handle,
+}
+
+impl Host for Machine {
+    type Fs = Remote<FsServer>;
+    type Window = SharedWindow;
+
+    fn start(&mut self, fs_type: &str) -> Result<Self::Fs> {
+        let program = match fs_type {
+            "ramfs" | "tmpfs" => Name::new("ramfs"),
+            other => Name::new(&format!("fs-{other}")),
+        };
+        let request = rs::Spawn { program: program.map_err(|_| Error::NoDev)? };
+        let spawned = ipc::call(start::rs(), &request).map_err(|error| match error {
+            Error::NoEnt | Error::Access => Error::NoDev,
+            error => error,
+        })?;
+        let endpoint = OwnedHandle::from_raw(spawned.endpoint);
+        let service = Service::with_endpoint(spawned.label.as_str(), endpoint);
+        Ok(Remote::new(FsServer::new(service)?))
+    }
+
+    fn stop(&mut self, mut fs: Self::Fs) {
+        // One that is dead already needs no notification.
+        let _ = fs.transport().service.notify(bits::TERMINATE);
+    }
+
+    fn types(&self) -> &[&'static str] {
+        &["fat"]
+    }
+
+    fn map_window(&mut self, window: Handle, len: usize) -> Result<SharedWindow> {
+        let memory = Memory::from_handle(OwnedHandle::from_raw(window))?;
+        let len = len.next_multiple_of(PAGE_SIZE) as u64;
+        if memory.len() < len {
+            return Err(Error::Inval);
+        }
+        let mapping = memory.map_range(0, len, Protection::READ | Protection::WRITE)?;
+        Ok(SharedWindow::new(mapping))
+    }
+
+    fn watch(&mut self, pid: u32) -> Result<()> {
+        sys::watch(pid, self.endpoint, pid.into())
+    }
+
+    fn reply(&mut self, token: ReplyToken, message: &Message) {
+        // A caller that is gone is reported by its obituary.
+        let _ = sys::reply(token, message);
+    }
+
+    fn close(&mut self, handle: Handle) {
+        drop(OwnedHandle::from_raw(handle));
+    }
+}
+
+struct VfsServer {
+    server: Server<Machine>,
+    endpoint: Handle,
+}
+
+impl server::Server for VfsServer {
+    fn call(&mut self, request: Request) -> Option<Message> {
+        if let Ok(Call::Connect(connect)) = Call::decode(&request.message) {
+            // From here on the window is `map_window`'s.
+            let _ = request.handle(connect.window).into_raw();
+        }
+        let caller = Caller { pid: request.sender, badge: request.badge, token: request.token };
+        self.server.call(caller, &request.message)
+    }
+
+    fn notified(&mut self, raised: u64) {
+        if raised & bits::OBITUARY != 0 {
+            while let Ok(Some(obituary)) = sys::event_next(self.endpoint) {
+                self.server.process_died(obituary.pid);
+            }
+        }
+    }
+
+    fn terminate(&mut self) -> i32 {
+        i32::from(self.server.vfs().sync().is_err())
+    }
+}
+
+fn ready(label: &str) -> Result<Remote<FsServer>> {
+    FsServer::new(Service::new(label)).map(Remote::new)
+}
+
+fn main() -> i32 {
+    match boot() {
+        Ok(mut server) => server::run(&mut server),
+        Err(error) => {
+            log!("cannot mount the root: {error}");
+            1
+        }
+    }
+}
+
+fn boot() -> Result<VfsServer> {
+    let endpoint = server::own_endpoint()?;
+    let root = ready("ramfs")?;
+    let vfs = Vfs::new(Machine { endpoint }, root, "bundle", "ramfs", 0);
+    let mut vfs = vfs.map_err(|(_, error)| error)?;
+    for (label, directory) in [("devfs", &b"/dev"[..]), ("procfs", b"/proc")] {
+        let mounted = ready(label).and_then(|fs| vfs.mount_ready(fs, label, directory, label, 0));
+        if let Err(error) = mounted {
+            log!("{label} is not mounted: {error}");
+        }
+    }
+    Ok(VfsServer { server: Server::new(vfs), endpoint })
+}

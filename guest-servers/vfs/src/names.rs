@@ -1,0 +1,317 @@
+//! Operations on names: create, link, remove, rename, attributes by path, working directory.
+//!
+//! VFS knows what stood in a directory before it changed it, and nobody else changes it. So when a
+//! server dies in such an operation, the operation is done again, and "exists already" or "not
+//! there any more" then means that the dead instance had done it.
+
+use alloc::vec::Vec;
+
+use xinim_abi::error::{Error, Result};
+use xinim_abi::services::vfs::{PATH_MAX, Stat, StatFs, mode};
+use xinim_fs_kit::{FileSystem, SetAttributes};
+
+use crate::path::Found;
+use crate::tree::{NEVER, NodeId};
+use crate::vfs::{Host, Vfs};
+
+impl<H: Host> Vfs<H> {
+    pub fn stat(&mut self, pid: u32, path: &[u8], follow: bool) -> Result<Stat> {
+        let node = self.resolve_for(pid, path, follow)?.node()?;
+        self.stat_node(node)
+    }
+
+    pub fn mkdir(&mut self, pid: u32, path: &[u8], mode: u32) -> Result<()> {
+        let found = self.resolve_for(pid, path, false)?;
+        if found.node.is_some() {
+            return Err(Error::Exist);
+        }
+        self.create(found.parent, &found.name, mode::DIRECTORY | mode & 0o7777, b"").map(|_| ())
+    }
+
+    pub fn symlink(&mut self, pid: u32, target: &[u8], path: &[u8]) -> Result<()> {
+        if target.is_empty() || target.contains(&0) {
+            return Err(if target.is_empty() { Error::NoEnt } else { Error::Inval });
+        }
+        if target.len() >= PATH_MAX {
+            return Err(Error::NameTooLong);
+        }
+        let found = self.resolve_for(pid, path, false)?;
+        if found.node.is_some() {
+            return Err(Error::Exist);
+        }
+        if found.trailing {
+            return Err(Error::NoEnt);
+        }
+        self.create(found.parent, &found.name, mode::SYMLINK | 0o777, target).map(|_| ())
+    }
+
+    /// A new file under a name that is free.
+    pub(crate) fn create(
+        &mut self,
+        dir: NodeId,
+        name: &[u8],
+        mode: u32,
+        target: &[u8],
+    ) -> Result<NodeId> {
+        self.writable(dir)?;
+        if self.tree.node(dir).gone {
+            return Err(Error::NoEnt);
+        }
+        let stat =
+            self.on_again(dir, |fs, ino, again| match fs.create(ino, name, mode, target) {
+                Err(Error::Exist) if again => fs.lookup(ino, name),
+                result => result,
+            })?;
+        self.learn(dir, name, stat.ino, stat.mode)
+    }
+
+    pub fn read_link(&mut self, pid: u32, path: &[u8]) -> Result<Vec<u8>> {
+        let node = self.resolve_for(pid, path, false)?.node()?;
+        if self.tree.node(node).kind != mode::SYMLINK {
+            return Err(Error::Inval);
+        }
+        Ok(self.link_target(node)?.to_vec())
+    }
+
+    pub fn unlink(&mut self, pid: u32, path: &[u8], directory: bool) -> Result<()> {
+        let found = self.resolve_for(pid, path, false)?;
+        found.node()?;
+        if found.name.is_empty() {
+            let last = path.rsplit(|&b| b == b'/').find(|part| !part.is_empty());
+            return Err(match (directory, last) {
+                (false, _) => Error::IsDir,
+                (true, Some(b".")) => Error::Inval,
+                (true, Some(_)) => Error::NotEmpty,
+                (true, None) => Error::Busy,
+            });
+        }
+        let (dir, name) = (found.parent, found.name);
+        let node = self.child(dir, &name)?;
+        let is_directory = self.tree.node(node).kind == mode::DIRECTORY;
+        if is_directory != directory {
+            return Err(if is_directory { Error::IsDir } else { Error::NotDir });
+        }
+        if self.tree.node(node).covered_by.is_some() {
+            return Err(Error::Busy);
+        }
+        self.writable(dir)?;
+        self.hold_aliases(dir, node)?;
+        self.on_again(dir, |fs, ino, again| match fs.unlink(ino, &name, directory) {
+            Err(Error::NoEnt) if again => Ok(()),
+            result => result,
+        })?;
+        self.forget_aliases(dir, node);
+        Ok(())
+    }
+
+    /// Before a name of `node` in `dir` goes: keeps the numbers of nodes in use that it stands for.
+    fn hold_aliases(&mut self, dir: NodeId, node: NodeId) -> Result<()> {
+        let ino = self.live_ino(node)?;
+        for alias in self.tree.aliases(dir, ino) {
+            self.hold(alias)?;
+        }
+        Ok(())
+    }
+
+    /// The name is gone. Other names of the file in the same directory are looked up anew: in a file
+    /// system that ignores case they may have been the same name.
+    fn forget_aliases(&mut self, dir: NodeId, node: NodeId) {
+        let ino = self.tree.node(node).ino;
+        for alias in self.tree.aliases(dir, ino) {
+            self.forget(alias);
+        }
+    }
+
+    pub fn link(&mut self, pid: u32, from: &[u8], to: &[u8]) -> Result<()> {
+        let old = self.resolve_for(pid, from, false)?.node()?;
+        if self.tree.node(old).kind == mode::DIRECTORY {
+            return Err(Error::Perm);
+        }
+        // The second look-up may meet a reincarnated server; a pin keeps the node.
+        self.pin(old);
+        let result = self.link_node(pid, old, to);
+        self.unpin(old);
+        result
+    }
+
+    fn link_node(&mut self, pid: u32, old: NodeId, to: &[u8]) -> Result<()> {
+        let Found { parent, name, node, trailing } = self.resolve_for(pid, to, false)?;
+        if node.is_some() {
+            return Err(Error::Exist);
+        }
+        if trailing {
+            return Err(Error::NoEnt);
+        }
+        if self.tree.node(parent).mount != self.tree.node(old).mount {
+            return Err(Error::XDev);
+        }
+        if self.tree.node(parent).gone {
+            return Err(Error::NoEnt);
+        }
+        self.writable(parent)?;
+        for attempt in 0..2 {
+            let target = self.live_ino(old)?;
+            let result = self.on_again(parent, |fs, dir, again| match again {
+                // The server was reincarnated: `target` must be looked up again.
+                true => Err(Error::Stale),
+                false => fs.link(target, dir, &name),
+            });
+            match result {
+                Err(Error::Stale) if attempt == 0 => {}
+                Err(Error::Exist) if attempt == 1 => return Ok(()),
+                result => return result,
+            }
+        }
+        Err(Error::Io)
+    }
+
+    pub fn rename(&mut self, pid: u32, from: &[u8], to: &[u8]) -> Result<()> {
+        let found = self.resolve_for(pid, from, false)?;
+        found.node()?;
+        if found.name.is_empty() {
+            return Err(Error::Inval);
+        }
+        let (from_dir, from_name) = (found.parent, found.name);
+        let node = self.child(from_dir, &from_name)?;
+        let target = self.resolve_for(pid, to, false)?;
+        if target.name.is_empty() {
+            return Err(if target.node.is_some() { Error::Busy } else { Error::Inval });
+        }
+        let (to_dir, to_name) = (target.parent, target.name);
+        if self.tree.node(from_dir).mount != self.tree.node(to_dir).mount {
+            return Err(Error::XDev);
+        }
+        let directory = self.tree.node(node).kind == mode::DIRECTORY;
+        if target.trailing && !directory {
+            return Err(Error::NotDir);
+        }
+        if directory && self.tree.is_below(to_dir, node) {
+            return Err(Error::Inval);
+        }
+        if self.tree.node(to_dir).gone {
+            return Err(Error::NoEnt);
+        }
+        self.writable(from_dir)?;
+        let replaced = match target.node {
+            Some(_) => Some(self.child(to_dir, &to_name)?),
+            None => None,
+        };
+        if replaced == Some(node) {
+            return Ok(());
+        }
+        let covered = |id: NodeId| self.tree.node(id).covered_by.is_some();
+        if covered(node) || replaced.is_some_and(covered) {
+            return Err(Error::Busy);
+        }
+        let replaced_ino = replaced.map(|id| self.live_ino(id)).transpose()?;
+        if let Some(ino) = replaced_ino {
+            let target_directory =
+                replaced.is_some_and(|id| self.tree.node(id).kind == mode::DIRECTORY);
+            if directory != target_directory {
+                return Err(if directory { Error::NotDir } else { Error::IsDir });
+            }
+            if ino == self.live_ino(node)? && from_dir != to_dir {
+                return Ok(());
+            }
+            for alias in self.tree.aliases(to_dir, ino) {
+                self.hold(alias)?;
+            }
+        }
+        self.hold(node)?;
+        self.rename_at_server((from_dir, &from_name), (to_dir, &to_name))?;
+        self.rename_node(node, replaced_ino, to_dir, &to_name);
+        Ok(())
+    }
+
+    fn rename_at_server(&mut self, from: (NodeId, &[u8]), to: (NodeId, &[u8])) -> Result<()> {
+        for attempt in 0..2 {
+            let dir = self.live_ino(to.0)?;
+            let result = self.on_again(from.0, |fs, ino, again| match again {
+                true => Err(Error::Stale),
+                false => fs.rename((ino, from.1), (dir, to.1)),
+            });
+            match result {
+                // The server was reincarnated: `dir` must be looked up again.
+                Err(Error::Stale) if attempt == 0 => {}
+                Err(Error::NoEnt) if attempt == 1 => return Ok(()),
+                result => return result,
+            }
+        }
+        Err(Error::Io)
+    }
+
+    /// Brings the tree in line with a rename that was done.
+    fn rename_node(
+        &mut self,
+        node: NodeId,
+        replaced: Option<xinim_fs_kit::Ino>,
+        to_dir: NodeId,
+        to_name: &[u8],
+    ) {
+        let ino = self.tree.node(node).ino;
+        if let Some(replaced) = replaced
+            && replaced != ino
+        {
+            for alias in self.tree.aliases(to_dir, replaced) {
+                self.forget(alias);
+            }
+        }
+        let from_dir = self.tree.node(node).parent;
+        for alias in self.tree.aliases(from_dir, ino) {
+            if alias != node {
+                self.forget(alias);
+            }
+        }
+        if let Some(old) = self.tree.child(to_dir, to_name) {
+            self.forget(old);
+        }
+        self.tree.rename(node, to_dir, to_name);
+        let node = self.tree.node_mut(node);
+        if !node.held {
+            // It may have another number now.
+            node.generation = NEVER;
+        }
+    }
+
+    pub fn truncate(&mut self, pid: u32, path: &[u8], size: u64) -> Result<()> {
+        let node = self.resolve_for(pid, path, true)?.node()?;
+        self.set(node, &SetAttributes { size: Some(size), ..SetAttributes::default() })
+    }
+
+    pub fn set_times(&mut self, pid: u32, path: &[u8], mtime: u64) -> Result<()> {
+        let node = self.resolve_for(pid, path, true)?.node()?;
+        self.set(node, &SetAttributes { mtime: Some(mtime), ..SetAttributes::default() })
+    }
+
+    pub fn chmod(&mut self, pid: u32, path: &[u8], mode: u32) -> Result<()> {
+        let node = self.resolve_for(pid, path, true)?.node()?;
+        self.set(node, &SetAttributes { mode: Some(mode & 0o7777), ..SetAttributes::default() })
+    }
+
+    pub fn chdir(&mut self, pid: u32, path: &[u8]) -> Result<()> {
+        let node = self.resolve_for(pid, path, true)?.node()?;
+        if self.tree.node(node).kind != mode::DIRECTORY {
+            return Err(Error::NotDir);
+        }
+        self.change_directory(pid, node)
+    }
+
+    pub fn getcwd(&mut self, pid: u32) -> Result<Vec<u8>> {
+        self.path_of(self.process(pid)?.cwd)
+    }
+
+    pub fn statfs(&mut self, pid: u32, path: &[u8]) -> Result<StatFs> {
+        let node = self.resolve_for(pid, path, true)?.node()?;
+        self.on(node, |fs, _| fs.statfs())
+    }
+
+    /// Writes everything everywhere; the first error is answered, but no file system left out.
+    pub fn sync(&mut self) -> Result<()> {
+        let roots: Vec<NodeId> = self.mounts().map(|(_, mount)| mount.root).collect();
+        let mut result = Ok(());
+        for root in roots {
+            result = result.and(self.on(root, |fs, _| fs.sync()));
+        }
+        result
+    }
+}

@@ -1,0 +1,309 @@
+//! A host for VFS made of plain memory: file systems are ramfs logic that can be made to die.
+#![allow(dead_code)]
+
+use std::cell::{Cell, RefCell};
+use std::collections::{BTreeMap, VecDeque};
+use std::rc::Rc;
+
+use xinim_abi::error::{Error, Result};
+use xinim_abi::ipc::{Message, ReplyToken};
+use xinim_abi::object::Handle;
+use xinim_abi::services::vfs::{Stat, StatFs, mode, open};
+use xinim_fs_kit::{
+    DirBuffer, FileSystem, Ino, Map, MountInfo, SetAttributes, Window, check_name,
+};
+use xinim_ramfs::{RamFs, Settings};
+use xinim_vfs::{Host, Vfs};
+
+pub const PID: u32 = 10;
+pub const RW: u32 = open::READ_WRITE;
+pub const NEW: u32 = open::READ_WRITE | open::CREATE;
+
+pub fn ramfs() -> RamFs<'static> {
+    RamFs::new(Settings { memory_limit: 64 << 20, clock: || 1_000_000_000 })
+}
+
+/// What a test may do to a file system behind VFS's back.
+#[derive(Default)]
+pub struct Control {
+    /// Dies at the operation after so many.
+    pub die_after: Cell<Option<u32>>,
+    /// It does what was asked before it dies.
+    pub dies_late: Cell<bool>,
+    /// No next instance.
+    pub failed: Cell<bool>,
+    pub mounts: Cell<u32>,
+    pub unmounts: Cell<u32>,
+    pub lookups: Cell<u32>,
+    pub holds: Cell<i32>,
+    dead: Cell<bool>,
+}
+
+/// A "disk" that survives its servers. Each instance has other inode numbers and forgets what was
+/// held.
+pub struct TestFs {
+    disk: Rc<RefCell<RamFs<'static>>>,
+    pub control: Rc<Control>,
+    salt: u64,
+    held: Vec<Ino>,
+    flags: u32,
+    /// What a mount's source must be.
+    source: String,
+    /// Character and block devices: name to (kind, served elsewhere).
+    pub devices: Rc<RefCell<BTreeMap<Vec<u8>, (u32, bool)>>>,
+    pub mount_flags: u32,
+}
+
+impl TestFs {
+    pub fn new(source: &str) -> Self {
+        Self {
+            disk: Rc::new(RefCell::new(ramfs())),
+            control: Rc::new(Control::default()),
+            salt: 0x1000,
+            held: Vec::new(),
+            flags: 0,
+            source: source.into(),
+            devices: Rc::default(),
+            mount_flags: 0,
+        }
+    }
+
+    fn out(&self, ino: Ino) -> Ino {
+        ino + self.salt
+    }
+
+    fn inner(&self, ino: Ino) -> Ino {
+        ino.wrapping_sub(self.salt)
+    }
+
+    /// The same instance with the same disk.
+    fn run<R>(&self, operation: impl FnOnce(&mut RamFs<'static>) -> Result<R>) -> Result<R> {
+        if self.control.dead.get() {
+            return Err(Error::ServerDied);
+        }
+        match self.control.die_after.get() {
+            Some(0) => {
+                self.control.die_after.set(None);
+                self.control.dead.set(true);
+                if self.control.dies_late.get() {
+                    let _ = operation(&mut self.disk.borrow_mut());
+                }
+                return Err(Error::ServerDied);
+            }
+            Some(n) => self.control.die_after.set(Some(n - 1)),
+            None => {}
+        }
+        operation(&mut self.disk.borrow_mut())
+    }
+
+    fn stat(&self, stat: Stat) -> Stat {
+        Stat { ino: self.out(stat.ino), ..stat }
+    }
+
+    fn device(&self, ino: Ino) -> Option<(u32, bool)> {
+        self.devices.borrow().values().nth(ino.checked_sub(1 << 40)? as usize).copied()
+    }
+}
+
+impl FileSystem for TestFs {
+    fn mount(&mut self, source: &str, flags: u32) -> Result<MountInfo> {
+        if source != self.source {
+            return Err(Error::Inval);
+        }
+        self.control.mounts.set(self.control.mounts.get() + 1);
+        self.flags = flags;
+        let info = self.run(|fs| fs.mount(source, flags))?;
+        Ok(MountInfo { root: self.out(info.root), flags: flags | self.mount_flags })
+    }
+    fn unmount(&mut self) -> Result<()> {
+        self.control.unmounts.set(self.control.unmounts.get() + 1);
+        self.run(|fs| fs.unmount())
+    }
+    fn sync(&mut self) -> Result<()> {
+        self.run(|fs| fs.sync())
+    }
+    fn lookup(&mut self, dir: Ino, name: &[u8]) -> Result<Stat> {
+        check_name(name)?;
+        self.control.lookups.set(self.control.lookups.get() + 1);
+        if let Some(at) = self.devices.borrow().keys().position(|key| key == name) {
+            let ino = (1 << 40) + at as u64;
+            let kind = self.device(ino).unwrap().0;
+            return self.run(|_| Ok(Stat { ino, mode: kind | 0o666, ..Stat::default() }));
+        }
+        self.run(|fs| fs.lookup(self.inner(dir), name)).map(|s| self.stat(s))
+    }
+    fn attributes(&mut self, ino: Ino) -> Result<Stat> {
+        if let Some((kind, _)) = self.device(ino) {
+            return Ok(Stat { ino, mode: kind | 0o666, size: 1 << 20, ..Stat::default() });
+        }
+        self.run(|fs| fs.attributes(self.inner(ino))).map(|s| self.stat(s))
+    }
+    fn set_attributes(&mut self, ino: Ino, set: &SetAttributes) -> Result<Stat> {
+        self.run(|fs| fs.set_attributes(self.inner(ino), set)).map(|s| self.stat(s))
+    }
+    fn read(&mut self, ino: Ino, offset: u64, out: &mut [u8]) -> Result<usize> {
+        if self.device(ino).is_some() {
+            out.fill(b'z');
+            return Ok(out.len());
+        }
+        self.run(|fs| fs.read(self.inner(ino), offset, out))
+    }
+    fn write(&mut self, ino: Ino, offset: u64, data: &[u8]) -> Result<usize> {
+        if self.device(ino).is_some() {
+            return Ok(data.len());
+        }
+        self.run(|fs| fs.write(self.inner(ino), offset, data))
+    }
+    fn create(&mut self, dir: Ino, name: &[u8], mode: u32, target: &[u8]) -> Result<Stat> {
+        self.run(|fs| fs.create(self.inner(dir), name, mode, target)).map(|s| self.stat(s))
+    }
+    fn unlink(&mut self, dir: Ino, name: &[u8], directory: bool) -> Result<()> {
+        self.run(|fs| fs.unlink(self.inner(dir), name, directory))
+    }
+    fn rename(&mut self, from: (Ino, &[u8]), to: (Ino, &[u8])) -> Result<()> {
+        self.run(|fs| fs.rename((self.inner(from.0), from.1), (self.inner(to.0), to.1)))
+    }
+    fn link(&mut self, ino: Ino, dir: Ino, name: &[u8]) -> Result<()> {
+        self.run(|fs| fs.link(self.inner(ino), self.inner(dir), name))
+    }
+    fn read_link(&mut self, ino: Ino) -> Result<Vec<u8>> {
+        self.run(|fs| fs.read_link(self.inner(ino)))
+    }
+    fn read_dir(&mut self, dir: Ino, cookie: u64, out: &mut DirBuffer) -> Result<()> {
+        self.run(|fs| fs.read_dir(self.inner(dir), cookie, out))
+    }
+    fn hold(&mut self, ino: Ino) -> Result<()> {
+        self.run(|fs| fs.hold(self.inner(ino)))?;
+        self.control.holds.set(self.control.holds.get() + 1);
+        self.held.push(self.inner(ino));
+        Ok(())
+    }
+    fn release(&mut self, ino: Ino) -> Result<()> {
+        self.run(|fs| fs.release(self.inner(ino)))?;
+        self.control.holds.set(self.control.holds.get() - 1);
+        let at = self.held.iter().position(|&held| held == self.inner(ino)).unwrap();
+        self.held.remove(at);
+        Ok(())
+    }
+    fn statfs(&mut self) -> Result<StatFs> {
+        self.run(|fs| fs.statfs())
+    }
+    fn fsync(&mut self, ino: Ino) -> Result<()> {
+        self.run(|fs| fs.fsync(self.inner(ino)))
+    }
+    fn redirect(&mut self, ino: Ino) -> Result<(u64, Handle)> {
+        match self.device(ino) {
+            Some((mode::CHARACTER, true)) => Ok((5, 77)),
+            _ => Err(Error::NotSup),
+        }
+    }
+    fn map(&mut self, ino: Ino) -> Result<Map> {
+        self.run(|fs| fs.map(self.inner(ino)))
+    }
+    fn recover(&mut self) -> Result<MountInfo> {
+        if self.control.failed.get() {
+            return Err(Error::ServerDied);
+        }
+        self.control.dead.set(false);
+        for held in self.held.drain(..) {
+            self.disk.borrow_mut().release(held).unwrap();
+        }
+        self.control.holds.set(0);
+        self.salt += 0x10_0000;
+        let source = self.source.clone();
+        self.mount(&source, self.flags)
+    }
+}
+
+#[derive(Clone)]
+pub struct TestWindow(pub Rc<RefCell<Vec<u8>>>);
+
+impl Window for TestWindow {
+    fn len(&self) -> usize {
+        self.0.borrow().len()
+    }
+    fn read(&self, at: usize, out: &mut [u8]) -> Result<()> {
+        let bytes = self.0.borrow();
+        let end = at.checked_add(out.len()).ok_or(Error::Fault)?;
+        out.copy_from_slice(bytes.get(at..end).ok_or(Error::Fault)?);
+        Ok(())
+    }
+    fn write(&self, at: usize, data: &[u8]) -> Result<()> {
+        let mut bytes = self.0.borrow_mut();
+        let end = at.checked_add(data.len()).ok_or(Error::Fault)?;
+        bytes.get_mut(at..end).ok_or(Error::Fault)?.copy_from_slice(data);
+        Ok(())
+    }
+}
+
+#[derive(Default)]
+pub struct TestHost {
+    /// Servers that `start` gives out, by type.
+    pub servers: Vec<(&'static str, TestFs)>,
+    pub stopped: u32,
+    pub replies: VecDeque<(ReplyToken, Message)>,
+    pub windows: BTreeMap<Handle, TestWindow>,
+    pub closed: Vec<Handle>,
+    pub dead: Vec<u32>,
+}
+
+impl Host for TestHost {
+    type Fs = TestFs;
+    type Window = TestWindow;
+
+    fn start(&mut self, fs_type: &str) -> Result<TestFs> {
+        let at = self.servers.iter().position(|server| server.0 == fs_type);
+        Ok(self.servers.remove(at.ok_or(Error::NoDev)?).1)
+    }
+    fn stop(&mut self, _: TestFs) {
+        self.stopped += 1;
+    }
+    fn types(&self) -> &[&'static str] {
+        &["other", "fat"]
+    }
+    fn map_window(&mut self, window: Handle, len: usize) -> Result<TestWindow> {
+        let window = self.windows.get(&window).ok_or(Error::BadHandle)?;
+        if window.len() < len { Err(Error::Inval) } else { Ok(window.clone()) }
+    }
+    fn watch(&mut self, pid: u32) -> Result<()> {
+        if self.dead.contains(&pid) { Err(Error::Srch) } else { Ok(()) }
+    }
+    fn reply(&mut self, token: ReplyToken, message: &Message) {
+        self.replies.push_back((token, *message));
+    }
+    fn close(&mut self, handle: Handle) {
+        self.closed.push(handle);
+    }
+}
+
+/// VFS with an empty root and one process.
+pub fn vfs() -> (Vfs<TestHost>, Rc<Control>) {
+    let fs = TestFs::new("root");
+    let control = fs.control.clone();
+    let mut vfs = match Vfs::new(TestHost::default(), fs, "root", "ramfs", 0) {
+        Ok(vfs) => vfs,
+        Err((_, error)) => panic!("{error}"),
+    };
+    assert!(vfs.add_process(PID));
+    (vfs, control)
+}
+
+/// Adds /dev with devices: vda (block), null (served by devfs), tty (served elsewhere).
+pub fn with_devices(vfs: &mut Vfs<TestHost>) {
+    vfs.mkdir(PID, b"/dev", 0o755).unwrap();
+    let dev = TestFs::new("devfs");
+    dev.devices.borrow_mut().extend([
+        (b"null".to_vec(), (mode::CHARACTER, false)),
+        (b"tty".to_vec(), (mode::CHARACTER, true)),
+        (b"vda".to_vec(), (mode::BLOCK, false)),
+    ]);
+    vfs.mount_ready(dev, "devfs", b"/dev", "devfs", 0).unwrap();
+}
+
+/// Adds a server for vda of type "fat".
+pub fn add_fat(vfs: &mut Vfs<TestHost>) -> Rc<Control> {
+    let fat = TestFs::new("vda");
+    let control = fat.control.clone();
+    vfs.host().servers.push(("fat", fat));
+    control
+}
