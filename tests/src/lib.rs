@@ -1,1 +1,6 @@
-//! Tests that cross rooms live in tests/.
+//! What the tests that cross rooms share: driver logic face to face with device models
+//! ([`pair`]), `xinim-vmm` on each engine ([`machine`]), the host's own tools ([`host`]).
+
+pub mod host;
+pub mod machine;
+pub mod pair;

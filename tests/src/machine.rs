@@ -1,0 +1,156 @@
+//! Running `xinim-vmm` and looking at what came of it.
+
+use std::io::{Read, Write};
+use std::path::PathBuf;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// Longest that any one machine may run before the test fails, whatever its own time-out.
+const LIMIT: Duration = Duration::from_secs(240);
+
+/// The binary under test: `$XINIM_VMM`, else the one cargo built next to this test.
+pub fn vmm() -> PathBuf {
+    if let Some(path) = std::env::var_os("XINIM_VMM") {
+        return path.into();
+    }
+    let mut path = std::env::current_exe().expect("own path");
+    path.pop();
+    if path.ends_with("deps") {
+        path.pop();
+    }
+    path.push("xinim-vmm");
+    assert!(path.exists(), "{} is not built: cargo build -p xinim-vmm", path.display());
+    path
+}
+
+/// Engines to test on. Without KVM that half is skipped, which is said and counted.
+pub fn engines(test: &str) -> Vec<&'static str> {
+    if std::fs::OpenOptions::new().read(true).write(true).open("/dev/kvm").is_ok() {
+        return vec!["kvm", "qemu"];
+    }
+    skip(test, "/dev/kvm cannot be opened");
+    vec!["qemu"]
+}
+
+/// Notes that (a part of) a test did not run. With `XINIM_NO_SKIP=1` (CI) that is a failure.
+pub fn skip(test: &str, missing: &str) {
+    assert!(std::env::var_os("XINIM_NO_SKIP").is_none(), "{test} may not be skipped: {missing}");
+    eprintln!("SKIPPED {test}: {missing}");
+    if let Some(path) = std::env::var_os("XINIM_SKIP_LOG") {
+        let mut log = std::fs::OpenOptions::new().append(true).create(true).open(path).unwrap();
+        writeln!(log, "{test}: {missing}").unwrap();
+    }
+}
+
+/// What a finished `xinim-vmm` left.
+#[derive(Debug)]
+pub struct Output {
+    pub status: i32,
+    pub stdout: Vec<u8>,
+    pub stderr: Vec<u8>,
+    pub took: Duration,
+}
+
+impl Output {
+    pub fn out(&self) -> String {
+        String::from_utf8_lossy(&self.stdout).into_owned()
+    }
+
+    pub fn err(&self) -> String {
+        String::from_utf8_lossy(&self.stderr).into_owned()
+    }
+
+    /// Fails with everything it has to say unless the status is `status`.
+    #[track_caller]
+    pub fn expect(self, status: i32) -> Self {
+        assert_eq!(
+            self.status,
+            status,
+            "status\n--- stdout ---\n{}\n--- stderr ---\n{}",
+            self.out(),
+            self.err()
+        );
+        self
+    }
+}
+
+/// A run to be made.
+#[derive(Debug)]
+pub struct Run {
+    command: Command,
+    stdin: Vec<u8>,
+}
+
+/// `xinim-vmm` with these arguments.
+pub fn run(args: &[&str]) -> Run {
+    let mut command = Command::new(vmm());
+    command.args(args);
+    Run { command, stdin: Vec::new() }
+}
+
+/// `xinim-vmm run --engine ENGINE --timeout 200s --exec COMMANDS` with more arguments.
+pub fn exec(engine: &str, commands: &str, more: &[&str]) -> Run {
+    let mut run = run(&["run", "--engine", engine, "--timeout", "200s", "--exec", commands]);
+    run.command.args(more);
+    run
+}
+
+impl Run {
+    pub fn stdin(mut self, bytes: impl Into<Vec<u8>>) -> Self {
+        self.stdin = bytes.into();
+        self
+    }
+
+    pub fn env(mut self, name: &str, value: &str) -> Self {
+        self.command.env(name, value);
+        self
+    }
+
+    /// Starts it with pipes, for a test that talks with it.
+    pub fn spawn(mut self) -> Child {
+        self.command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        self.command.spawn().expect("xinim-vmm starts")
+    }
+
+    /// Runs it to its end.
+    pub fn output(self) -> Output {
+        let (stdin, start) = (self.stdin.clone(), Instant::now());
+        let mut child = self.spawn();
+        let mut pipe = child.stdin.take().expect("piped");
+        // A guest that does not read its input closes the pipe early; that is its right.
+        let writer = thread::spawn(move || drop(pipe.write_all(&stdin)));
+        let stdout = collect(child.stdout.take().expect("piped"));
+        let stderr = collect(child.stderr.take().expect("piped"));
+        let status = wait(&mut child, start);
+        let output = Output {
+            status: status.code().unwrap_or(-1),
+            stdout: stdout.join().expect("stdout reader"),
+            stderr: stderr.join().expect("stderr reader"),
+            took: start.elapsed(),
+        };
+        writer.join().expect("stdin writer");
+        output
+    }
+}
+
+fn collect(mut from: impl Read + Send + 'static) -> thread::JoinHandle<Vec<u8>> {
+    thread::spawn(move || {
+        let mut bytes = Vec::new();
+        from.read_to_end(&mut bytes).expect("readable pipe");
+        bytes
+    })
+}
+
+fn wait(child: &mut Child, start: Instant) -> ExitStatus {
+    loop {
+        if let Some(status) = child.try_wait().expect("child") {
+            return status;
+        }
+        if start.elapsed() > LIMIT {
+            child.kill().expect("kill");
+            panic!("xinim-vmm did not end within {LIMIT:?}, nor by its own --timeout");
+        }
+        thread::sleep(Duration::from_millis(5));
+    }
+}
