@@ -100,6 +100,9 @@ struct Zone {
     base: u64,
     first_chunk: usize,
     chunks: usize,
+    /// RAM proper, without the rounding to chunks.
+    start: u64,
+    end: u64,
 }
 
 /// A block of frames.
@@ -125,8 +128,6 @@ pub struct Frames {
     free: Cell<u64>,
 }
 
-// SAFETY-relevant note: `Frames` is `!Sync` through its cells; the kernel wraps it in a global
-// that the kernel lock guards.
 impl Default for Frames {
     fn default() -> Self {
         Self::new()
@@ -137,7 +138,7 @@ impl Frames {
     pub const fn new() -> Self {
         Self {
             chunks: Cell::new(&[]),
-            zones: [const { Cell::new(Zone { base: 0, first_chunk: 0, chunks: 0 }) }; MAX_ZONES],
+            zones: [const { Cell::new(Zone { base: 0, first_chunk: 0, chunks: 0, start: 0, end: 0 }) }; MAX_ZONES],
             zone_count: Cell::new(0),
             chunk_count: Cell::new(0),
             zeroed: Cell::new(false),
@@ -171,14 +172,15 @@ impl Frames {
             return;
         }
         let chunks = ((end - base).div_ceil(CHUNK) as usize).min(room);
-        self.zones[count].set(Zone { base, first_chunk, chunks });
+        let top = base + chunks as u64 * CHUNK;
+        let (start, end) = (start.max(base), end.min(top));
+        self.zones[count].set(Zone { base, first_chunk, chunks, start, end });
         self.zone_count.set(count + 1);
         self.chunk_count.set(first_chunk + chunks);
         let frames = (chunks * CHUNK_FRAMES) as u64;
         self.total.set(self.total.get() + frames);
         self.free.set(self.free.get() + frames);
-        let top = base + chunks as u64 * CHUNK;
-        let holes = self.reserve(base, start.max(base)) + self.reserve(end.min(top), top);
+        let holes = self.reserve(base, start) + self.reserve(end, top);
         self.total.set(self.total.get() - holes);
     }
 
@@ -284,7 +286,7 @@ impl Frames {
     /// Whether any byte of `start..end` is RAM under management.
     pub fn overlaps_ram(&self, start: u64, end: u64) -> bool {
         self.zones.iter().take(self.zone_count.get()).map(Cell::get).any(|zone| {
-            start < zone.base + zone.chunks as u64 * CHUNK && end > zone.base
+            start < zone.end && end > zone.start
         })
     }
 

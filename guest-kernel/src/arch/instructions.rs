@@ -53,7 +53,6 @@ pub mod msr {
     pub const SFMASK: u32 = 0xC000_0084;
     pub const FS_BASE: u32 = 0xC000_0100;
     pub const GS_BASE: u32 = 0xC000_0101;
-    pub const KERNEL_GS_BASE: u32 = 0xC000_0102;
 }
 
 /// # Safety

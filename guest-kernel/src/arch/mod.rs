@@ -1,5 +1,7 @@
 //! The CPU: instructions the compiler does not emit, tables, entry and exit.
 
+pub mod cpu;
+pub mod entry;
 pub mod instructions;
 pub mod memory_functions;
 
@@ -29,3 +31,12 @@ impl<const SIZE: usize> Stack<SIZE> {
 }
 
 pub static KERNEL_STACK: Stack<KERNEL_STACK_SIZE> = Stack::new();
+
+/// Resets the CPU the hard way: an exception with no descriptor table.
+pub fn triple_fault() -> ! {
+    let nothing = [0u16; 5];
+    // SAFETY: the machine is to be reset; nothing runs after this.
+    unsafe {
+        core::arch::asm!("lidt [{}]", "ud2", in(reg) &nothing, options(noreturn));
+    }
+}

@@ -1,0 +1,250 @@
+//! Into the kernel and out of it.
+//!
+//! A thread's register frame lies in its own record, and the CPU pushes straight into it: the
+//! task state's RSP0 is the frame's end. So entering from ring 3 saves the whole thread, the kernel
+//! runs on the CPU's one stack, and leaving means loading the frame of whatever thread comes next.
+//!
+//! Three ways in: the vectors (exceptions, interrupts, and the gate's `int3`), `syscall`, and
+//! interrupts that hit the idle loop, which is thrown away. An exception in kernel code is a
+//! kernel bug and ends in the panic report.
+
+use core::arch::global_asm;
+use core::cell::Cell;
+use core::mem::offset_of;
+
+use super::cpu::Cpu;
+
+/// Registers of a thread, as the entry code pushes them.
+#[repr(C)]
+#[derive(Default)]
+pub struct Frame {
+    pub r15: Cell<u64>,
+    pub r14: Cell<u64>,
+    pub r13: Cell<u64>,
+    pub r12: Cell<u64>,
+    pub rbp: Cell<u64>,
+    pub rbx: Cell<u64>,
+    pub r11: Cell<u64>,
+    pub r10: Cell<u64>,
+    pub r9: Cell<u64>,
+    pub r8: Cell<u64>,
+    pub rax: Cell<u64>,
+    pub rcx: Cell<u64>,
+    pub rdx: Cell<u64>,
+    pub rsi: Cell<u64>,
+    pub rdi: Cell<u64>,
+    /// Vector of the entry, or [`VECTOR_SYSCALL`].
+    pub vector: Cell<u64>,
+    pub error: Cell<u64>,
+    pub rip: Cell<u64>,
+    pub cs: Cell<u64>,
+    pub rflags: Cell<u64>,
+    pub rsp: Cell<u64>,
+    pub ss: Cell<u64>,
+}
+
+/// The frame was made by `syscall` and may be left by `sysret`.
+pub const VECTOR_SYSCALL: u64 = 0x100;
+
+/// Selectors; the order in the GDT is what `syscall` and `sysret` want.
+pub const KERNEL_CODE: u64 = 0x08;
+pub const USER_DATA: u64 = 0x23;
+pub const USER_CODE: u64 = 0x2B;
+pub const TASK_STATE: u16 = 0x30;
+
+/// Where the vectors begin: built into the interrupt descriptor table, checked by the linker
+/// script.
+const VECTORS: u64 = 0xFFFF_FFFF_8020_0000;
+
+global_asm!(
+    // 256 stubs of 16 bytes: an error code where the CPU pushes none, and the vector.
+    ".section .text.vectors, \"ax\", @progbits",
+    ".global vectors",
+    "vectors:",
+    ".set vector, 0",
+    ".rept 256",
+    ".balign 16",
+    ".if (vector == 8) || (vector == 10) || (vector == 11) || (vector == 12) || (vector == 13) || (vector == 14) || (vector == 17) || (vector == 21) || (vector == 29) || (vector == 30)",
+    ".else",
+    "push 0",
+    ".endif",
+    ".byte 0x68",
+    ".long vector",
+    "jmp trap_common",
+    ".set vector, vector + 1",
+    ".endr",
+    ".balign 16",
+    "trap_common:",
+    "test byte ptr [rsp + 24], 3",
+    "jz trap_kernel",
+    "swapgs",
+    "push rdi",
+    "push rsi",
+    "push rdx",
+    "push rcx",
+    "push rax",
+    "push r8",
+    "push r9",
+    "push r10",
+    "push r11",
+    "push rbx",
+    "push rbp",
+    "push r12",
+    "push r13",
+    "push r14",
+    "push r15",
+    "cld",
+    "mov rdi, rsp",
+    "mov rsp, gs:[{stack}]",
+    "call {trap}",
+    // rax = the frame to go on with.
+    ".global resume",
+    "resume:",
+    "mov rsp, rax",
+    "pop r15",
+    "pop r14",
+    "pop r13",
+    "pop r12",
+    "pop rbp",
+    "pop rbx",
+    "pop r11",
+    "pop r10",
+    "pop r9",
+    "pop r8",
+    "pop rax",
+    "pop rcx",
+    "pop rdx",
+    "pop rsi",
+    "pop rdi",
+    "cmp dword ptr [rsp], {vector_syscall}",
+    "jne 2f",
+    "mov rcx, [rsp + 16]",
+    "mov r11, [rsp + 32]",
+    "mov rsp, [rsp + 40]",
+    "swapgs",
+    "sysretq",
+    "2:",
+    "add rsp, 16",
+    "swapgs",
+    "iretq",
+    ".global syscall_entry",
+    ".balign 16",
+    "syscall_entry:",
+    "swapgs",
+    "mov gs:[{scratch}], rsp",
+    "mov rsp, gs:[{frame_end}]",
+    "push {user_data}",
+    "push gs:[{scratch}]",
+    "push r11",
+    "push {user_code}",
+    "push rcx",
+    "push 0",
+    "push {vector_syscall}",
+    "push rdi",
+    "push rsi",
+    "push rdx",
+    "push rcx",
+    "push rax",
+    "push r8",
+    "push r9",
+    "push r10",
+    "push r11",
+    "push rbx",
+    "push rbp",
+    "push r12",
+    "push r13",
+    "push r14",
+    "push r15",
+    "mov rdi, rsp",
+    "mov rsp, gs:[{stack}]",
+    "call {syscall}",
+    "jmp resume",
+    // The first system call of all comes here: `syscall` does enter ring 0.
+    ".global syscall_probe",
+    ".balign 16",
+    "syscall_probe:",
+    "swapgs",
+    "mov rsp, gs:[{stack}]",
+    "mov edi, 1",
+    "call {probed}",
+    "jmp resume",
+    "trap_kernel:",
+    "push rdi",
+    "push rsi",
+    "push rdx",
+    "push rcx",
+    "push rax",
+    "push r8",
+    "push r9",
+    "push r10",
+    "push r11",
+    "push rbx",
+    "push rbp",
+    "push r12",
+    "push r13",
+    "push r14",
+    "push r15",
+    "cld",
+    "mov rdi, rsp",
+    "cmp dword ptr [rsp + {vector}], 32",
+    "jb 2f",
+    "mov rsp, gs:[{stack}]",
+    "call {idle_interrupt}",
+    "jmp resume",
+    "2:",
+    "call {kernel_fault}",
+    "ud2",
+    // Nobody to run: wait for an interrupt, which does not come back here.
+    ".global idle_wait",
+    "idle_wait:",
+    "sti",
+    "hlt",
+    "cli",
+    "jmp idle_wait",
+    // The interrupt descriptor table. Gate 3 may be called from ring 3; NMI, double fault and
+    // machine check have stacks of their own.
+    ".section .data.tables, \"aw\", @progbits",
+    ".balign 16",
+    ".global idt",
+    "idt:",
+    ".set vector, 0",
+    ".rept 256",
+    ".word vector * 16",
+    ".word 8",
+    ".if vector == 2",
+    ".byte 1, 0x8E",
+    ".elseif vector == 3",
+    ".byte 0, 0xEE",
+    ".elseif vector == 8",
+    ".byte 2, 0x8E",
+    ".elseif vector == 18",
+    ".byte 3, 0x8E",
+    ".else",
+    ".byte 0, 0x8E",
+    ".endif",
+    ".word {vectors_middle}",
+    ".long 0xFFFFFFFF, 0",
+    ".set vector, vector + 1",
+    ".endr",
+    trap = sym crate::trap::trap_entry,
+    syscall = sym crate::trap::syscall_entry_native,
+    probed = sym crate::trap::syscall_probed,
+    idle_interrupt = sym crate::trap::idle_interrupt,
+    kernel_fault = sym crate::trap::kernel_fault,
+    stack = const offset_of!(Cpu, kernel_stack),
+    scratch = const offset_of!(Cpu, scratch),
+    frame_end = const offset_of!(Cpu, frame_end),
+    vector = const offset_of!(Frame, vector),
+    vector_syscall = const VECTOR_SYSCALL,
+    user_data = const USER_DATA,
+    user_code = const USER_CODE,
+    vectors_middle = const (VECTORS >> 16) & 0xFFFF,
+);
+
+unsafe extern "C" {
+    /// Loads the thread whose frame is in `rax`; jumped to, never called.
+    pub safe fn resume() -> !;
+    pub safe fn syscall_entry() -> !;
+    pub safe fn syscall_probe() -> !;
+    pub safe fn idle_wait() -> !;
+}

@@ -1,0 +1,235 @@
+//! Endpoints: where a server receives calls and notification bits.
+//!
+//! ```text
+//!            call                 receive                reply
+//! caller ----------> callers ---------------> awaiting ---------> (runs)
+//!                    (Sending)                (AwaitingReply)
+//! server   receive: bits first, then callers, else on `receivers` (Receiving)
+//! ```
+//! An endpoint dies with the process that serves it, or when no handle is left that could
+//! receive; whoever waits on it gets `ServerDied`.
+
+use core::cell::Cell;
+
+use xinim_abi::error::{Error, encode};
+use xinim_abi::event::Obituary;
+use xinim_abi::ipc::bits;
+use xinim_kernel_logic::list::{Link, Linked, List};
+use xinim_kernel_logic::refs::{Ref, Slab};
+use xinim_kernel_logic::timers::{Node, Timed};
+
+use crate::global::Global;
+use crate::interrupt::{self, Interrupt};
+use crate::ipc;
+use crate::physical;
+use crate::process::Process;
+use crate::scheduler;
+use crate::thread::{QUEUE, State, Thread};
+
+#[repr(C, align(16))]
+pub struct Endpoint {
+    pub alive: Cell<bool>,
+    /// Handles with the RECEIVE right.
+    pub receivers_possible: Cell<u32>,
+    /// The process that serves it.
+    pub owner: Cell<Option<Ref<Process>>>,
+    pub bits: Cell<u64>,
+    pub receivers: List<Thread, QUEUE>,
+    pub callers: List<Thread, QUEUE>,
+    pub awaiting: List<Thread, QUEUE>,
+    pub references: Cell<u32>,
+    owned: Link<Endpoint>,
+    timer: Node<Endpoint>,
+    /// Obituaries not fetched yet.
+    pub events: List<Watch, 0>,
+    /// Watches on living processes that will report here.
+    pub watches: List<Watch, 1>,
+    pub interrupts: List<Interrupt, 0>,
+}
+
+impl Linked<0> for Endpoint {
+    fn link(&self) -> &Link<Self> {
+        &self.owned
+    }
+}
+
+impl Timed for Endpoint {
+    fn timer(&self) -> &Node<Self> {
+        &self.timer
+    }
+}
+
+/// Somebody's wish to hear of a process's end. Made when the wish is uttered, so that the end
+/// needs no memory. On its process's list and on `watches` until then; on `events` after it.
+#[repr(C, align(16))]
+pub struct Watch {
+    pub cookie: u64,
+    pub endpoint: Ref<Endpoint>,
+    pub process: Ref<Process>,
+    pub obituary: Cell<Obituary>,
+    main: Link<Watch>,
+    by_endpoint: Link<Watch>,
+}
+
+impl Linked<0> for Watch {
+    fn link(&self) -> &Link<Self> {
+        &self.main
+    }
+}
+
+impl Linked<1> for Watch {
+    fn link(&self) -> &Link<Self> {
+        &self.by_endpoint
+    }
+}
+
+static ENDPOINTS: Global<Slab<Endpoint>> = Global::new(Slab::new());
+static WATCHES: Global<Slab<Watch>> = Global::new(Slab::new());
+
+/// An endpoint served by `owner`; the caller owns the one reference.
+pub fn create(owner: Ref<Process>) -> Result<Ref<Endpoint>, Error> {
+    let endpoint = Endpoint {
+        alive: Cell::new(true),
+        receivers_possible: Cell::new(0),
+        owner: Cell::new(Some(owner)),
+        bits: Cell::new(0),
+        receivers: List::new(),
+        callers: List::new(),
+        awaiting: List::new(),
+        references: Cell::new(1),
+        owned: Link::new(),
+        timer: Node::new(),
+        events: List::new(),
+        watches: List::new(),
+        interrupts: List::new(),
+    };
+    let endpoint = ENDPOINTS.allocate(endpoint, physical::slab_page).ok_or(Error::NoMem)?;
+    owner.endpoints.push_back(endpoint);
+    Ok(endpoint)
+}
+
+/// Makes `process` the server.
+pub fn set_owner(endpoint: Ref<Endpoint>, process: Ref<Process>) {
+    if let Some(old) = endpoint.owner.replace(Some(process)) {
+        old.endpoints.remove(endpoint);
+    }
+    process.endpoints.push_back(endpoint);
+}
+
+impl Endpoint {
+    /// Takes a thread that is being ended out of whatever queue it waits in.
+    pub fn forget_waiter(&self, thread: Ref<Thread>) {
+        match thread.state.get() {
+            State::Receiving => self.receivers.remove(thread),
+            State::Sending => self.callers.remove(thread),
+            State::AwaitingReply => self.awaiting.remove(thread),
+            _ => (),
+        }
+    }
+}
+
+/// Sets notification bits; a waiting receiver gets them at once.
+#[inline]
+pub fn notify(endpoint: Ref<Endpoint>, new: u64) {
+    if !endpoint.alive.get() {
+        return;
+    }
+    endpoint.bits.set(endpoint.bits.get() | new);
+    if endpoint.bits.get() != 0
+        && let Some(receiver) = endpoint.receivers.pop_front()
+    {
+        ipc::deliver_bits(endpoint, receiver);
+        scheduler::make_ready(receiver);
+    }
+}
+
+/// Registers a wish to hear of the end of `process`.
+pub fn watch(
+    endpoint: Ref<Endpoint>,
+    process: Ref<Process>,
+    cookie: u64,
+) -> Result<Ref<Watch>, Error> {
+    let watch = Watch {
+        cookie,
+        endpoint,
+        process,
+        obituary: Cell::new(Obituary::default()),
+        main: Link::new(),
+        by_endpoint: Link::new(),
+    };
+    let watch = WATCHES.allocate(watch, physical::slab_page).ok_or(Error::NoMem)?;
+    process.watches.push_back(watch);
+    process.watch_count.set(process.watch_count.get() + 1);
+    endpoint.watches.push_back(watch);
+    Ok(watch)
+}
+
+/// Withdraws a watch on a living process.
+fn unwatch(watch: Ref<Watch>) {
+    watch.process.watches.remove(watch);
+    watch.process.watch_count.set(watch.process.watch_count.get() - 1);
+    watch.endpoint.watches.remove(watch);
+    WATCHES.release(watch);
+}
+
+/// Turns all watches of a process that ended into events.
+pub fn publish(process: Ref<Process>, obituary: Obituary) {
+    while let Some(watch) = process.watches.pop_front() {
+        let endpoint = watch.endpoint;
+        endpoint.watches.remove(watch);
+        watch.obituary.set(Obituary { cookie: watch.cookie, ..obituary });
+        endpoint.events.push_back(watch);
+        notify(endpoint, bits::OBITUARY);
+    }
+    process.watch_count.set(0);
+}
+
+/// Withdraws all watches of a process that comes to nothing.
+pub fn withdraw_all(process: Ref<Process>) {
+    process.watches.iter().for_each(unwatch);
+}
+
+/// The next obituary, if one waits.
+pub fn next_event(endpoint: Ref<Endpoint>) -> Option<Obituary> {
+    let watch = endpoint.events.pop_front()?;
+    let obituary = watch.obituary.get();
+    WATCHES.release(watch);
+    Some(obituary)
+}
+
+/// Nobody serves it any more.
+pub fn die(endpoint: Ref<Endpoint>) {
+    if !endpoint.alive.replace(false) {
+        return;
+    }
+    while let Some(interrupt) = endpoint.interrupts.first() {
+        interrupt::unbind(interrupt);
+    }
+    scheduler::cancel_timer(endpoint);
+    if let Some(owner) = endpoint.owner.take() {
+        owner.endpoints.remove(endpoint);
+    }
+    endpoint.bits.set(0);
+    let died = encode(Err(Error::ServerDied));
+    while let Some(thread) = endpoint.callers.pop_front() {
+        ipc::fail(thread, died);
+    }
+    while let Some(thread) = endpoint.awaiting.pop_front() {
+        ipc::fail(thread, died);
+    }
+    while let Some(thread) = endpoint.receivers.pop_front() {
+        ipc::fail(thread, encode(Err(Error::BadHandle)));
+    }
+    endpoint.watches.iter().for_each(unwatch);
+    while next_event(endpoint).is_some() {}
+}
+
+/// The last handle is gone.
+pub fn destroy(endpoint: Ref<Endpoint>) {
+    die(endpoint);
+    ENDPOINTS.release(endpoint);
+}
+
+pub fn live() -> u32 {
+    ENDPOINTS.live()
+}

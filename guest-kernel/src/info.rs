@@ -1,0 +1,77 @@
+//! Records of the INFO system call.
+
+use xinim_abi::error::{Error, Result};
+use xinim_abi::info::{InterruptInfo, Kind, ProcessInfo, SystemInfo, state};
+
+use crate::arch::cpu::cpu;
+use crate::process::{self, Process};
+use crate::thread::{self, State};
+use crate::{device, endpoint, interrupt, memory_object, physical, time, user};
+
+/// Writes the record of `kind` at `index` to the caller's memory.
+pub fn write(caller: &Process, kind: u64, index: u64, address: u64, len: u64) -> Result<u64> {
+    match Kind::from_u64(kind).ok_or(Error::Inval)? {
+        Kind::System => user::write_record(caller, address, len, &system()),
+        Kind::Process => {
+            let from = u32::try_from(index).map_err(|_| Error::NoEnt)?;
+            let process = process::find_from(from).ok_or(Error::NoEnt)?;
+            user::write_record(caller, address, len, &of_process(&process))
+        }
+        Kind::Interrupt => {
+            let interrupt = interrupt::find_from(index).ok_or(Error::NoEnt)?;
+            let record = InterruptInfo {
+                vector: interrupt.vector,
+                gsi: interrupt.gsi,
+                pid: interrupt.pid,
+                reserved: 0,
+                count: interrupt.count.get(),
+            };
+            user::write_record(caller, address, len, &record)
+        }
+    }
+}
+
+fn system() -> SystemInfo {
+    let (frames_total, frames_free, frames_kernel) = physical::counts();
+    let (devices, frames_quarantined) = device::counts();
+    SystemInfo {
+        frames_total,
+        frames_free,
+        frames_quarantined,
+        frames_kernel,
+        processes: process::live(),
+        threads: thread::live(),
+        endpoints: endpoint::live(),
+        memory_objects: memory_object::live(),
+        interrupts: interrupt::live(),
+        devices,
+        idle_ns: time::nanoseconds(cpu().idle.get()),
+        uptime_ns: time::now_ns(),
+        context_switches: cpu().switches.get(),
+        system_calls: cpu().system_calls.get(),
+    }
+}
+
+fn of_process(process: &Process) -> ProcessInfo {
+    let first = process.threads.first();
+    let ticks: u64 = process.threads.iter().map(|thread| thread.ticks.get()).sum();
+    ProcessInfo {
+        pid: process.pid,
+        parent: process.parent,
+        threads: process.thread_count.get(),
+        handles: process.handles.count(),
+        state: first.map_or(state::DEAD, |thread| match thread.state.get() {
+            State::Running => state::RUNNING,
+            State::Ready => state::READY,
+            State::Receiving => state::RECEIVING,
+            State::Sending => state::SENDING,
+            State::AwaitingReply => state::AWAITING_REPLY,
+            State::Sleeping => state::SLEEPING,
+            State::Dead => state::DEAD,
+        }),
+        priority: first.map_or(process.priority_limit.get(), |thread| thread.priority),
+        cpu_ns: time::nanoseconds(process.ticks.get() + ticks),
+        frames: process.mapped.get(),
+        name: process.name,
+    }
+}
