@@ -63,8 +63,9 @@ impl Engine for KvmEngine {
 
         let kvm = host::open(host::DEVICE)?;
         let vm = Arc::new(host::create_vm(&kvm)?);
-        create_controllers(&vm)?;
+        // In this order: after the controllers, KVM has their buses to wait for, 7 ms here.
         let ram = Arc::new(map_ram(&vm, spec.memory)?);
+        create_controllers(&vm)?;
         let tables = acpi::build(spec.cpus).map_err(EngineError::Machine)?;
         ram.map()
             .write_slice(&tables, GuestAddress(layout::ACPI_BASE))

@@ -197,3 +197,7 @@ impl MsiSink for Vectors {
         }
     }
 }
+
+#[cfg(test)]
+#[path = "irq_tests.rs"]
+mod tests;

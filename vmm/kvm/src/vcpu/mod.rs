@@ -22,7 +22,7 @@ use xinim_machine::{End, EngineError};
 use crate::death::{self, Scene};
 use crate::exits::{Counts, Kind};
 use crate::host::host_io;
-use crate::shared::{Ended, Shared};
+use crate::shared::{Ended, Ending, Shared};
 use exit::{Exit, Runner};
 
 /// `KVM_INTERNAL_ERROR_EMULATION`: KVM met an instruction that it can neither run nor emulate.
@@ -68,6 +68,7 @@ pub fn spawn(index: u32, mut runner: Runner, shared: Arc<Shared>) -> Result<Hand
     let thread = std::thread::Builder::new()
         .name(format!("vcpu{index}"))
         .spawn(move || {
+            let _alarm = Alarm(vcpu.shared.ending.clone());
             vcpu.run();
             vcpu.finished.place = vcpu.place();
             // The vCPU, and with it the page of its flag, lives until the thread is joined.
@@ -75,6 +76,20 @@ pub fn spawn(index: u32, mut runner: Runner, shared: Arc<Shared>) -> Result<Hand
         })
         .map_err(host_io("starting a vCPU thread"))?;
     Ok(Handle { thread, immediate_exit })
+}
+
+/// Ends the machine when its thread panics; nobody else would notice.
+struct Alarm(Arc<Ending>);
+
+impl Drop for Alarm {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.0.finish(Err(EngineError::Host {
+                context: "a vCPU thread failed".into(),
+                source: std::io::Error::other("this is a defect of the VMM"),
+            }));
+        }
+    }
 }
 
 impl Handle {

@@ -68,6 +68,16 @@ impl Code {
         self.bytes(&[0xC7, 0x05]).bytes(&address.to_le_bytes()).bytes(&value.to_le_bytes())
     }
 
+    /// mov word [address], value
+    pub fn store16(self, address: u32, value: u16) -> Self {
+        self.bytes(&[0x66, 0xC7, 0x05]).bytes(&address.to_le_bytes()).bytes(&value.to_le_bytes())
+    }
+
+    /// mov byte [address], value
+    pub fn store8(self, address: u32, value: u8) -> Self {
+        self.bytes(&[0xC6, 0x05]).bytes(&address.to_le_bytes()).bytes(&[value])
+    }
+
     /// The four bytes of eax to the debug console, lowest first.
     pub fn print_eax(mut self) -> Self {
         for _ in 0..4 {
