@@ -120,11 +120,16 @@ impl Memory {
     /// Maps all of it for good, as bytes that never change: the bundle. `Access` if this handle
     /// could write; whoever made the object must not write either (RS gives out the bundle so).
     pub fn map_static(&self) -> Result<&'static [u8]> {
+        self.map_static_range(0, self.len)
+    }
+
+    /// As [`Memory::map_static`], `len` bytes from `offset` (both multiples of a page).
+    pub fn map_static_range(&self, offset: u64, len: u64) -> Result<&'static [u8]> {
         let (_, rights) = sys::handle_info(self.raw())?;
         if rights.contains(Rights::WRITE) {
             return Err(Error::Access);
         }
-        let mapping = self.map(Protection::READ)?;
+        let mapping = self.map_range(offset, len, Protection::READ)?;
         let (address, len) = (mapping.address, mapping.len());
         core::mem::forget(mapping);
         // SAFETY: mapped for good now, and nobody writes it (see above).

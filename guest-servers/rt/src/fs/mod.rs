@@ -88,6 +88,14 @@ fn with_paths<R: Request>(parts: &[&str], request: &R) -> Result<R::Reply> {
     ask(&window, request)
 }
 
+/// Any request of the `vfs` interface, with `bytes` at the start of the window: for callers
+/// this module has no function for (the process manager).
+pub fn request<R: Request>(bytes: &[u8], request: &R) -> Result<R::Reply> {
+    let window = window::lock()?;
+    window.mapping().copy_in(0, bytes)?;
+    ask(&window, request)
+}
+
 fn len(path: &str) -> u32 {
     path.len() as u32
 }

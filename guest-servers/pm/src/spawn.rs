@@ -1,0 +1,112 @@
+//! One spawn: from the request in the window to a running process.
+
+use crate::Pm;
+use alloc::vec::Vec;
+use xinim_abi::error::{Error, Result};
+use xinim_abi::object::Rights;
+use xinim_abi::services::pm::FdMap;
+use xinim_abi::services::vfs::vfs;
+use xinim_abi::start::role;
+use xinim_abi::syscall::priority;
+use xinim_pm::request;
+use xinim_pm::script::interpreter;
+use xinim_rt::loader::{self, Give, Loaded, Program};
+use xinim_rt::{fs, sys};
+use zerocopy::IntoBytes;
+
+/// Stack of a program's first thread.
+const STACK: u64 = 256 * 1024;
+/// Longest spawn request: its texts, and a map for every descriptor.
+const REQUEST_MAX: u32 = 128 * 1024;
+
+impl Pm {
+    /// The process id of the new child of `parent`.
+    pub(crate) fn spawn(&mut self, parent: u32, len: u32) -> Result<u32> {
+        self.table.room(parent)?;
+        if len > REQUEST_MAX {
+            return Err(Error::TooBig);
+        }
+        let bytes = self.windows.get(parent)?.to_vec(0, len as usize)?;
+        let request = request::Request::parse(&bytes)?;
+        let loaded = self.load(parent, &request)?;
+        if let Err(error) = self.finish(parent, &loaded, &request.fds) {
+            let _ = sys::process_kill(loaded.process.raw(), 0);
+            return Err(error);
+        }
+        let pid = loaded.pid;
+        self.table.add(pid, parent);
+        self.processes.insert(pid, loaded.process);
+        Ok(pid)
+    }
+
+    /// The process, with its program in it. A script is its interpreter with the script's path
+    /// before the arguments.
+    fn load(&mut self, parent: u32, request: &request::Request<'_>) -> Result<Loaded> {
+        let image = self.images.open(parent, request.path)?;
+        let Some(script) = interpreter(image.bytes()) else {
+            let mut args = request.args.clone();
+            if args.is_empty() {
+                args.push(request.path);
+            }
+            return self.load_program(&image, request.path, &args, &request.env);
+        };
+        let mut args = Vec::from([script.path]);
+        args.extend(script.argument);
+        args.push(request.path);
+        args.extend(request.args.iter().skip(1));
+        let program = self.images.open(parent, script.path)?;
+        self.load_program(&program, request.path, &args, &request.env)
+    }
+
+    fn load_program(
+        &self,
+        image: &crate::image::Loadable,
+        path: &str,
+        args: &[&str],
+        env: &[&str],
+    ) -> Result<Loaded> {
+        let send = (Rights::SEND | Rights::TRANSFER).bits();
+        let own = self.endpoint.mint(Rights::SEND | Rights::TRANSFER, 0)?;
+        let handles = [
+            Give { role: role::RS, handle: self.rs.connect(true)?, rights: send },
+            Give { role: role::VFS, handle: self.vfs.connect(true)?, rights: send },
+            Give { role: role::PM, handle: own.raw(), rights: send },
+        ];
+        let result = loader::load(
+            self.resource,
+            &Program {
+                name: path.rsplit('/').next().unwrap_or(path),
+                image: image.as_image(),
+                args,
+                env,
+                handles: &handles,
+                supervisor: self.endpoint.raw(),
+                cookie: 0,
+                priority: priority::USER,
+                frames: None,
+                stack: STACK,
+                incarnation: 0,
+            },
+        );
+        if matches!(result, Err(Error::ServerDied | Error::BadHandle)) {
+            // VFS may have been replaced since the last spawn.
+            self.vfs.disconnect();
+        }
+        result
+    }
+
+    /// Descriptors, then the first thread.
+    fn finish(&mut self, parent: u32, loaded: &Loaded, fds: &[(u32, u32)]) -> Result<()> {
+        let mut maps = Vec::new();
+        for &(child, parent) in fds {
+            maps.extend_from_slice(FdMap { child: child.into(), parent: parent.into() }.as_bytes());
+        }
+        let count = fds.len() as u32;
+        let inherited = fs::request(&maps, &vfs::Inherit { parent, child: loaded.pid, count });
+        if inherited == Err(Error::ServerDied) {
+            self.vfs.disconnect();
+        }
+        inherited?;
+        loaded.start()
+    }
+}
