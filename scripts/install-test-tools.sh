@@ -1,0 +1,30 @@
+#!/usr/bin/env bash
+# Installs what the tests need beside Rust: QEMU, file-system tools, cpio, a disassembler.
+# As root by apt; otherwise it names the packages and fails.
+set -euo pipefail
+
+packages=()
+need() { # need COMMAND PACKAGE
+    command -v "$1" >/dev/null 2>&1 || packages+=("$2")
+}
+PATH=$PATH:/usr/sbin:/sbin
+need cc gcc
+need qemu-system-x86_64 qemu-system-x86
+need mkfs.fat dosfstools
+need mcopy mtools
+need cpio cpio
+need objdump binutils
+need sfdisk fdisk
+need setpriv util-linux
+need python3 python3
+
+[ ${#packages[@]} -eq 0 ] && exit 0
+if [ "$(id -u)" != 0 ] || ! command -v apt-get >/dev/null; then
+    echo "The tests need these Debian packages: ${packages[*]}" >&2
+    echo "Install them, or run this as root where apt-get exists." >&2
+    exit 1
+fi
+export DEBIAN_FRONTEND=noninteractive
+echo "installing: ${packages[*]}"
+apt-get update -qq
+apt-get install -y -qq --no-install-recommends "${packages[@]}" >/dev/null

@@ -1,0 +1,34 @@
+#!/usr/bin/env bash
+# Installs what the tests need and is missing, then runs all tests.
+#   scripts/test.sh           everything
+#   scripts/test.sh FILTER    only tests whose names contain FILTER
+set -euo pipefail
+cd "$(dirname "$0")/.."
+export PATH=$PATH:/usr/sbin:/sbin
+scripts/install-test-tools.sh
+
+step() { printf '\n== %s (%ss)\n' "$1" "$SECONDS"; }
+
+if [ $# -eq 0 ]; then
+    step "format"
+    cargo fmt --all --check
+    step "lints"
+    cargo clippy --workspace --all-targets --quiet -- -D warnings
+fi
+
+step "guest and VMM"
+cargo build --package xinim-vmm
+step "tests"
+XINIM_SKIP_LOG=$(mktemp)
+export XINIM_SKIP_LOG
+trap 'rm -f "$XINIM_SKIP_LOG"' EXIT
+cargo test --workspace --no-fail-fast -- "$@"
+
+step "done"
+skipped=$(wc -l <"$XINIM_SKIP_LOG")
+if [ "$skipped" -gt 0 ]; then
+    echo "$skipped skipped for want of something:"
+    sort "$XINIM_SKIP_LOG" | uniq -c
+else
+    echo "nothing was skipped"
+fi
