@@ -1,5 +1,5 @@
 use super::*;
-use crate::device::{Access, Outcome, Process};
+use crate::device::{Access, Op, Outcome, Process};
 use crate::pci::HostBridge;
 use crate::testing::{FlatMemory, ManualClock, MemoryDisk, MsiLog, Pipe, TraceLog};
 use crate::virtio::{Block, BlockConfig, VirtioConfig, VirtioPci};

@@ -15,7 +15,7 @@
 
 mod routing;
 
-use crate::device::{Action, Device, GuestError, Op, Origin};
+use crate::device::{Access, Action, Device, GuestError, Origin};
 use crate::pci::{DoorbellSink, PciDevice};
 use crate::trace::Tracer;
 use routing::Window;
@@ -157,31 +157,31 @@ impl Bus {
     }
 
     /// Does what firmware does: gives every BAR an address in the 32-bit window and turns memory
-    /// decoding on. Bus mastering stays off.
+    /// decoding on. Bus mastering stays off. Nothing of it is traced: no guest did it.
     pub fn assign_bars(&self) -> Result<(), BusError> {
+        let _serial = lock(&self.config_address);
         let mut next = platform::MMIO32_BASE;
-        for function in &self.functions {
-            let bars: Vec<_> = lock(&function.device).config().bars().collect();
-            for (index, spec) in &bars {
-                let start = next.next_multiple_of(spec.size.max(BAR_ALIGN));
-                next = start + spec.size;
-                if next > platform::MMIO32_END {
-                    return Err(BusError::NoSpace);
+        for (number, function) in self.functions.iter().enumerate() {
+            {
+                let mut device = lock(&function.device);
+                let bars: Vec<_> = device.config().bars().collect();
+                for (index, spec) in &bars {
+                    let start = next.next_multiple_of(spec.size.max(BAR_ALIGN));
+                    next = start + spec.size;
+                    if next > platform::MMIO32_END {
+                        return Err(BusError::NoSpace);
+                    }
+                    let at = pci::BAR0 + 4 * usize::from(*index);
+                    device.config_access(Access::write(at as u64, 4, start));
                 }
-                let at = (pci::BAR0 + 4 * usize::from(*index)) as u64;
-                self.config_write(function.bdf, at, 4, start);
+                if !bars.is_empty() {
+                    let command = u64::from(Command::MEMORY_SPACE.bits());
+                    device.config_access(Access::write(pci::COMMAND as u64, 2, command));
+                }
             }
-            if !bars.is_empty() {
-                let command = u64::from(Command::MEMORY_SPACE.bits());
-                self.config_write(function.bdf, pci::COMMAND as u64, 2, command);
-            }
+            self.remap(number);
         }
         Ok(())
-    }
-
-    fn config_write(&self, bdf: Bdf, offset: u64, size: u8, value: u64) {
-        let address = platform::ECAM_BASE + bdf.ecam_offset() + offset;
-        self.access(Origin::default(), Space::Mmio, address, size, Op::Write(value));
     }
 
     /// A doorbell was rung without an access (ioeventfd), or an access left work undone

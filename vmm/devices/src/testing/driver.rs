@@ -10,7 +10,7 @@ use crate::virtio::pci::{MSIX_BAR, NOTIFY_MULTIPLIER, NOTIFY_OFFSET, REGISTER_BA
 use crate::virtio::{VirtioDevice, VirtioPci};
 use std::sync::Arc;
 use xinim_abi::hw::pci::{self, Command, msix};
-use xinim_abi::hw::virtio::{Desc, DescFlags, Status, common, feature, split};
+use xinim_abi::hw::virtio::{Desc, DescFlags, Status, common, feature, need_event, split};
 use zerocopy::IntoBytes;
 
 /// Driver side of a split virtqueue in [`FlatMemory`].
@@ -94,6 +94,11 @@ impl Ring {
         found
     }
 
+    /// Completions taken so far, modulo 65536: what `used_event` counts in.
+    pub fn taken(&self) -> u16 {
+        self.next_used
+    }
+
     /// EVENT_IDX: interrupt when the used index passes `event`.
     pub fn set_used_event(&self, event: u16) {
         let at = self.avail + split::used_event(self.size) as u64;
@@ -103,6 +108,13 @@ impl Ring {
     /// EVENT_IDX: the index at which the device wants to be notified.
     pub fn avail_event(&self) -> Option<u16> {
         self.memory.load_u16(self.used + split::avail_event(self.size) as u64).ok()
+    }
+
+    /// EVENT_IDX: whether the device wants to hear of the last `count` chains offered (2.7.10).
+    pub fn needs_notify(&self, count: u16) -> bool {
+        self.memory.full_barrier();
+        let old = self.next_avail.wrapping_sub(count);
+        self.avail_event().is_none_or(|event| need_event(event, self.next_avail, old))
     }
 
     /// `used.flags`

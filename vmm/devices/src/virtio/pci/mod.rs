@@ -41,7 +41,7 @@ const BLOCK: u64 = 0x1000;
 /// Largest queue size a machine may configure.
 pub const QUEUE_SIZE_LIMIT: u16 = 1024;
 /// Rounds of `process` done inside one access before the rest is left to the machine.
-const ROUNDS: usize = 16;
+const ROUNDS: usize = 4;
 
 /// What the machine gives a virtio function.
 pub struct VirtioConfig {
