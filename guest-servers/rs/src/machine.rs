@@ -135,7 +135,7 @@ impl System {
         let manifest = launch.manifest;
         let program = *self.programs.get(manifest.program.as_str()).ok_or(Error::NoEnt)?;
         let endpoint = OwnedHandle::from_raw(sys::endpoint_create()?);
-        let to_rs = self.endpoint.mint(Rights::SEND, launch.badge)?;
+        let to_rs = self.endpoint.mint(Rights::SEND | Rights::TRANSFER, launch.badge)?;
         let manage = (Rights::MANAGE | Rights::TRANSFER).bits();
         let mut gives = Vec::from([
             Give { role: role::RS, handle: to_rs.raw(), rights: Rights::SEND.bits() },
