@@ -151,9 +151,8 @@ fn load(path: &Path) -> Result<File, Error> {
     for disk in &mut file.disk {
         disk.0.path = base.join(&disk.0.path);
     }
-    match &mut file.console {
-        Some(Text(ConsoleSpec::File(path) | ConsoleSpec::Unix(path))) => *path = base.join(&*path),
-        _ => {}
+    if let Some(Text(ConsoleSpec::File(path) | ConsoleSpec::Unix(path))) = &mut file.console {
+        *path = base.join(&*path);
     }
     Ok(file)
 }

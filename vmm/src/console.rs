@@ -11,7 +11,7 @@ use std::os::fd::OwnedFd;
 use std::os::unix::fs::FileTypeExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -25,9 +25,9 @@ use crate::terminal::{Escape, HELP, Key, RawMode};
 /// one.
 const CLIENT_PATIENCE: Duration = Duration::from_millis(500);
 
-/// Where typed bytes go: the present run's input, if it has one.
+/// Where typed bytes go: the present run's input. Between runs they wait for the next one.
 #[derive(Clone, Debug, Default)]
-struct Input(Arc<Mutex<InputState>>);
+struct Input(Arc<(Mutex<InputState>, Condvar)>);
 
 #[derive(Debug, Default)]
 struct InputState {
@@ -37,12 +37,18 @@ struct InputState {
 }
 
 impl Input {
+    fn state(&self) -> MutexGuard<'_, InputState> {
+        self.0.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn send(&self, bytes: &[u8]) {
+        let mut state = self.state();
+        while state.to_guest.is_none() {
+            state = self.0.1.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+        let to_guest = state.to_guest.as_ref().and_then(|pipe| pipe.try_clone().ok());
         // Written without the lock: a guest that reads nothing must not block the next run.
-        let to_guest = {
-            let state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-            state.to_guest.as_ref().and_then(|pipe| pipe.try_clone().ok())
-        };
+        drop(state);
         if let Some(mut pipe) = to_guest {
             // Fails when the machine has gone, or would block on a terminal's full pipe: as with
             // any terminal, what is typed ahead beyond the buffer is lost.
@@ -51,13 +57,12 @@ impl Input {
     }
 
     fn end(&self) {
-        let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        *state = InputState { to_guest: None, ended: true };
+        *self.state() = InputState { to_guest: None, ended: true };
     }
 
     /// A new input for a new run.
     fn attach(&self, non_blocking: bool) -> io::Result<Option<OwnedFd>> {
-        let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut state = self.state();
         if state.ended {
             return Ok(None);
         }
@@ -66,11 +71,12 @@ impl Input {
             rustix::io::ioctl_fionbio(&writer, true)?;
         }
         state.to_guest = Some(writer);
+        self.0.1.notify_all();
         Ok(Some(reader.into()))
     }
 
     fn detach(&self) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).to_guest = None;
+        self.state().to_guest = None;
     }
 }
 

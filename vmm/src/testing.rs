@@ -31,6 +31,22 @@ pub fn print(port: u16, text: &[u8]) -> Vec<u8> {
     text.iter().flat_map(|byte| out8(port, *byte)).collect()
 }
 
+/// Writes every byte of `text` to COM1, each when the transmitter is empty, as one has to.
+pub fn serial(text: &[u8]) -> Vec<u8> {
+    let byte = |byte: &u8| {
+        #[rustfmt::skip]
+        let code = [
+            0x66, 0xBA, 0xFD, 0x03,       // mov dx, 0x3FD (line status)
+            0xEC, 0xA8, 0x40, 0x74, 0xFB, // 1: in al, dx; test al, 0x40; jz 1b
+            0x66, 0xBA, 0xF8, 0x03,       // mov dx, 0x3F8
+            0xB0, *byte, 0xEE,            // mov al, byte; out dx, al
+        ];
+        code
+    };
+    let last = [0x66, 0xBA, 0xFD, 0x03, 0xEC, 0xA8, 0x40, 0x74, 0xFB];
+    text.iter().flat_map(byte).chain(last).collect()
+}
+
 /// `jmp .`
 pub const HANG: [u8; 2] = [0xEB, 0xFE];
 

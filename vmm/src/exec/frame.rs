@@ -41,7 +41,7 @@ impl<R: Read> FrameReader<R> {
 
     /// The next frame, or `None` at the end of the stream. A stream that ends within a frame
     /// belongs to a machine that died while it was sending: that is an end, too.
-    pub fn next(&mut self) -> Result<Option<(Kind, &[u8])>, ReadError> {
+    pub fn read(&mut self) -> Result<Option<(Kind, &[u8])>, ReadError> {
         let mut header = [0; HEADER_LEN];
         if !read_full(&mut self.from, &mut header)? {
             return Ok(None);

@@ -98,7 +98,7 @@ impl HostSide {
         protocol: &mut Protocol,
     ) -> Result<(), StopReason> {
         loop {
-            let frame = frames.next().map_err(|e| broken(&e))?;
+            let frame = frames.read().map_err(|e| broken(&e))?;
             let Some((kind, payload)) = frame else { return Ok(()) };
             match protocol.frame(kind, payload).map_err(|e| broken(&e))? {
                 Step::SendCommand => send(&self.writer, Kind::Command, self.command.as_bytes()),

@@ -7,9 +7,8 @@ use std::time::Instant;
 use xinim_machine::Stopper;
 
 use super::*;
-use crate::testing::{HANG, guest, out8, out32, print};
+use crate::testing::{HANG, guest, out8, out32, print, serial};
 
-const COM1: u16 = 0x3F8;
 const DEBUGCON: u16 = 0xE9;
 const EXIT: u16 = 0xF4;
 
@@ -84,7 +83,7 @@ fn the_exit_device_ends_it() {
 #[test]
 fn console_and_debug_console_come_through() {
     let text = "all of it ".repeat(50);
-    let code = [print(COM1, text.as_bytes()), print(DEBUGCON, b"oh no"), out32(EXIT, EXIT_PANIC)];
+    let code = [serial(text.as_bytes()), print(DEBUGCON, b"oh no"), out32(EXIT, EXIT_PANIC)];
     let Some(ran) = run(&code) else { return };
     assert_eq!((ran.console, ran.debug.as_str()), (text, "oh no"));
     assert!(matches!(&ran.result.unwrap().end, End::Died(death) if death.reason.contains("panic")));
