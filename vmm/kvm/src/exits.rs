@@ -1,11 +1,13 @@
 //! The last VM exits, always kept, and how many of each kind there were.
 //!
-//! Equal exits in a row (a guest polling a register) are one record with a count, so that a loop
-//! does not push out what led to it.
+//! Equal exits in a row (a guest polling a register) and text for the debug console are one record
+//! with a count, so that they do not push out what led to them.
 
 use std::collections::VecDeque;
 use std::fmt;
 use std::time::Duration;
+
+use xinim_abi::platform::PORT_DEBUGCON;
 
 /// Records kept.
 pub const KEPT: usize = 32;
@@ -67,10 +69,11 @@ pub struct Record {
 
 impl Record {
     fn same(&self, other: &Self) -> bool {
-        let key = |record: &Self| {
-            (record.vcpu, record.kind, record.address, record.size, record.value, record.rip)
-        };
-        key(self) == key(other)
+        let key =
+            |record: &Self| (record.vcpu, record.kind, record.address, record.size, record.rip);
+        // What goes to the debug console is printed anyway.
+        let text = self.kind == Kind::PortOut && self.address == u64::from(PORT_DEBUGCON);
+        key(self) == key(other) && (text || self.value == other.value)
     }
 }
 

@@ -44,3 +44,15 @@ fn counts_add_up_by_name() {
     one.merge(&two);
     assert_eq!(one.named(), [("port-in".to_owned(), 2), ("doorbell".to_owned(), 1)]);
 }
+
+#[test]
+fn debug_text_is_one_record() {
+    let mut ring = Ring::default();
+    for value in [0x41, 0x42, 0x43] {
+        ring.push(Record { value, ..record(u64::from(PORT_DEBUGCON)) });
+        ring.push(Record { value, ..record(u64::from(PORT_DEBUGCON)) });
+    }
+    ring.push(Record { value: 1, ..record(2) });
+    ring.push(Record { value: 2, ..record(2) });
+    assert_eq!(ring.iter().map(|record| record.count).collect::<Vec<_>>(), [6, 1, 1]);
+}
