@@ -1,6 +1,7 @@
 //! No lost wake-ups: a driver thread and a device thread share a ring with EVENT_IDX, each sleeps
 //! whenever the rules say the other will wake it, and all requests must come through.
 
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Mutex};
 use std::thread;
@@ -9,7 +10,7 @@ use xinim_abi::hw::virtio::feature;
 use xinim_abi::hw::virtio_blk::request;
 use xinim_devices::bus::lock;
 use xinim_devices::device::Origin;
-use xinim_devices::dma::Dma;
+use xinim_devices::dma::{Dma, DmaError};
 use xinim_devices::irq::{MsiMessage, MsiRoute, MsiSink};
 use xinim_devices::pci::PciDevice;
 use xinim_devices::testing::driver::{Driver, Ring};
@@ -31,6 +32,45 @@ impl MsiSink for Interrupt {
     fn signal(&self, vector: u16, _message: MsiMessage) {
         // The driver has gone when it has all it wants.
         let _gone = lock(&self.0).send(vector);
+    }
+}
+
+/// Guest memory that now and then lets the other thread go first, just where races are.
+struct Jittery {
+    memory: Arc<FlatMemory>,
+    random: AtomicU32,
+}
+
+impl Jittery {
+    fn jitter(&self) {
+        let next = |x: u32| Some(x.wrapping_mul(1_664_525).wrapping_add(1_013_904_223));
+        let old = self.random.fetch_update(Ordering::Relaxed, Ordering::Relaxed, next);
+        match old.unwrap_or(0) >> 24 {
+            0..3 => thread::sleep(Duration::from_micros(20)),
+            3..40 => thread::yield_now(),
+            _ => {}
+        }
+    }
+}
+
+impl Dma for Jittery {
+    fn read(&self, address: u64, data: &mut [u8]) -> Result<(), DmaError> {
+        self.memory.read(address, data)
+    }
+    fn write(&self, address: u64, data: &[u8]) -> Result<(), DmaError> {
+        self.memory.write(address, data)
+    }
+    fn load_u16(&self, address: u64) -> Result<u16, DmaError> {
+        let value = self.memory.load_u16(address);
+        self.jitter();
+        value
+    }
+    fn store_u16(&self, address: u64, value: u16) -> Result<(), DmaError> {
+        self.jitter();
+        self.memory.store_u16(address, value)
+    }
+    fn contains(&self, address: u64, length: u64) -> bool {
+        self.memory.contains(address, length)
     }
 }
 
@@ -92,8 +132,9 @@ fn every_sleeper_is_woken() {
     let (ring_bell, doorbell) = channel();
     let (interrupt_in, interrupt) = channel();
     let sink = Arc::new(Interrupt(Mutex::new(interrupt_in)));
+    let jittery = Jittery { memory: memory.clone(), random: AtomicU32::new(1) };
     let block = Block::new(MemoryDisk::new(512), &BlockConfig::default());
-    let setup = VirtioConfig::new("virtio-blk.0", memory.clone(), sink);
+    let setup = VirtioConfig::new("virtio-blk.0", Arc::new(jittery), sink);
     let mut function = VirtioPci::new(block, setup).expect("capabilities fit");
     let mut ring = Ring::new(&memory, 0, 16);
     memory.write(HEADER, &request::FLUSH.to_le_bytes()).expect("inside memory");
