@@ -39,12 +39,15 @@ impl Window for SharedWindow {
     }
 }
 
-struct FsServer<F>(Serve<F, SharedWindow>);
+struct FsServer<F, N> {
+    serve: Serve<F, SharedWindow>,
+    notified: N,
+}
 
-impl<F: FileSystem> Server for FsServer<F> {
+impl<F: FileSystem, N: FnMut(&mut F, u64)> Server for FsServer<F, N> {
     fn call(&mut self, request: Request) -> Option<Message> {
-        let answer = self.0.call(&request.message, |window, len| {
-            if len < PAGE_SIZE || len > WINDOW_LEN || len % PAGE_SIZE != 0 {
+        let answer = self.serve.call(&request.message, |window, len| {
+            if !(PAGE_SIZE..=WINDOW_LEN).contains(&len) || !len.is_multiple_of(PAGE_SIZE) {
                 return Err(Error::Inval);
             }
             let memory = Memory::from_handle(request.handle(window))?;
@@ -57,9 +60,13 @@ impl<F: FileSystem> Server for FsServer<F> {
         Some(answer.unwrap_or_else(error_message))
     }
 
+    fn notified(&mut self, raised: u64) {
+        (self.notified)(self.serve.fs(), raised);
+    }
+
     fn terminate(&mut self) -> i32 {
-        match self.0.mounted() {
-            true => i32::from(self.0.fs().unmount().is_err()),
+        match self.serve.mounted() {
+            true => i32::from(self.serve.fs().unmount().is_err()),
             false => 0,
         }
     }
@@ -67,5 +74,10 @@ impl<F: FileSystem> Server for FsServer<F> {
 
 /// Announces the service and serves for ever.
 pub fn run<F: FileSystem>(fs: F) -> ! {
-    xinim_rt::server::run(&mut FsServer(Serve::new(fs)))
+    run_notified(fs, |_, _| {})
+}
+
+/// As [`run`]; the file system also learns of notification bits that are not the library's.
+pub fn run_notified<F: FileSystem>(fs: F, notified: impl FnMut(&mut F, u64)) -> ! {
+    xinim_rt::server::run(&mut FsServer { serve: Serve::new(fs), notified })
 }

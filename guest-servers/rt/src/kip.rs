@@ -48,3 +48,23 @@ pub fn cmdline() -> &'static str {
 pub fn cmdline_has(word: &str) -> bool {
     cmdline().split_ascii_whitespace().any(|w| w == word)
 }
+
+/// A number from the processor's random number generator, if it has one (CPUID.1:ECX bit 30).
+pub fn random_u64() -> Option<u64> {
+    if core::arch::x86_64::__cpuid(1).ecx & 1 << 30 == 0 {
+        return None;
+    }
+    // The generator may be drained for a moment; Intel's guide says to try ten times.
+    (0..10).find_map(|_| {
+        let mut value = 0;
+        // SAFETY: the processor has RDRAND (checked above).
+        let ok = unsafe { rdrand(&mut value) };
+        (ok == 1).then_some(value)
+    })
+}
+
+#[target_feature(enable = "rdrand")]
+fn rdrand(value: &mut u64) -> i32 {
+    // SAFETY: writes through a valid reference; the feature is enabled for this function.
+    core::arch::x86_64::_rdrand64_step(value)
+}
