@@ -40,6 +40,7 @@ pub type Lie = Box<dyn FnMut(u64, u64) -> u64>;
 
 struct State {
     bus: Bus,
+    resets: Cell<usize>,
     deferring: Cell<bool>,
     deferred: RefCell<Vec<(u64, u8, u64)>>,
     lie: RefCell<Option<Lie>>,
@@ -68,7 +69,8 @@ impl Machine {
         let bdf = bus.add_pci(device).expect(expect);
         bus.assign_bars().expect(expect);
         let (deferring, deferred) = (Cell::new(false), RefCell::default());
-        let state = Rc::new(State { bus, deferring, deferred, lie: RefCell::default() });
+        let (resets, lie) = (Cell::new(0), RefCell::default());
+        let state = Rc::new(State { bus, resets, deferring, deferred, lie });
         let config = BusConfig(Rc::clone(&state));
         let found = enumerate(&config);
         let own = *found.iter().find(|f| f.bdf == bdf).expect("the device is found");
@@ -82,6 +84,11 @@ impl Machine {
         let found = self.function.function.borrow().found;
         let function = Rc::new(RefCell::new(Function::new(found)));
         ModelFunction { function, ..self.function.clone() }
+    }
+
+    /// How often a driver promised that the device was reset.
+    pub fn resets(&self) -> usize {
+        self.state.resets.get()
     }
 
     /// From now on doorbells wait for [`ring`](Self::ring).
@@ -176,6 +183,11 @@ impl PciFunction for ModelFunction {
 
     fn enable(&self, bus_master: bool) -> Result<()> {
         interrupt::enable(&self.config(), self.function.borrow().found.bdf, Some(bus_master));
+        Ok(())
+    }
+
+    fn reset_done(&self) -> Result<()> {
+        self.state.resets.set(self.state.resets.get() + 1);
         Ok(())
     }
 }

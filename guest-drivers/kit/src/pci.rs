@@ -29,6 +29,11 @@ pub trait PciFunction {
     /// Memory decoding on; bus mastering on or off. Off until the device has been reset: what a
     /// predecessor left running must not start again.
     fn enable(&self, bus_master: bool) -> Result<()>;
+
+    /// The driver's promise that the device was reset and does nothing of a predecessor's any more.
+    /// Until then the kernel keeps the predecessor's DMA memory in quarantine and pins none for this
+    /// driver: call it after the reset, before the first DMA buffer is made.
+    fn reset_done(&self) -> Result<()>;
 }
 
 /// Walks the capability list in configuration space; `read` reads an aligned dword. Calls `visit`

@@ -41,11 +41,6 @@ impl PciDevice {
         self.interrupts.borrow_mut().push(interrupt);
         Ok(())
     }
-
-    /// The device was reset: it does no DMA of a predecessor any more.
-    pub fn reset_done(&self) -> Result<()> {
-        sys::device_reset_done(self.device)
-    }
 }
 
 impl PciFunction for PciDevice {
@@ -76,6 +71,10 @@ impl PciFunction for PciDevice {
 
     fn enable(&self, bus_master: bool) -> Result<()> {
         ipc::call(self.pci, &pci::Enable { bus_master }).map(drop)
+    }
+
+    fn reset_done(&self) -> Result<()> {
+        sys::device_reset_done(self.device)
     }
 }
 

@@ -5,10 +5,10 @@
 //! start block: DEVICE (DMA domain) --> RtDma, PinnedMemory --> DEVICE_PIN
 //!              PCI (pci service, badged for this function) --> BARs, capabilities, interrupts
 //! ```
-//! The life of a driver: [`PciDevice::from_start`], reset and start the device,
-//! [`PciDevice::reset_done`], announce, serve. `reset_done` is a promise to the kernel that the
+//! The life of a driver: [`PciDevice::from_start`], reset the device, `reset_done`, make DMA
+//! buffers, start the device, announce, serve. `reset_done` is a promise to the kernel that the
 //! device does nothing of its predecessor's any more: only then is the memory that a dead instance
-//! had pinned given back.
+//! had pinned given back, and only then may this one pin its own.
 #![no_std]
 #![forbid(unsafe_code)]
 

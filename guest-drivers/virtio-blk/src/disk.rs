@@ -130,6 +130,7 @@ impl<M: Mmio, D: Dma, C: Clock> Disk<M, D, C> {
     ) -> core::result::Result<Self, StartError> {
         let mut transport = Transport::open(function)?;
         transport.reset(&clock)?;
+        function.reset_done()?;
         function.enable(true)?;
         let features = transport.negotiate(WANTED)?;
         let event_idx = features & ring_feature::EVENT_IDX != 0;

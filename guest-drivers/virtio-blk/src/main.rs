@@ -6,9 +6,9 @@
 //! TIMER        a request's deadline may have passed
 //! OBITUARY     a client died
 //! ```
-//! After a restart the new instance resets the device before anything else, so the order is: reset
-//! and start the device, DEVICE_RESET_DONE, announce. A device beyond recovery ends the process; RS
-//! decides what then.
+//! After a restart the new instance resets the device before anything else; then DEVICE_RESET_DONE
+//! frees what the dead one had pinned, and only then is memory pinned anew. A device beyond recovery
+//! ends the process; RS decides what then.
 #![no_std]
 #![no_main]
 
@@ -76,7 +76,6 @@ fn start() -> core::result::Result<BlockServer, StartError> {
     device.bind_interrupt(VECTOR.into(), INTERRUPT_BIT)?;
     let dma = RtDma::new(&device);
     let disk = Disk::start(&device, &dma, RtClock, Some(VECTOR))?;
-    device.reset_done()?;
     let service = Service::new(disk, SPIN_NS);
     Ok(BlockServer { service, device, endpoint, watched: BTreeMap::new(), timer: false })
 }

@@ -22,6 +22,9 @@ impl PciFunction for Function {
     fn enable(&self, _bus_master: bool) -> Result<()> {
         Ok(())
     }
+    fn reset_done(&self) -> Result<()> {
+        Ok(())
+    }
 }
 
 fn capability(kind: u8, bar: u8, offset: u32, length: u32) -> [u8; CAPABILITY_MAX] {

@@ -1,0 +1,89 @@
+//! The disk driver dies under load and nobody above it notices.
+
+use std::fs;
+
+use tempfile::tempdir;
+use xinim_tests::host::{arg, fat_image, fsck_fat, noise, tool};
+use xinim_tests::machine::{engines, exec};
+
+/// Copies 64 MiB from one disk to another while both drivers are killed in turn every 100 ms, by
+/// `service kill` and by a wild pointer.
+fn copy_under_kills(engine: &str, kill: &str) {
+    let dir = tempdir().expect("directory");
+    let (source, target) = (dir.path().join("source.img"), dir.path().join("target.img"));
+    fat_image(&source, 80 << 20, 32);
+    fat_image(&target, 80 << 20, 32);
+    let file = dir.path().join("file");
+    fs::write(&file, noise(3, 64 << 20)).expect("file");
+    tool("mcopy", &["-i", arg(&source), arg(&file), "::/file"]);
+    let sum = tool("sha256sum", &[arg(&file)]);
+    let sum = sum.split_once(' ').expect("sum and name").0.to_owned();
+
+    // The killer runs beside the copy until the copy is done.
+    let script = format!(
+        "mkdir /mnt/a /mnt/b; mount /dev/vda /mnt/a && mount /dev/vdb /mnt/b || exit 9
+        (while [ ! -f /tmp/done ]; do
+            {kill} virtio-blk; sleep 0.1; [ -f /tmp/done ] || {kill} virtio-blk.1; sleep 0.1
+        done) &
+        cp /mnt/a/file /mnt/b/file; echo copied $?; sync; echo synced $?; touch /tmp/done; wait
+        sha256sum /mnt/b/file
+        umount /mnt/a && umount /mnt/b || exit 8
+        service history | grep virtio-blk"
+    );
+    let disks = ["--disk", arg(&source), "--disk", arg(&target)];
+    let output = exec(engine, &script, &disks).output().expect(0);
+    let text = output.out();
+    let mut lines = text.lines();
+    assert_eq!(lines.next(), Some("copied 0"), "{engine}: {text}{}", output.err());
+    assert_eq!(lines.next(), Some("synced 0"), "{engine}: {text}");
+    assert_eq!(lines.next(), Some(&*format!("{sum}  /mnt/b/file")), "{engine}: {text}");
+    // Each death is there with its cause and how long the service was away.
+    let deaths: Vec<&str> = lines.collect();
+    assert!(deaths.len() >= 2, "{engine}: the driver died {} times: {text}", deaths.len());
+    for death in &deaths {
+        let fields: Vec<&str> = death.split('\t').collect();
+        assert_eq!(fields.len(), 5, "{engine}: {death}");
+        assert!(fields[0].parse::<u64>().is_ok(), "time in {death}");
+        assert!(fields[4] == "-" || fields[4].parse::<u64>().is_ok(), "down time in {death}");
+    }
+    assert_eq!(output.err(), "", "{engine}");
+
+    // And on the host: a clean volume with the same bytes.
+    fsck_fat(&target);
+    let back = dir.path().join("back");
+    tool("mcopy", &["-n", "-i", arg(&target), "::/file", arg(&back)]);
+    assert!(fs::read(&back).expect("copied file") == fs::read(&file).expect("file"));
+}
+
+#[test]
+fn killed_drivers_lose_nothing() {
+    for engine in engines("killed_drivers_lose_nothing") {
+        copy_under_kills(engine, "service kill");
+    }
+}
+
+#[test]
+fn drivers_with_wild_pointers_lose_nothing() {
+    for engine in engines("drivers_with_wild_pointers_lose_nothing") {
+        copy_under_kills(engine, "service kill --wild");
+    }
+}
+
+#[test]
+fn services_are_listed_stopped_and_started() {
+    let dir = tempdir().expect("directory");
+    let image = dir.path().join("disk.img");
+    fat_image(&image, 8 << 20, 16);
+    for engine in engines("services_are_listed_stopped_and_started") {
+        let script = "service list | cut -f1,2 | grep virtio-blk
+            service stop virtio-blk; service list | cut -f1,2 | grep virtio-blk
+            service start virtio-blk; service list | cut -f1,2 | grep virtio-blk
+            service restart virtio-blk && mount /dev/vda /mnt && service status virtio-blk | grep -c pid
+            service kill no-such-service";
+        let output = exec(engine, script, &["--disk", arg(&image)]).output();
+        let expected = "virtio-blk\trunning\nvirtio-blk\tdead\nvirtio-blk\trunning\n1\n";
+        assert_eq!(output.out(), expected, "{engine}: {}", output.err());
+        assert_ne!(output.status, 0);
+        assert!(output.err().contains("no-such-service"), "{}", output.err());
+    }
+}
