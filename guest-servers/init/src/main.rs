@@ -91,16 +91,16 @@ fn console() -> i32 {
     let mut greeted = start::incarnation() > 0;
     loop {
         let began = kip::now_ns();
-        if let Err(error) = shell(&mut greeted) {
-            log!("{SHELL}: {error}");
-        }
+        // Why there was no shell is in the log.
+        let _ = shell(&mut greeted);
         time::sleep_ms(respawn.pause(kip::now_ns() - began));
     }
 }
 
 /// One life of the shell.
 fn shell(greeted: &mut bool) -> Result<()> {
-    let console = fs::File::open(CONSOLE, open::READ_WRITE, 0)?;
+    let console = fs::File::open(CONSOLE, open::READ_WRITE, 0)
+        .inspect_err(|error| log!("{CONSOLE}: {error}"))?;
     if !*greeted {
         let memory = kip::memory_total() >> 20;
         let banner =
@@ -115,6 +115,6 @@ fn shell(greeted: &mut bool) -> Result<()> {
         env: &ENVIRONMENT,
         fds: &[(0, fd), (1, fd), (2, fd)],
     };
-    let pid = process::spawn(&request)?;
+    let pid = process::spawn(&request).inspect_err(|error| log!("{SHELL}: {error}"))?;
     process::wait(pid).map(drop)
 }

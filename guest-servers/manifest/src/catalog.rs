@@ -31,8 +31,8 @@ struct Edges {
 }
 
 impl Catalog {
-    /// A catalog of the manifests that are sound, and why the others are left out: whoever needs
-    /// a refused service is refused too.
+    /// A catalog of the manifests that are sound, and what was wrong with the others: whoever
+    /// needs a refused service is refused too; of other lists a missing target is struck out.
     pub fn tolerant(manifests: Vec<Manifest>) -> (Self, Vec<Error>) {
         let mut errors = Vec::new();
         let mut by_label: BTreeMap<String, Manifest> = BTreeMap::new();
@@ -55,7 +55,16 @@ impl Catalog {
                     return (Catalog { manifests, by_label, order, edges }, errors);
                 }
                 Err((bad, error)) => {
+                    let struck = match (&error, bad.as_slice()) {
+                        (Error::Missing { key, target, .. }, &[at]) => {
+                            strike(&mut manifests[at], key, target)
+                        }
+                        _ => false,
+                    };
                     errors.push(error);
+                    if struck {
+                        continue;
+                    }
                     let mut at = 0;
                     manifests.retain(|_| {
                         at += 1;
@@ -167,6 +176,19 @@ impl Catalog {
         let ranked = candidates.filter_map(|(i, m)| rank(m).map(|r| (r, i)));
         ranked.max_by_key(|&(r, i)| (r, core::cmp::Reverse(i))).map(|(_, i)| i)
     }
+}
+
+/// Takes a missing target out of a list that the service can do without.
+fn strike(manifest: &mut Manifest, key: &str, target: &str) -> bool {
+    let list = match key {
+        "wants" => &mut manifest.wants,
+        "notify" => &mut manifest.notify,
+        "calls" => &mut manifest.calls,
+        "spawns" => &mut manifest.spawns,
+        _ => return false,
+    };
+    list.retain(|name| name.strip_suffix(":admin").unwrap_or(name) != target);
+    true
 }
 
 fn resolve(manifests: &[Manifest], manifest: &Manifest) -> Result<Edges, Error> {
