@@ -1,0 +1,277 @@
+//! `tty`: the terminal service. Character device 0: the terminal.
+//!
+//! Reads and writes that must wait are kept with their tokens; the service itself never blocks.
+//! A restart loses the mode (line mode again), what was typed and not read, what was written and
+//! not sent, and the subscription to Ctrl-C, which the process manager renews.
+#![no_std]
+#![no_main]
+
+extern crate alloc;
+
+use alloc::collections::VecDeque;
+use alloc::vec::Vec;
+
+use xinim_abi::error::{Error, Result};
+use xinim_abi::interface::error_message;
+use xinim_abi::ipc::{Message, ReplyToken, bits};
+use xinim_abi::object::Handle;
+use xinim_abi::services::chardev::{chardev, control};
+use xinim_abi::start::role;
+use xinim_rt::handle::OwnedHandle;
+use xinim_rt::server::{ClientWindows, Request, Server, answer};
+use xinim_rt::{ipc, server, start, sys, time};
+use xinim_tty::{Discipline, Ports, Uart};
+
+xinim_rt::program!(main);
+
+/// The only device.
+const TERMINAL: u64 = 0;
+/// The UART's interrupt: first of the manifest, so bit 0.
+const INTERRUPT_BIT: u64 = 1 << 0;
+/// Bytes of one write; longer ones are taken in part. Sending them must not take so long that the
+/// heartbeat is missed (20 us a byte where port accesses are slowest).
+const WRITE_MAX: usize = 4096;
+/// While so much is queued, writers wait.
+const QUEUE_MAX: usize = 4096;
+/// Requests kept.
+const WAITING_MAX: usize = 256;
+/// Without an interrupt the UART is looked at this often.
+const POLL_NS: u64 = 20_000_000;
+
+struct UartPorts(Handle);
+
+impl Ports for UartPorts {
+    fn read(&mut self, offset: u16) -> u8 {
+        // A refused access is as no device: ones.
+        sys::ports_read(self.0, offset, 1).unwrap_or(0xFF) as u8
+    }
+    fn write(&mut self, offset: u16, value: u8) {
+        let _ = sys::ports_write(self.0, offset, 1, value.into());
+    }
+    fn write_bytes(&mut self, offset: u16, bytes: &[u8]) {
+        let _ = sys::ports_write_bytes(self.0, offset, bytes);
+    }
+}
+
+struct Waiting {
+    token: ReplyToken,
+    sender: u32,
+    at: u32,
+    len: u32,
+}
+
+struct Terminal {
+    endpoint: Handle,
+    uart: Option<Uart<UartPorts>>,
+    polled: bool,
+    discipline: Discipline,
+    windows: ClientWindows,
+    readers: VecDeque<Waiting>,
+    writers: VecDeque<Waiting>,
+    /// Who is told of Ctrl-C, and by which bits.
+    subscriber: Option<(OwnedHandle, u64)>,
+}
+
+fn main() -> i32 {
+    let Ok(endpoint) = server::own_endpoint() else { return 1 };
+    let uart = start::handle(role::PORTS).and_then(|ports| Uart::probe(UartPorts(ports)));
+    let polled = uart.is_some() && start::handle(role::INTERRUPT).is_none();
+    let mut terminal = Terminal {
+        endpoint,
+        uart,
+        polled,
+        discipline: Discipline::default(),
+        windows: ClientWindows::new(),
+        readers: VecDeque::new(),
+        writers: VecDeque::new(),
+        subscriber: None,
+    };
+    // What was typed while nobody listened raised its interrupt in the past.
+    terminal.receive();
+    terminal.poll_later();
+    server::run(&mut terminal)
+}
+
+impl Server for Terminal {
+    fn call(&mut self, request: Request) -> Option<Message> {
+        let call = match chardev::Call::decode(&request.message) {
+            Ok(call) => call,
+            Err(error) => return Some(error_message(error)),
+        };
+        let waiting = |at, len| Waiting { token: request.token, sender: request.sender, at, len };
+        match call {
+            chardev::Call::Attach(attach) => {
+                let window = request.handle(attach.window);
+                let result = self.windows.attach(request.sender, window, self.endpoint);
+                answer(result.map(|()| chardev::Attached {}))
+            }
+            chardev::Call::Read(read) => {
+                if let Err(error) = check(read.cookie) {
+                    return Some(error_message(error));
+                }
+                if self.readers.len() >= WAITING_MAX {
+                    return Some(error_message(Error::Again));
+                }
+                self.readers.push_back(waiting(read.at, read.len));
+                self.serve_readers();
+                None
+            }
+            chardev::Call::Write(write) => {
+                if let Err(error) = check(write.cookie) {
+                    return Some(error_message(error));
+                }
+                if self.writers.len() >= WAITING_MAX {
+                    return Some(error_message(Error::Again));
+                }
+                self.writers.push_back(waiting(write.at, write.len));
+                self.serve_writers();
+                None
+            }
+            chardev::Call::Control(request) => answer(self.control(&request)),
+            chardev::Call::Subscribe(subscribe) => {
+                let endpoint = request.handle(subscribe.endpoint);
+                let result = check(subscribe.cookie).and_then(|()| match subscribe.bit {
+                    bit @ 0..48 => {
+                        self.subscriber = Some((endpoint, 1 << bit));
+                        Ok(chardev::Subscribed {})
+                    }
+                    _ => Err(Error::Inval),
+                });
+                answer(result)
+            }
+        }
+    }
+
+    fn notified(&mut self, raised: u64) {
+        if raised & bits::OBITUARY != 0 {
+            self.bury();
+        }
+        if raised & INTERRUPT_BIT != 0 {
+            let mut received = Vec::new();
+            if let Some(uart) = &mut self.uart {
+                uart.interrupt(&mut received);
+            }
+            self.typed(&received);
+        }
+        if raised & bits::TIMER != 0 {
+            self.receive();
+            self.poll_later();
+        }
+        self.serve_writers();
+    }
+}
+
+fn check(cookie: u64) -> Result<()> {
+    if cookie == TERMINAL { Ok(()) } else { Err(Error::NxIo) }
+}
+
+impl Terminal {
+    fn control(&mut self, request: &chardev::Control) -> Result<chardev::Controlled> {
+        check(request.cookie)?;
+        let value = match (request.operation, request.argument) {
+            (control::IS_TERMINAL, _) => 1,
+            (control::SET_RAW, raw @ 0..=1) => {
+                let mut echo = Vec::new();
+                let old = self.discipline.set_raw(raw == 1, &mut echo);
+                self.send(&echo);
+                self.serve_readers();
+                old.into()
+            }
+            _ => return Err(Error::Inval),
+        };
+        Ok(chardev::Controlled { value })
+    }
+
+    fn receive(&mut self) {
+        let mut received = Vec::new();
+        if let Some(uart) = &mut self.uart {
+            uart.receive(&mut received);
+        }
+        self.typed(&received);
+    }
+
+    fn poll_later(&self) {
+        if self.polled {
+            let _ = sys::timer_set(self.endpoint, time::now_ns() + POLL_NS);
+        }
+    }
+
+    fn typed(&mut self, bytes: &[u8]) {
+        let mut echo = Vec::new();
+        let mut interrupted = false;
+        for &byte in bytes {
+            interrupted |= self.discipline.input(byte, &mut echo);
+        }
+        self.send(&echo);
+        if interrupted && let Some((endpoint, bit)) = &self.subscriber {
+            let _ = sys::notify(endpoint.raw(), *bit);
+        }
+        self.serve_readers();
+    }
+
+    /// Without a UART, output vanishes.
+    fn send(&mut self, bytes: &[u8]) {
+        if !bytes.is_empty()
+            && let Some(uart) = &mut self.uart
+        {
+            uart.send(bytes);
+        }
+    }
+
+    fn serve_readers(&mut self) {
+        while self.discipline.is_ready()
+            && let Some(reader) = self.readers.pop_front()
+        {
+            let result = self.read(&reader);
+            let _ = match result {
+                Ok(count) => ipc::reply(reader.token, &chardev::Count { count }),
+                Err(error) => ipc::reply_error(reader.token, error),
+            };
+        }
+    }
+
+    fn read(&mut self, reader: &Waiting) -> Result<u64> {
+        let window = self.windows.get(reader.sender)?;
+        let room = window.len().checked_sub(reader.at as usize).ok_or(Error::Fault)?;
+        if reader.len as usize > room {
+            return Err(Error::Fault);
+        }
+        if reader.len == 0 {
+            return Ok(0);
+        }
+        let bytes = self.discipline.read(reader.len as usize).unwrap_or_default();
+        window.copy_in(reader.at as usize, &bytes)?;
+        Ok(bytes.len() as u64)
+    }
+
+    fn serve_writers(&mut self) {
+        while self.uart.as_ref().is_none_or(|uart| uart.queued() < QUEUE_MAX)
+            && let Some(writer) = self.writers.pop_front()
+        {
+            let result = self.write(&writer);
+            let _ = match result {
+                Ok(count) => ipc::reply(writer.token, &chardev::Written { count }),
+                Err(error) => ipc::reply_error(writer.token, error),
+            };
+        }
+    }
+
+    fn write(&mut self, writer: &Waiting) -> Result<u64> {
+        let count = (writer.len as usize).min(WRITE_MAX);
+        let bytes = self.windows.get(writer.sender)?.to_vec(writer.at as usize, count)?;
+        let mut out = Vec::with_capacity(count + 16);
+        self.discipline.output(&bytes, &mut out);
+        self.send(&out);
+        Ok(count as u64)
+    }
+
+    /// Forgets clients that died.
+    fn bury(&mut self) {
+        while let Ok(Some(obituary)) = sys::event_next(self.endpoint) {
+            let pid = obituary.pid;
+            self.windows.forget(pid);
+            self.readers.retain(|waiting| waiting.sender != pid);
+            self.writers.retain(|waiting| waiting.sender != pid);
+        }
+    }
+}
