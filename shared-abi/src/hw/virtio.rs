@@ -201,14 +201,14 @@ pub mod split {
     pub const DESC_SIZE: usize = 16;
     pub const USED_ELEM_SIZE: usize = 8;
 
-    /// Available ring: flags, idx, ring[size], used_event (2.7.6).
+    /// Available ring: flags, idx, `ring[size]`, used_event (2.7.6).
     pub const AVAIL_FLAGS: usize = 0;
     pub const AVAIL_IDX: usize = 2;
     pub const AVAIL_RING: usize = 4;
     /// `avail.flags`: the driver wants no interrupts. Unreliable, and unused with EVENT_IDX.
     pub const AVAIL_NO_INTERRUPT: u16 = 1;
 
-    /// Used ring: flags, idx, ring[size], avail_event (2.7.8).
+    /// Used ring: flags, idx, `ring[size]`, avail_event (2.7.8).
     pub const USED_FLAGS: usize = 0;
     pub const USED_IDX: usize = 2;
     pub const USED_RING: usize = 4;

@@ -1,7 +1,7 @@
 //! Device models as pure functions of their accesses.
 //!
-//! A model is told of an [`Access`](device::Access) and answers with an
-//! [`Outcome`](device::Outcome); it reaches guest memory through [`Dma`](dma::Dma), raises
+//! A model is told of an [`Access`] and answers with an
+//! [`Outcome`]; it reaches guest memory through [`Dma`](dma::Dma), raises
 //! interrupts through [`IrqLine`](irq::IrqLine) and [`MsiSink`](irq::MsiSink), and touches the
 //! host only through small back-end traits ([`backend`]). There are no threads, file descriptors
 //! or hypervisor types in here, so that one model serves the VMM, a unit test, the fuzzer, and a
@@ -14,7 +14,7 @@
 //!                  trace::Event <--- trace::Tracer
 //! ```
 //!
-//! Whatever a guest does is data: a mistake is a [`GuestError`](device::GuestError) in the
+//! Whatever a guest does is data: a mistake is a [`GuestError`] in the
 //! outcome and in the trace, never a panic, and one call does a bounded amount of work.
 #![forbid(unsafe_code)]
 

@@ -6,7 +6,7 @@ use super::{
     COMMON_OFFSET, DEVICE_OFFSET, ISR_OFFSET, NOTIFY_MULTIPLIER, NOTIFY_OFFSET, REGISTER_BAR,
     VirtioPci,
 };
-use crate::device::{Access, GuestError, Op, Origin, Outcome};
+use crate::device::{Access, GuestError, Op, Outcome};
 use crate::pci::config::ConfigError;
 use crate::pci::{ConfigSpace, PciDevice};
 use crate::virtio::VirtioDevice;
@@ -89,11 +89,6 @@ impl<D: VirtioDevice> VirtioPci<D> {
             Op::Write(value) => Op::Write(value & xinim_abi::hw::register::ones(width * 8)),
         };
         Some(self.bar_access(bar, Access { offset, size: width, op, ..access }))
-    }
-
-    /// Raises a configuration change without one, for tests of drivers.
-    pub fn break_device(&mut self, queue: u16, origin: &Origin) {
-        self.broken(queue, crate::virtio::RingError::Malformed, origin);
     }
 }
 
