@@ -10,6 +10,7 @@ extern crate alloc;
 extern crate std;
 
 mod context;
+mod format;
 mod options;
 mod table;
 mod tool;
