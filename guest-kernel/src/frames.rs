@@ -198,12 +198,12 @@ impl Frames {
                     // freshness of a part of one chunk, nothing else.)
                     chunk.watermark.set(CHUNK_FRAMES as u16);
                 }
-                for frame in frame..frame + count {
-                    if chunk.is_free(frame, 1) {
-                        chunk.take(frame, 1);
-                        taken += 1;
-                    }
-                }
+                let new: u32 = parts(frame, count)
+                    .map(|(word, mask)| (mask & !chunk.used[word].get()).count_ones())
+                    .sum();
+                chunk.take(frame, count);
+                chunk.used_count.set(chunk.used_count.get() - (count as u32 - new) as u16);
+                taken += u64::from(new);
             }
             address = next;
         }
