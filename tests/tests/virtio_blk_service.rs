@@ -1,0 +1,330 @@
+//! The virtio-blk driver's whole request path in one process: clients' shared rings, service, disk,
+//! device model. Several clients at once, clients that die, clients that attack.
+
+use proptest::prelude::*;
+use std::cell::Cell;
+use std::rc::Rc;
+use std::sync::{Arc, Mutex};
+use xinim_abi::error::Error;
+use xinim_abi::services::block::{
+    CQ_OFFSET, Completion, DATA_OFFSET, ENTRIES, SQ_OFFSET, Submission, index, op,
+};
+use xinim_devices::testing::{MemoryDisk, MsiLog};
+use xinim_devices::virtio::{Block, BlockConfig, VirtioConfig, VirtioPci};
+use xinim_driver_kit::testing::FakeClock;
+use xinim_driver_kit::{Constraints, Dma, SharedMemory};
+use xinim_tests::pair::{BarMmio, Machine, RamBuffer, RamDma, ram};
+use xinim_virtio_blk::Disk;
+use xinim_virtio_blk::disk::TIMEOUT_NS;
+use xinim_virtio_blk::service::{CLIENTS_MAX, Notify, Pumped, Service};
+
+const SECTORS: usize = 512;
+const DATA: usize = 256 * 1024;
+
+type TestService<'a> = Service<BarMmio, RamDma, &'a FakeClock, Rc<RamBuffer>, Told>;
+
+/// Counts how often a client was told.
+#[derive(Clone, Default)]
+struct Told(Rc<Cell<usize>>);
+
+impl Notify for Told {
+    fn notify(&self) {
+        self.0.set(self.0.get() + 1);
+    }
+}
+
+/// A well-behaved client.
+struct Client {
+    memory: Rc<RamBuffer>,
+    told: Told,
+    tail: u32,
+    head: u32,
+}
+
+impl Client {
+    fn new(machine: &Machine) -> Self {
+        let memory = machine.ram.allocate(DATA_OFFSET + DATA, Constraints::DATA).unwrap();
+        Self { memory: Rc::new(memory), told: Told::default(), tail: 0, head: 0 }
+    }
+
+    fn attach(&self, owner: u32, service: &mut TestService<'_>) -> u32 {
+        service.attach(owner, Rc::clone(&self.memory), self.told.clone()).unwrap()
+    }
+
+    fn submit(&mut self, submission: Submission) {
+        let slot = (self.tail % ENTRIES) as usize;
+        self.memory.write_value(SQ_OFFSET + slot * 32, &submission);
+        self.tail = self.tail.wrapping_add(1);
+        self.memory.store_u32(index::SQ_TAIL, self.tail);
+    }
+
+    fn request(&mut self, id: u64, op: u32, sector: u64, offset: usize, len: usize) {
+        let (offset, len) = ((DATA_OFFSET + offset) as u32, len as u32);
+        self.submit(Submission { id, sector, offset, len, op, reserved: 0 });
+    }
+
+    fn completions(&mut self) -> Vec<(u64, u32)> {
+        let mut found = Vec::new();
+        while self.head != self.memory.load_u32(index::CQ_TAIL) {
+            let slot = (self.head % ENTRIES) as usize;
+            let entry: Completion = self.memory.read_value(CQ_OFFSET + slot * 16);
+            found.push((entry.id, entry.status));
+            self.head = self.head.wrapping_add(1);
+        }
+        self.memory.store_u32(index::CQ_HEAD, self.head);
+        found
+    }
+}
+
+struct Rig {
+    machine: Machine,
+    model: Arc<Mutex<VirtioPci<Block<MemoryDisk>>>>,
+}
+
+fn rig() -> Rig {
+    let memory = ram(8192);
+    let mut disk = MemoryDisk::new(SECTORS * 512);
+    for (i, byte) in disk.data.iter_mut().enumerate() {
+        *byte = (i / 512) as u8;
+    }
+    let block = Block::new(disk, &BlockConfig::default());
+    let setup = VirtioConfig::new("virtio-blk.0", memory.clone(), MsiLog::new());
+    let model = Arc::new(Mutex::new(VirtioPci::new(block, setup).unwrap()));
+    Rig { machine: Machine::new(&memory, model.clone()), model }
+}
+
+impl Rig {
+    fn service<'a>(&self, clock: &'a FakeClock) -> TestService<'a> {
+        let function = self.machine.fresh_function();
+        Service::new(Disk::start(&function, &self.machine.ram, clock, Some(0)).unwrap(), 0)
+    }
+}
+
+fn pump(service: &mut TestService<'_>) {
+    while service.pump().unwrap() == Pumped::Again {}
+}
+
+#[test]
+fn two_clients_share_the_disk_and_are_told_once_a_batch() {
+    let (rig, clock) = (rig(), FakeClock::default());
+    let mut service = rig.service(&clock);
+    let (mut a, mut b) = (Client::new(&rig.machine), Client::new(&rig.machine));
+    assert_eq!(a.attach(10, &mut service), 0);
+    assert_eq!(b.attach(11, &mut service), 1);
+    rig.machine.defer_doorbells(true);
+    a.memory.write_bytes(DATA_OFFSET, &[0xAA; 4096]);
+    a.request(1, op::WRITE, 100, 0, 4096);
+    a.request(2, op::FLUSH, 0, 0, 0);
+    b.request(7, op::READ, 5, 512, 1024);
+    pump(&mut service);
+    assert_eq!(rig.machine.ring(), 1, "one doorbell for all");
+    pump(&mut service);
+    assert_eq!((a.told.0.get(), b.told.0.get()), (1, 1));
+    assert_eq!(a.completions(), [(1, 0), (2, 0)]);
+    assert_eq!(b.completions(), [(7, 0)]);
+    let mut seen = [0; 1024];
+    b.memory.read_bytes(DATA_OFFSET + 512, &mut seen);
+    assert_eq!((seen[0], seen[1023]), (5, 6));
+    let model = rig.model.lock().unwrap();
+    let backend = model.device().backend();
+    assert_eq!(backend.data[100 * 512..108 * 512], [0xAA; 4096]);
+    assert_eq!(backend.flushes, 1);
+}
+
+#[test]
+fn bad_requests_are_answered_one_by_one() {
+    let (rig, clock) = (rig(), FakeClock::default());
+    let mut service = rig.service(&clock);
+    let mut client = Client::new(&rig.machine);
+    client.attach(1, &mut service);
+    let good = Submission { id: 1, sector: 0, offset: 16384, len: 512, op: op::READ, reserved: 0 };
+    let end = (DATA_OFFSET + DATA) as u32;
+    for bad in [
+        Submission { op: 3, ..good },
+        Submission { op: u32::MAX, ..good },
+        Submission { len: 0, ..good },
+        Submission { len: 513, ..good },
+        Submission { len: u32::MAX & !511, ..good },
+        Submission { offset: 0, ..good },
+        Submission { offset: 16385, ..good },
+        Submission { offset: end - 511, ..good },
+        Submission { offset: end, ..good },
+        Submission { offset: u32::MAX & !511, ..good },
+        Submission { sector: SECTORS as u64, ..good },
+        Submission { sector: u64::MAX, ..good },
+    ] {
+        client.submit(bad);
+        client.submit(Submission { id: 2, ..good });
+        pump(&mut service);
+        let mut completions = client.completions();
+        completions.sort_unstable();
+        assert_eq!(completions, [(1, Error::Inval as u32), (2, 0)], "{bad:?}");
+    }
+}
+
+#[test]
+fn a_dead_clients_memory_is_held_until_the_device_is_done_with_it() {
+    let (rig, clock) = (rig(), FakeClock::default());
+    let mut service = rig.service(&clock);
+    let mut client = Client::new(&rig.machine);
+    client.attach(1, &mut service);
+    rig.machine.defer_doorbells(true);
+    client.request(1, op::READ, 0, 0, 4096);
+    pump(&mut service);
+    service.forget(1);
+    assert_eq!(Rc::strong_count(&client.memory), 2, "the device may still write to it");
+    assert_eq!(service.clients(), 1);
+    rig.machine.ring();
+    pump(&mut service);
+    assert_eq!(Rc::strong_count(&client.memory), 1);
+    assert_eq!((service.clients(), client.told.0.get()), (0, 0));
+}
+
+#[test]
+fn attaching_again_replaces_and_places_run_out() {
+    let (rig, clock) = (rig(), FakeClock::default());
+    let mut service = rig.service(&clock);
+    let mut client = Client::new(&rig.machine);
+    client.attach(1, &mut service);
+    client.attach(1, &mut service);
+    assert_eq!(service.clients(), 1);
+    client.request(5, op::READ, 1, 0, 512);
+    pump(&mut service);
+    assert_eq!(client.completions(), [(5, 0)]);
+    for owner in 2..=CLIENTS_MAX as u32 {
+        client.attach(owner, &mut service);
+    }
+    let refused = service.attach(99, Rc::clone(&client.memory), client.told.clone());
+    assert_eq!(refused, Err(Error::Limit));
+    let small = rig.machine.ram.allocate(4096, Constraints::DATA).unwrap();
+    service.forget(2);
+    let refused = service.attach(99, Rc::new(small), Told::default());
+    assert_eq!(refused, Err(Error::Inval));
+}
+
+#[test]
+fn a_client_goes_on_with_a_new_instance_of_the_driver() {
+    let (rig, clock) = (rig(), FakeClock::default());
+    let mut old = rig.service(&clock);
+    let mut client = Client::new(&rig.machine);
+    client.attach(1, &mut old);
+    client.request(1, op::READ, 3, 0, 512);
+    pump(&mut old);
+    assert_eq!(client.completions(), [(1, 0)]);
+    rig.machine.defer_doorbells(true);
+    client.request(2, op::READ, 4, 512, 512);
+    pump(&mut old);
+    // The old instance dies with a request in flight; the client submits it again.
+    std::mem::forget(old);
+    rig.machine.lose_doorbells();
+    rig.machine.defer_doorbells(false);
+    let mut new = rig.service(&clock);
+    client.attach(1, &mut new);
+    client.request(2, op::READ, 4, 512, 512);
+    pump(&mut new);
+    assert_eq!(client.completions(), [(2, 0)]);
+    let mut seen = [0; 512];
+    client.memory.read_bytes(DATA_OFFSET + 512, &mut seen);
+    assert_eq!(seen, [4; 512]);
+}
+
+#[test]
+fn a_lost_request_is_found_by_its_deadline() {
+    let (rig, clock) = (rig(), FakeClock::default());
+    let mut service = rig.service(&clock);
+    let mut client = Client::new(&rig.machine);
+    client.attach(1, &mut service);
+    rig.machine.defer_doorbells(true);
+    client.request(1, op::READ, 3, 0, 512);
+    pump(&mut service);
+    rig.machine.lose_doorbells();
+    rig.machine.defer_doorbells(false);
+    service.check_health().unwrap();
+    pump(&mut service);
+    assert!(client.completions().is_empty());
+    clock.advance(TIMEOUT_NS);
+    service.check_health().unwrap();
+    pump(&mut service);
+    assert_eq!(client.completions(), [(1, 0)]);
+    assert_eq!(service.disk().statistics().recoveries, 1);
+}
+
+#[test]
+fn many_more_requests_than_the_queue_holds() {
+    let (rig, clock) = (rig(), FakeClock::default());
+    let mut service = rig.service(&clock);
+    let mut clients: Vec<_> = (0..4).map(|_| Client::new(&rig.machine)).collect();
+    for (owner, client) in clients.iter().enumerate() {
+        client.attach(owner as u32, &mut service);
+    }
+    rig.machine.defer_doorbells(true);
+    let mut ended = [0; 4];
+    for _ in 0..20 {
+        for client in &mut clients {
+            while client.tail.wrapping_sub(client.head) < ENTRIES {
+                let id = u64::from(client.tail);
+                client.request(id, op::READ, id % 500, (id as usize % 64) * 4096, 4096);
+            }
+        }
+        // One pump may leave work when the model stops early; none may be lost.
+        for _ in 0..8 {
+            pump(&mut service);
+            rig.machine.ring();
+            rig.model.lock().unwrap().serve(0, &Default::default()).unwrap();
+            pump(&mut service);
+        }
+        for (client, ended) in clients.iter_mut().zip(&mut ended) {
+            *ended += client.completions().iter().filter(|(_, status)| *status == 0).count();
+        }
+        let (least, most) = (ended.iter().min().unwrap(), ended.iter().max().unwrap());
+        assert!(most - least <= 128, "unfair: {ended:?}");
+    }
+    assert!(ended.iter().all(|&count| count >= 1000), "{ended:?}");
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 48, ..ProptestConfig::default() })]
+
+    /// Whatever a client writes into its memory, the service and the other clients do not care, and
+    /// the device writes nowhere but into that memory.
+    #[test]
+    fn a_hostile_client_harms_itself_only(
+        rounds in prop::collection::vec(
+            prop::collection::vec((0usize..16384, any::<[u8; 4]>()), 0..40), 1..12),
+        plausible: bool,
+    ) {
+        let (rig, clock) = (rig(), FakeClock::default());
+        let mut service = rig.service(&clock);
+        let (evil, mut good) = (Client::new(&rig.machine), Client::new(&rig.machine));
+        let bystander = rig.machine.ram.allocate(1 << 20, Constraints::RING).unwrap();
+        evil.attach(1, &mut service);
+        good.attach(2, &mut service);
+        for (round, writes) in rounds.into_iter().enumerate() {
+            for (at, bytes) in writes {
+                let at = if plausible { SQ_OFFSET + at % 4096 } else { at };
+                evil.memory.write_bytes(at.min(16380), &bytes);
+            }
+            if plausible {
+                let tail = evil.memory.load_u32(index::SQ_HEAD).wrapping_add(64);
+                evil.memory.store_u32(index::SQ_TAIL, tail);
+                let seen = evil.memory.load_u32(index::CQ_TAIL);
+                evil.memory.store_u32(index::CQ_HEAD, seen);
+            }
+            let sector = round as u64 * 3;
+            good.request(round as u64, op::READ, sector, round * 4096, 512);
+            pump(&mut service);
+            prop_assert_eq!(good.completions(), [(round as u64, 0)]);
+            let mut seen = [0; 512];
+            good.memory.read_bytes(DATA_OFFSET + round * 4096, &mut seen);
+            let model = rig.model.lock().unwrap();
+            let at = sector as usize * 512;
+            prop_assert_eq!(&seen[..], &model.device().backend().data[at..at + 512]);
+        }
+        let mut seen = vec![1; 1 << 20];
+        bystander.read_bytes(0, &mut seen);
+        prop_assert!(seen.iter().all(|&byte| byte == 0));
+        service.forget(1);
+        pump(&mut service);
+        prop_assert_eq!(Rc::strong_count(&evil.memory), 1);
+    }
+}
