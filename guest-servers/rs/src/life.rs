@@ -10,7 +10,7 @@ use xinim_abi::error::Error;
 use xinim_abi::event::{Obituary, cause};
 use xinim_abi::interface::Name;
 use xinim_abi::ipc::{BADGE_ADMIN, BADGE_LABEL_SHIFT, bits};
-use xinim_manifest::Policy;
+use xinim_manifest::{Policy, Stop};
 
 const MS: u64 = 1_000_000;
 
@@ -140,7 +140,9 @@ impl Core {
         if self.catalog.get(self.slots[id].manifest).label == PCI_LABEL {
             self.forget_pci();
         }
-        if !matches!(died_of, Cause::Stopped { status: 0 }) {
+        let killed = self.catalog.get(self.slots[id].manifest).stop == Stop::Kill;
+        let quiet = matches!(died_of, Cause::Stopped { status } if status == 0 || killed);
+        if !quiet {
             host.log(format_args!("{label} (pid {pid}) died: {}, {died_of}", died_of.name()));
         }
         self.stop_spawned(host, id);
@@ -275,8 +277,8 @@ impl Core {
             State::Running => {
                 let manifest = self.catalog.get(self.slots[id].manifest);
                 match manifest.stop {
-                    xinim_manifest::Stop::Terminate => host.notify(id, bits::TERMINATE),
-                    xinim_manifest::Stop::Kill => host.kill(id),
+                    Stop::Terminate => host.notify(id, bits::TERMINATE),
+                    Stop::Kill => host.kill(id),
                 }
                 self.slots[id].enter(State::Stopping { deadline, restart }, now);
             }
