@@ -78,7 +78,9 @@ impl Server for Log {
                 answer(result.map(|count| chardev::Written { count }))
             }
             chardev::Call::Control(call) => answer(match call.operation {
-                control::IS_TERMINAL => check(call.cookie).map(|()| chardev::Controlled { value: 0 }),
+                control::IS_TERMINAL => {
+                    check(call.cookie).map(|()| chardev::Controlled { value: 0 })
+                }
                 _ => Err(Error::NotTy),
             }),
             chardev::Call::Subscribe(_) => Some(error_message(Error::NotTy)),

@@ -70,11 +70,8 @@ impl Os for Xinim {
         fs::lstat(path)
     }
     fn read_dir(&self, path: &str) -> Result<Vec<DirEntry>> {
-        let entry = |entry: fs::DirEntry| DirEntry {
-            name: entry.name,
-            ino: entry.ino,
-            kind: entry.kind,
-        };
+        let entry =
+            |entry: fs::DirEntry| DirEntry { name: entry.name, ino: entry.ino, kind: entry.kind };
         Ok(fs::read_dir(path)?.into_iter().map(entry).collect())
     }
     fn mkdir(&self, path: &str, mode: u32) -> Result<()> {
@@ -114,12 +111,8 @@ impl Os for Xinim {
     fn spawn(&self, program: &Spawn<'_>) -> Result<u32> {
         let args: Vec<&str> = program.args.iter().map(String::as_str).collect();
         let env: Vec<&str> = program.env.iter().map(String::as_str).collect();
-        let request = process::SpawnRequest {
-            path: program.path,
-            args: &args,
-            env: &env,
-            fds: program.fds,
-        };
+        let request =
+            process::SpawnRequest { path: program.path, args: &args, env: &env, fds: program.fds };
         process::spawn(&request)
     }
     fn wait(&self, pid: u32, poll: bool) -> Result<Ended> {

@@ -44,16 +44,36 @@ pub struct Command {
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Kind {
-    Simple { assignments: Vec<(String, Word)>, words: Vec<Word> },
+    Simple {
+        assignments: Vec<(String, Word)>,
+        words: Vec<Word>,
+    },
     Group(List),
     Subshell(List),
-    If { arms: Vec<(List, List)>, otherwise: Option<List> },
+    If {
+        arms: Vec<(List, List)>,
+        otherwise: Option<List>,
+    },
     /// `while`, or `until`.
-    Loop { until: bool, condition: List, body: List },
+    Loop {
+        until: bool,
+        condition: List,
+        body: List,
+    },
     /// Without words: over `"$@"`.
-    For { name: String, words: Option<Vec<Word>>, body: List },
-    Case { subject: Word, arms: Vec<(Vec<Word>, List)> },
-    Function { name: String, body: Rc<Command> },
+    For {
+        name: String,
+        words: Option<Vec<Word>>,
+        body: List,
+    },
+    Case {
+        subject: Word,
+        arms: Vec<(Vec<Word>, List)>,
+    },
+    Function {
+        name: String,
+        body: Rc<Command>,
+    },
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -89,11 +109,20 @@ pub enum Part {
     Quoted(String),
     /// `~` or `~/` at the start of a word.
     Tilde,
-    Parameter { parameter: Parameter, quoted: bool },
+    Parameter {
+        parameter: Parameter,
+        quoted: bool,
+    },
     /// `$(…)` and backquotes.
-    Command { list: List, quoted: bool },
+    Command {
+        list: List,
+        quoted: bool,
+    },
     /// `$((…))`: the expression's text with its expansions.
-    Arithmetic { expression: Word, quoted: bool },
+    Arithmetic {
+        expression: Word,
+        quoted: bool,
+    },
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -117,10 +146,26 @@ pub enum Operation {
     /// `${#x}`
     Length,
     /// `${x:-word}` and its kin; `colon`: an empty value counts as unset.
-    Default { colon: bool, word: Word },
-    Assign { colon: bool, word: Word },
-    Error { colon: bool, word: Word },
-    Alternative { colon: bool, word: Word },
+    Default {
+        colon: bool,
+        word: Word,
+    },
+    Assign {
+        colon: bool,
+        word: Word,
+    },
+    Error {
+        colon: bool,
+        word: Word,
+    },
+    Alternative {
+        colon: bool,
+        word: Word,
+    },
     /// `${x#pattern}`, `##`, `%`, `%%`.
-    Trim { suffix: bool, longest: bool, pattern: Box<Word> },
+    Trim {
+        suffix: bool,
+        longest: bool,
+        pattern: Box<Word>,
+    },
 }

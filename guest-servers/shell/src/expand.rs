@@ -215,7 +215,9 @@ impl Shell<'_> {
                 push(out, quoted, &length.to_string());
                 Ok(())
             }
-            Operation::Default { colon, word } if missing(*colon) => self.operand(word, quoted, out),
+            Operation::Default { colon, word } if missing(*colon) => {
+                self.operand(word, quoted, out)
+            }
             Operation::Alternative { colon, .. } if missing(*colon) => Ok(()),
             Operation::Alternative { word, .. } => self.operand(word, quoted, out),
             Operation::Assign { colon, word } if missing(*colon) => {

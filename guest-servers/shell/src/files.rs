@@ -52,9 +52,8 @@ pub struct Files<'a> {
 impl<'a> Files<'a> {
     /// Standard streams as the process has them.
     pub fn standard(os: &'a dyn Os) -> Self {
-        let map = (0..3)
-            .map(|fd| (fd, Entry::File(Rc::new(File { os, fd, owned: false }))))
-            .collect();
+        let map =
+            (0..3).map(|fd| (fd, Entry::File(Rc::new(File { os, fd, owned: false })))).collect();
         Self { os, map }
     }
 

@@ -85,8 +85,23 @@ fn errors_say_where() {
 #[test]
 fn incomplete_input_is_told_apart() {
     for source in [
-        "echo 'a", "echo \"a", "if a", "if a; then", "while x; do y", "a |", "a &&", "( a", "{ a;",
-        "echo $(a", "echo ${a", "cat <<E\nx", "for i in", "case x in", "f() {", "echo `a", "for",
+        "echo 'a",
+        "echo \"a",
+        "if a",
+        "if a; then",
+        "while x; do y",
+        "a |",
+        "a &&",
+        "( a",
+        "{ a;",
+        "echo $(a",
+        "echo ${a",
+        "cat <<E\nx",
+        "for i in",
+        "case x in",
+        "f() {",
+        "echo `a",
+        "for",
     ] {
         let error = parse(source).expect_err(source);
         assert!(error.incomplete || source == "for", "{source:?}: {error}");

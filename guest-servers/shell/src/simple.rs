@@ -21,9 +21,8 @@ pub(crate) struct Expanded {
 impl Expanded {
     /// Text that runs the same in another shell.
     pub fn script(&self) -> String {
-        let assignments = self.assignments.iter().map(|(name, value)| {
-            format!("{name}={}", quote(value))
-        });
+        let assignments =
+            self.assignments.iter().map(|(name, value)| format!("{name}={}", quote(value)));
         let words: Vec<String> =
             assignments.chain(self.fields.iter().map(|field| quote(field))).collect();
         words.join(" ")

@@ -6,8 +6,8 @@ use core::fmt::Display;
 
 use xinim_os::{Error, Fd, Os, Output, STDIN, STDOUT, complain, open};
 
-/// Status of wrong usage.
-pub const USAGE: i32 = 2;
+/// Status of wrong usage, where POSIX asks for no other.
+pub const USAGE: i32 = 1;
 /// Status where others die of SIGPIPE: nobody reads our output any more.
 const BROKEN_PIPE: i32 = 141;
 

@@ -94,7 +94,8 @@ mod tests {
 
     #[test]
     fn forms() {
-        let options = Options::parse(&args(&["-ab", "-n5", "x", "-n", "6", "--", "-c"]), "abn:", "");
+        let options =
+            Options::parse(&args(&["-ab", "-n5", "x", "-n", "6", "--", "-c"]), "abn:", "");
         let options = options.unwrap();
         assert!(options.has('a') && options.has('b') && !options.has('c'));
         assert_eq!(options.number('n'), Ok(Some(6)));

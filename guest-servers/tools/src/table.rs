@@ -11,7 +11,7 @@ const TOOLS: &[(&str, Tool)] = &[
     ("basename", simple::basename),
     ("blkbench", blkbench::run),
     ("cat", cat::run),
-    ("chmod", simple::chmod),
+    ("chmod", chmod::run),
     ("clear", simple::clear),
     ("cmp", text::cmp),
     ("cp", copy::cp),

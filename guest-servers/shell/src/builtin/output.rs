@@ -68,8 +68,7 @@ pub fn which(shell: &mut Shell<'_>, names: &[String], wordy: bool) -> Result<u32
 }
 
 fn search(shell: &Shell<'_>, name: &str) -> Option<String> {
-    let is_file =
-        |path: &str| shell.os.stat(path).is_ok_and(|stat| is_kind(&stat, mode::REGULAR));
+    let is_file = |path: &str| shell.os.stat(path).is_ok_and(|stat| is_kind(&stat, mode::REGULAR));
     if name.contains('/') {
         return is_file(name).then(|| name.into());
     }

@@ -25,9 +25,16 @@ enum State {
     Plain,
     Escape,
     /// Behind `ESC [` or `ESC O`: the number given first, and the one given last.
-    Sequence { first: u16, last: u16 },
+    Sequence {
+        first: u16,
+        last: u16,
+    },
     /// Within a character of UTF-8.
-    Utf8 { bytes: [u8; 4], have: usize, want: usize },
+    Utf8 {
+        bytes: [u8; 4],
+        have: usize,
+        want: usize,
+    },
 }
 
 #[derive(Debug, Default)]

@@ -142,7 +142,7 @@ impl<'h> Editor<'h> {
         let count = text.len();
         // The usual case costs only the character itself. At the last column the terminal is
         // left in doubt about the row, so that case is drawn.
-        if at_end && (self.prompt_width() + self.at + count) % self.columns != 0 {
+        if at_end && !(self.prompt_width() + self.at + count).is_multiple_of(self.columns) {
             out.extend(text.iter());
             self.line.extend(text);
             self.at += count;
@@ -239,7 +239,7 @@ impl<'h> Editor<'h> {
         out.push_str(&self.prompt);
         out.extend(self.line.iter());
         let end = self.prompt_width() + self.line.len();
-        if end % self.columns == 0 {
+        if end.is_multiple_of(self.columns) {
             // The terminal wraps only with the next character: make it.
             out.push_str("\r\n");
         }

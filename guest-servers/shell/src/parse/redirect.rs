@@ -19,8 +19,7 @@ impl Parser<'_> {
             text => Some(text.parse().map_err(|_| self.error("bad descriptor number"))?),
         };
         self.at += digits;
-        const OPERATORS: [&str; 10] =
-            ["<<<", "<<-", "<<", "<&", "<>", ">>", ">&", ">|", "<", ">"];
+        const OPERATORS: [&str; 10] = ["<<<", "<<-", "<<", "<&", "<>", ">>", ">&", ">|", "<", ">"];
         let operator = OPERATORS.into_iter().find(|op| operator.starts_with(op)).unwrap_or("<");
         self.at += operator.len();
         self.skip_blanks();

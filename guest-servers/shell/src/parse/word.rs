@@ -37,8 +37,7 @@ impl Parser<'_> {
         let start = self.at;
         let mut word = Word::new();
         let rest = self.rest();
-        if rest.starts_with('~')
-            && rest[1..].chars().next().is_none_or(|c| c == '/' || is_meta(c))
+        if rest.starts_with('~') && rest[1..].chars().next().is_none_or(|c| c == '/' || is_meta(c))
         {
             self.at += 1;
             word.push(Part::Tilde);
@@ -218,7 +217,9 @@ impl Parser<'_> {
     /// What stands in `${…}`, with the closing brace.
     fn braces(&mut self, quoted: bool) -> Result<Parameter> {
         let rest = self.rest();
-        if rest.starts_with('#') && !rest.starts_with("#}") && !rest[1..].starts_with([':', '#', '%'])
+        if rest.starts_with('#')
+            && !rest.starts_with("#}")
+            && !rest[1..].starts_with([':', '#', '%'])
         {
             self.at += 1;
             let name = self.braced_name()?;

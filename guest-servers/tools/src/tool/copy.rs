@@ -44,10 +44,8 @@ pub fn mv(c: &mut Context<'_>) -> i32 {
             Err(error) => c.problem(&source, error),
         }
         if options.has('v') {
-            let _ = core::fmt::Write::write_fmt(
-                &mut c.out,
-                format_args!("'{source}' -> '{target}'\n"),
-            );
+            let _ =
+                core::fmt::Write::write_fmt(&mut c.out, format_args!("'{source}' -> '{target}'\n"));
         }
     }
     0
@@ -92,14 +90,12 @@ impl Copy {
             let _ = core::fmt::Write::write_fmt(&mut c.out, line);
         }
         if is_kind(&stat, mode::SYMLINK) {
-            let made = c.os.readlink(source).and_then(|link| {
-                match c.os.symlink(&link, target) {
-                    Err(Error::Exist) => {
-                        c.os.unlink(target)?;
-                        c.os.symlink(&link, target)
-                    }
-                    other => other,
+            let made = c.os.readlink(source).and_then(|link| match c.os.symlink(&link, target) {
+                Err(Error::Exist) => {
+                    c.os.unlink(target)?;
+                    c.os.symlink(&link, target)
                 }
+                other => other,
             });
             return made.map_or_else(|error| refuse(c, target, error), |()| true);
         }

@@ -10,11 +10,11 @@ use alloc::vec;
 
 use xinim_os::{Error, STDERR, Whence, open, write_all};
 
+use crate::Context;
 use crate::context::InputFile;
 use crate::format::human_size;
 use crate::options::parse_size;
 use crate::tool::BUFFER;
-use crate::Context;
 
 const BLOCK_MAX: u64 = 64 << 20;
 
@@ -66,7 +66,8 @@ fn parse(args: &[String]) -> Result<Request, String> {
         quiet: false,
     };
     for arg in args {
-        let (name, value) = arg.split_once('=').ok_or_else(|| format!("{arg}: NAME=VALUE expected"))?;
+        let (name, value) =
+            arg.split_once('=').ok_or_else(|| format!("{arg}: NAME=VALUE expected"))?;
         let size = || parse_size(value).ok_or_else(|| format!("{arg}: bad number"));
         match name {
             "if" => request.input = value.to_string(),
@@ -105,7 +106,9 @@ fn copy(c: &mut Context<'_>, request: &Request) -> u64 {
     let to_name = request.output.as_deref().unwrap_or("standard output");
     if let Some(path) = &request.output {
         let truncate = request.truncate && request.seek == 0;
-        let Some(file) = c.create(path, if truncate { open::TRUNCATE } else { 0 }) else { return 0 };
+        let Some(file) = c.create(path, if truncate { open::TRUNCATE } else { 0 }) else {
+            return 0;
+        };
         to = file.fd;
         output = Some(file);
     }

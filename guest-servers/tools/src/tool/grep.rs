@@ -52,11 +52,17 @@ pub fn run(c: &mut Context<'_>) -> i32 {
     let usage = "grep [-FEvincqlhHs] [-e TEXT] TEXT [FILE...]";
     let mut options = match Options::parse(c.args, "FvincqlhHse:", usage) {
         Ok(options) => options,
-        Err(message) => return c.usage(message),
+        Err(message) => {
+            c.usage(message);
+            return 2;
+        }
     };
     let text = match options.value('e').map(String::from) {
         Some(text) => text,
-        None if options.operands.is_empty() => return c.usage(alloc::format!("usage: {usage}")),
+        None if options.operands.is_empty() => {
+            c.usage(alloc::format!("usage: {usage}"));
+            return 2;
+        }
         None => options.operands.remove(0),
     };
     let fixed = options.has('F');

@@ -32,7 +32,7 @@ pub fn run(c: &mut Context<'_>) -> i32 {
     operands.sort_unstable();
     let columns = !options.has('1') && !options.has('l') && c.os.is_terminal(STDOUT);
     let mut list = List { options, columns, first: true };
-    let (mut files, mut dirs) = (Vec::new(), Vec::new());
+    let (mut files, mut dirs, mut missing) = (Vec::new(), Vec::new(), false);
     for path in operands {
         // A link on the command line is followed, except where it would be shown itself.
         let link = list.options.has('l') || list.options.has('d');
@@ -41,9 +41,14 @@ pub fn run(c: &mut Context<'_>) -> i32 {
             _ => c.os.lstat(&path),
         };
         match stat {
-            Ok(stat) if is_kind(&stat, mode::DIRECTORY) && !list.options.has('d') => dirs.push(path),
+            Ok(stat) if is_kind(&stat, mode::DIRECTORY) && !list.options.has('d') => {
+                dirs.push(path)
+            }
             Ok(stat) => files.push(Entry { name: path.clone(), path, stat: Some(stat) }),
-            Err(error) => c.problem(&path, error),
+            Err(error) => {
+                c.problem(&path, error);
+                missing = true;
+            }
         }
     }
     let titles = files.len() + dirs.len() > 1 || list.options.has('R');
@@ -54,7 +59,8 @@ pub fn run(c: &mut Context<'_>) -> i32 {
     for dir in dirs {
         list.directory(c, &dir, titles, 0);
     }
-    0
+    // As everywhere: 2 for an operand that is not there, 1 for trouble below one.
+    if missing { 2 } else { 0 }
 }
 
 struct List {

@@ -2,6 +2,7 @@
 
 pub mod blkbench;
 pub mod cat;
+pub mod chmod;
 pub mod copy;
 pub mod dd;
 pub mod echo;

@@ -136,7 +136,8 @@ pub fn dmesg(c: &mut Context<'_>) -> i32 {
 pub fn date(c: &mut Context<'_>) -> i32 {
     let now = c.os.wall_clock_ns();
     let (year, month, day, hour, minute, second) = civil(now);
-    let format = match c.args.first() {
+    // Time is UTC with or without `-u`.
+    let format = match c.args.iter().find(|arg| *arg != "-u") {
         None => "%F %T UTC",
         Some(arg) => match arg.strip_prefix('+') {
             Some(format) => format,

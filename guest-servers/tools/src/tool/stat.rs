@@ -3,7 +3,7 @@
 
 use core::fmt::Write;
 
-use xinim_os::Stat;
+use xinim_os::{Stat, is_kind, mode};
 
 use crate::format::{date_time, kind_text, mode_text};
 use crate::{Context, Options};
@@ -59,6 +59,9 @@ fn formatted(c: &mut Context<'_>, format: &str, path: &str, stat: &Stat) {
             Some('a') => write!(c.out, "{:o}", stat.mode & 0o7777),
             Some('A') => write!(c.out, "{}", mode_text(stat.mode)),
             Some('h') => write!(c.out, "{}", stat.links),
+            Some('F') if stat.size == 0 && is_kind(stat, mode::REGULAR) => {
+                write!(c.out, "regular empty file")
+            }
             Some('F') => write!(c.out, "{}", kind_text(stat.mode)),
             Some('b') => write!(c.out, "{}", stat.blocks),
             Some('Y') => write!(c.out, "{}", stat.mtime / 1_000_000_000),

@@ -11,7 +11,6 @@ use alloc::string::{String, ToString};
 use xinim_os::{Fd, Os, is_kind, mode};
 
 use crate::Context;
-use crate::context::USAGE;
 
 /// Nested parentheses and negations.
 const DEPTH_MAX: usize = 100;
@@ -23,7 +22,7 @@ pub fn run(c: &mut Context<'_>) -> i32 {
         Ok(false) => 1,
         Err(message) => {
             c.usage(message);
-            USAGE
+            2
         }
     }
 }
@@ -67,8 +66,19 @@ struct Test<'a> {
 fn is_binary(operator: &str) -> bool {
     matches!(
         operator,
-        "=" | "==" | "!=" | "<" | ">" | "-eq" | "-ne" | "-lt" | "-le" | "-gt" | "-ge" | "-nt"
-            | "-ot" | "-ef"
+        "=" | "=="
+            | "!="
+            | "<"
+            | ">"
+            | "-eq"
+            | "-ne"
+            | "-lt"
+            | "-le"
+            | "-gt"
+            | "-ge"
+            | "-nt"
+            | "-ot"
+            | "-ef"
     )
 }
 
@@ -108,7 +118,8 @@ impl<'a> Test<'a> {
         if self.depth > DEPTH_MAX {
             return Err("expression nested too deeply".to_string());
         }
-        let value = if self.rest.len() > 1 && self.take("!") { !self.not()? } else { self.primary()? };
+        let value =
+            if self.rest.len() > 1 && self.take("!") { !self.not()? } else { self.primary()? };
         self.depth -= 1;
         Ok(value)
     }
@@ -146,9 +157,7 @@ impl<'a> Test<'a> {
             "b" => is(mode::BLOCK),
             "c" => is(mode::CHARACTER),
             "p" => is(mode::FIFO),
-            "h" | "L" => {
-                self.os.lstat(operand).is_ok_and(|stat| is_kind(&stat, mode::SYMLINK))
-            }
+            "h" | "L" => self.os.lstat(operand).is_ok_and(|stat| is_kind(&stat, mode::SYMLINK)),
             "s" => self.os.stat(operand).is_ok_and(|stat| stat.size > 0),
             "r" => allowed(0o444),
             "w" => allowed(0o222),

@@ -283,11 +283,13 @@ pub fn seq(c: &mut Context<'_>) -> i32 {
 
 /// `cmp [-s] FILE FILE`: 0 equal, 1 different, 2 trouble.
 pub fn cmp(c: &mut Context<'_>) -> i32 {
-    let options = match Options::parse(c.args, "s", "cmp [-s] FILE FILE") {
-        Ok(options) => options,
-        Err(message) => return c.usage(message),
+    let usage = "cmp [-s] FILE FILE";
+    let options = Options::parse(c.args, "s", usage);
+    let operands = options.as_ref().map(|options| options.operands.as_slice());
+    let (Ok(options), Ok([one, two])) = (&options, operands) else {
+        c.usage(format!("usage: {usage}"));
+        return 2;
     };
-    let [one, two] = options.operands.as_slice() else { return c.usage("usage: cmp [-s] FILE FILE") };
     let (Some(file_one), Some(file_two)) = (c.open_input(one), c.open_input(two)) else { return 2 };
     let (mut a, mut b) = (Input::new(c.os, file_one.fd), Input::new(c.os, file_two.fd));
     let (mut offset, mut line) = (0u64, 1u64);
@@ -316,7 +318,7 @@ pub fn cmp(c: &mut Context<'_>) -> i32 {
         offset += same as u64;
         if differs.is_some() {
             if !options.has('s') {
-                let _ = writeln!(c.out, "{one} {two} differ: byte {}, line {line}", offset + 1);
+                let _ = writeln!(c.out, "{one} {two} differ: char {}, line {line}", offset + 1);
             }
             return 1;
         }
@@ -367,9 +369,8 @@ pub fn sort(c: &mut Context<'_>) -> i32 {
         let text = line.trim_ascii_start();
         let negative = text.first() == Some(&b'-');
         let digits = text[usize::from(negative)..].iter().take_while(|b| b.is_ascii_digit());
-        let value = digits.fold(0i64, |value, b| {
-            value.saturating_mul(10).saturating_add(i64::from(b - b'0'))
-        });
+        let value = digits
+            .fold(0i64, |value, b| value.saturating_mul(10).saturating_add(i64::from(b - b'0')));
         if negative { -value } else { value }
     };
     if options.has('n') {
