@@ -171,9 +171,10 @@ fn io_write(registers: u64, index: u32, value: u32) {
 }
 
 fn io_apic_of(gsi: u32) -> Option<IoApic> {
-    IO_APICS.iter().map(Cell::get).find(|apic| {
-        gsi.checked_sub(apic.gsi_base).is_some_and(|pin| pin < apic.pins)
-    })
+    IO_APICS
+        .iter()
+        .map(Cell::get)
+        .find(|apic| gsi.checked_sub(apic.gsi_base).is_some_and(|pin| pin < apic.pins))
 }
 
 /// Whether some I/O APIC has this pin.
@@ -185,10 +186,8 @@ pub fn has_gsi(gsi: u32) -> bool {
 pub fn route(gsi: u32, vector: u32, level: bool, active_low: bool, masked: bool) {
     let Some(apic) = io_apic_of(gsi) else { return };
     let index = 0x10 + (gsi - apic.gsi_base) * 2;
-    let low = vector
-        | u32::from(active_low) << 13
-        | u32::from(level) << 15
-        | u32::from(masked) << 16;
+    let low =
+        vector | u32::from(active_low) << 13 | u32::from(level) << 15 | u32::from(masked) << 16;
     if !masked {
         io_write(apic.registers, index + 1, cpu().apic_id.get() << 24);
     }

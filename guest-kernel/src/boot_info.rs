@@ -97,9 +97,10 @@ impl BootInfo {
 
     /// RAM, in the order of the map.
     pub fn ram(&self) -> impl Iterator<Item = Range> {
-        self.map.iter().filter(|e| e.kind == TYPE_RAM).filter_map(|e| {
-            Some(Range { start: e.address, end: e.address.checked_add(e.size)? })
-        })
+        self.map
+            .iter()
+            .filter(|e| e.kind == TYPE_RAM)
+            .filter_map(|e| Some(Range { start: e.address, end: e.address.checked_add(e.size)? }))
     }
 
     /// What in RAM must not be handed out besides the kernel: the bundle. (The rest of what the

@@ -10,7 +10,15 @@ use super::*;
 fn add(archive: &mut Vec<u8>, name: &str, padding: usize, data: &[u8]) {
     let name_size = name.len() + 1 + padding;
     let zero = "00000000";
-    archive.extend(format!("070701{0}{0}{0}{0}{0}{0}{1:08X}{0}{0}{0}{0}{2:08x}{0}", zero, data.len(), name_size).bytes());
+    archive.extend(
+        format!(
+            "070701{0}{0}{0}{0}{0}{0}{1:08X}{0}{0}{0}{0}{2:08x}{0}",
+            zero,
+            data.len(),
+            name_size
+        )
+        .bytes(),
+    );
     archive.extend(name.bytes());
     archive.resize(archive.len() + 1 + padding, 0);
     archive.resize(archive.len().next_multiple_of(4), 0);

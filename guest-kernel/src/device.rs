@@ -75,7 +75,8 @@ const BUS_MASTER: u32 = 1 << 2;
 /// The function at `address`: the object that exists, or a new one. The caller owns a reference.
 pub fn create(address: u64, config: u64) -> Result<Ref<Device>> {
     let address = u32::try_from(address).ok().filter(|&a| a < 1 << 16).ok_or(Error::Inval)?;
-    if !config.is_multiple_of(4096) || config >= 1 << 46 || physical::is_ram(config, config + 4096) {
+    if !config.is_multiple_of(4096) || config >= 1 << 46 || physical::is_ram(config, config + 4096)
+    {
         return Err(Error::Inval);
     }
     if let Some(device) = ALL.iter().find(|device| device.address == address) {
@@ -113,8 +114,7 @@ pub fn pin(
         return Err(Error::Inval);
     }
     if find(device, memory, process).is_none() {
-        let pin =
-            Pin { device, memory, process, by_process: Link::new(), by_device: Link::new() };
+        let pin = Pin { device, memory, process, by_process: Link::new(), by_device: Link::new() };
         let pin = PINS.allocate(pin, physical::slab_page).ok_or(Error::NoMem)?;
         Object::Memory(memory).retain();
         Object::Device(device).retain();
@@ -124,11 +124,7 @@ pub fn pin(
     memory.extents(offset, memory.length - offset).next().ok_or(Error::Inval)
 }
 
-fn find(
-    device: Ref<Device>,
-    memory: Ref<MemoryObject>,
-    process: Ref<Process>,
-) -> Option<Ref<Pin>> {
+fn find(device: Ref<Device>, memory: Ref<MemoryObject>, process: Ref<Process>) -> Option<Ref<Pin>> {
     device.pins.iter().find(|pin| pin.memory == memory && pin.process == process)
 }
 

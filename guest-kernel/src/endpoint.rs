@@ -4,7 +4,7 @@
 //!            call                 receive                reply
 //! caller ----------> callers ---------------> awaiting ---------> (runs)
 //!                    (Sending)                (AwaitingReply)
-//! server   receive: bits first, then callers, else on `receivers` (Receiving)
+//! server   receive: bits first, then callers, else it waits (Receiving)
 //! ```
 //! An endpoint dies with the process that serves it, or when no handle is left that could
 //! receive; whoever waits on it gets `ServerDied`.
@@ -24,7 +24,7 @@ use crate::ipc;
 use crate::physical;
 use crate::process::Process;
 use crate::scheduler;
-use crate::thread::{QUEUE, State, Thread};
+use crate::thread::{self, QUEUE, State, Thread};
 
 #[repr(C, align(16))]
 pub struct Endpoint {
@@ -34,9 +34,13 @@ pub struct Endpoint {
     /// The process that serves it.
     pub owner: Cell<Option<Ref<Process>>>,
     pub bits: Cell<u64>,
-    pub receivers: List<Thread, QUEUE>,
+    /// The thread that receives; further ones are on `more_receivers`.
+    receiver: Cell<Option<Ref<Thread>>>,
+    more_receivers: List<Thread, QUEUE>,
     pub callers: List<Thread, QUEUE>,
-    pub awaiting: List<Thread, QUEUE>,
+    /// Callers that were received and wait for the reply. They are on no list: their tokens lead
+    /// to them, and the endpoint's death looks through all threads.
+    pub awaiting: Cell<u32>,
     pub references: Cell<u32>,
     owned: Link<Endpoint>,
     timer: Node<Endpoint>,
@@ -93,9 +97,10 @@ pub fn create(owner: Ref<Process>) -> Result<Ref<Endpoint>, Error> {
         receivers_possible: Cell::new(0),
         owner: Cell::new(Some(owner)),
         bits: Cell::new(0),
-        receivers: List::new(),
+        receiver: Cell::new(None),
+        more_receivers: List::new(),
         callers: List::new(),
-        awaiting: List::new(),
+        awaiting: Cell::new(0),
         references: Cell::new(1),
         owned: Link::new(),
         timer: Node::new(),
@@ -117,12 +122,38 @@ pub fn set_owner(endpoint: Ref<Endpoint>, process: Ref<Process>) {
 }
 
 impl Endpoint {
+    /// The thread that would receive next.
+    #[inline(always)]
+    pub fn receiver(&self) -> Option<Ref<Thread>> {
+        self.receiver.get()
+    }
+
+    /// It received.
+    #[inline(always)]
+    pub fn take_receiver(&self) {
+        self.receiver.set(None);
+        if !self.more_receivers.is_empty() {
+            self.receiver.set(self.more_receivers.pop_front());
+        }
+    }
+
+    /// One more thread receives.
+    #[inline(always)]
+    pub fn add_receiver(&self, thread: Ref<Thread>) {
+        if self.receiver.get().is_none() {
+            self.receiver.set(Some(thread));
+        } else {
+            self.more_receivers.push_back(thread);
+        }
+    }
+
     /// Takes a thread that is being ended out of whatever queue it waits in.
     pub fn forget_waiter(&self, thread: Ref<Thread>) {
         match thread.state.get() {
-            State::Receiving => self.receivers.remove(thread),
+            State::Receiving if self.receiver.get() == Some(thread) => self.take_receiver(),
+            State::Receiving => self.more_receivers.remove(thread),
             State::Sending => self.callers.remove(thread),
-            State::AwaitingReply => self.awaiting.remove(thread),
+            State::AwaitingReply => self.awaiting.set(self.awaiting.get() - 1),
             _ => (),
         }
     }
@@ -136,8 +167,9 @@ pub fn notify(endpoint: Ref<Endpoint>, new: u64) {
     }
     endpoint.bits.set(endpoint.bits.get() | new);
     if endpoint.bits.get() != 0
-        && let Some(receiver) = endpoint.receivers.pop_front()
+        && let Some(receiver) = endpoint.receiver()
     {
+        endpoint.take_receiver();
         ipc::deliver_bits(endpoint, receiver);
         scheduler::make_ready(receiver);
     }
@@ -214,10 +246,11 @@ pub fn die(endpoint: Ref<Endpoint>) {
     while let Some(thread) = endpoint.callers.pop_front() {
         ipc::fail(thread, died);
     }
-    while let Some(thread) = endpoint.awaiting.pop_front() {
-        ipc::fail(thread, died);
+    if endpoint.awaiting.replace(0) > 0 {
+        thread::awaiting(endpoint).for_each(|thread| ipc::fail(thread, died));
     }
-    while let Some(thread) = endpoint.receivers.pop_front() {
+    while let Some(thread) = endpoint.receiver() {
+        endpoint.take_receiver();
         ipc::fail(thread, encode(Err(Error::BadHandle)));
     }
     endpoint.watches.iter().for_each(unwatch);

@@ -33,10 +33,7 @@ impl Firmware {
     }
 
     pub fn io_apics(&self) -> impl Iterator<Item = IoApic> {
-        self.root
-            .and_then(|root| root.find(&Memory, b"APIC"))
-            .into_iter()
-            .flat_map(acpi::io_apics)
+        self.root.and_then(|root| root.find(&Memory, b"APIC")).into_iter().flat_map(acpi::io_apics)
     }
 
     /// The tables user space may want: all but those the kernel alone reads (and the DSDT, which

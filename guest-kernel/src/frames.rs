@@ -43,7 +43,8 @@ impl Chunk {
     }
 
     fn take(&self, first: usize, count: usize) {
-        parts(first, count).for_each(|(word, mask)| self.used[word].set(self.used[word].get() | mask));
+        parts(first, count)
+            .for_each(|(word, mask)| self.used[word].set(self.used[word].get() | mask));
         self.used_count.set(self.used_count.get() + count as u16);
         let end = (first + count) as u16;
         if end > self.watermark.get() {
@@ -138,7 +139,8 @@ impl Frames {
     pub const fn new() -> Self {
         Self {
             chunks: Cell::new(&[]),
-            zones: [const { Cell::new(Zone { base: 0, first_chunk: 0, chunks: 0, start: 0, end: 0 }) }; MAX_ZONES],
+            zones: [const { Cell::new(Zone { base: 0, first_chunk: 0, chunks: 0, start: 0, end: 0 }) };
+                MAX_ZONES],
             zone_count: Cell::new(0),
             chunk_count: Cell::new(0),
             zeroed: Cell::new(false),
@@ -240,7 +242,8 @@ impl Frames {
     pub fn allocate_chunks(&self, count: usize, limit: u64) -> Option<Block> {
         let chunks = self.chunks.get();
         for zone in self.zones.iter().take(self.zone_count.get()).map(Cell::get) {
-            let within = ((limit.saturating_sub(zone.base)) / CHUNK).min(zone.chunks as u64) as usize;
+            let within =
+                ((limit.saturating_sub(zone.base)) / CHUNK).min(zone.chunks as u64) as usize;
             let mut run = 0;
             for index in zone.first_chunk..zone.first_chunk + within {
                 run = if chunks[index].used_count.get() == 0 { run + 1 } else { 0 };
@@ -285,9 +288,11 @@ impl Frames {
 
     /// Whether any byte of `start..end` is RAM under management.
     pub fn overlaps_ram(&self, start: u64, end: u64) -> bool {
-        self.zones.iter().take(self.zone_count.get()).map(Cell::get).any(|zone| {
-            start < zone.end && end > zone.start
-        })
+        self.zones
+            .iter()
+            .take(self.zone_count.get())
+            .map(Cell::get)
+            .any(|zone| start < zone.end && end > zone.start)
     }
 
     fn find_fresh(&self, order: u32) -> Option<(usize, usize)> {

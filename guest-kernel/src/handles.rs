@@ -87,12 +87,17 @@ impl HandleTable {
         let index = (number & (MAX_HANDLES - 1)) as usize;
         let page = self.pages[index / PAGE_ENTRIES].get()?;
         let entry = &page_entries(page)[index % PAGE_ENTRIES];
-        (entry.generation.get() == number >> INDEX_BITS && entry.object.get() != 0).then_some(entry)
+        (entry.generation.get() == number >> INDEX_BITS).then_some(entry)
     }
 
     /// What `number` stands for.
-    #[inline(always)]
     pub fn get(&self, number: u32) -> Option<Slot> {
+        self.get_or_free(number).filter(|slot| slot.object != 0)
+    }
+
+    /// Like `get`, but the object may be 0: for callers that look at its bits anyway.
+    #[inline(always)]
+    pub fn get_or_free(&self, number: u32) -> Option<Slot> {
         let entry = self.entry(number)?;
         Some(Slot {
             object: entry.object.get(),

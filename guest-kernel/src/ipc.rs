@@ -25,7 +25,8 @@ const RECEIVE: u32 = Rights::RECEIVE.bits();
 
 #[inline(always)]
 fn endpoint_of(process: Ref<Process>, handle: u32, right: u32) -> Result<(Ref<Endpoint>, u64)> {
-    let slot = process.handles.get(handle).ok_or(Error::BadHandle)?;
+    // A free entry's object, 0, is no endpoint.
+    let slot = process.handles.get_or_free(handle).ok_or(Error::BadHandle)?;
     if slot.rights & right == 0 {
         return Err(Error::BadHandle);
     }
@@ -72,9 +73,8 @@ fn check_handles(from: &Thread) -> Result<()> {
     if count > 2 {
         return Err(Error::BadMessage);
     }
-    handle_words(from, count).try_for_each(|(_, number)| {
-        object::lookup(from.process, number)?.has(Rights::TRANSFER)
-    })
+    handle_words(from, count)
+        .try_for_each(|(_, number)| object::lookup(from.process, number)?.has(Rights::TRANSFER))
 }
 
 /// (position, number) of the handles of a message: word 5, or words 4 and 5.
@@ -116,7 +116,12 @@ fn transfer_handles(from: &Thread, to: &Thread) -> core::result::Result<(), Hand
 /// Hands the message of `caller`, which waits nowhere at the moment, to `receiver`. On an error
 /// neither has changed.
 #[inline(always)]
-fn deliver(endpoint: Ref<Endpoint>, caller: Ref<Thread>, receiver: Ref<Thread>) -> Result<()> {
+fn deliver(
+    endpoint: Ref<Endpoint>,
+    caller: Ref<Thread>,
+    badge: u64,
+    receiver: Ref<Thread>,
+) -> Result<()> {
     let (from, to) = (caller.get(), receiver.get());
     copy_words(from, to);
     if from.frame.rsi.get() >> 32 & 3 != 0 {
@@ -126,10 +131,11 @@ fn deliver(endpoint: Ref<Endpoint>, caller: Ref<Thread>, receiver: Ref<Thread>) 
     }
     to.frame.rax.set(0);
     to.frame.rdi.set(from.new_token());
-    to.frame.r14.set(from.badge.get());
+    to.frame.r14.set(badge);
     to.frame.r15.set(u64::from(from.process.pid));
     from.state.set(State::AwaitingReply);
-    endpoint.awaiting.push_back(caller);
+    from.endpoint.set(Some(endpoint));
+    endpoint.awaiting.set(endpoint.awaiting.get() + 1);
     Ok(())
 }
 
@@ -160,17 +166,16 @@ pub fn call(caller: Ref<Thread>, handle: u32) -> Result<()> {
     if !endpoint.alive.get() {
         return Err(Error::ServerDied);
     }
-    caller.badge.set(badge);
-    if let Some(receiver) = endpoint.receivers.first() {
-        deliver(endpoint, caller, receiver)?;
-        endpoint.receivers.remove(receiver);
-        caller.endpoint.set(Some(endpoint));
+    if let Some(receiver) = endpoint.receiver() {
+        deliver(endpoint, caller, badge, receiver)?;
+        endpoint.take_receiver();
         receiver.endpoint.set(None);
-        scheduler::hand_over(receiver);
+        scheduler::hand_over(caller, receiver);
     } else {
         if caller.frame.rsi.get() >> 32 & 3 != 0 {
             check_handles(&caller)?;
         }
+        caller.badge.set(badge);
         caller.endpoint.set(Some(endpoint));
         caller.state.set(State::Sending);
         endpoint.callers.push_back(caller);
@@ -199,7 +204,7 @@ fn complete(server: Ref<Thread>, token: u64) -> Result<Option<Ref<Thread>>> {
         copy_words(&server, &caller);
     }
     caller.set_status(status);
-    endpoint.awaiting.remove(caller);
+    endpoint.awaiting.set(endpoint.awaiting.get() - 1);
     caller.endpoint.set(None);
     Ok(Some(caller))
 }
@@ -229,7 +234,7 @@ pub fn reply_wait(server: Ref<Thread>, handle: u32, token: u64) -> Result<()> {
     if endpoint.bits.get() == 0 && endpoint.callers.is_empty() {
         wait(endpoint, server);
         match answered {
-            Some(caller) => scheduler::hand_over(caller),
+            Some(caller) => scheduler::hand_over(server, caller),
             None => scheduler::give_up(),
         }
     } else {
@@ -268,7 +273,7 @@ pub fn notify(sender: Ref<Thread>, handle: u32, bits: u64) -> Result<u64> {
 fn wait(endpoint: Ref<Endpoint>, server: Ref<Thread>) {
     server.state.set(State::Receiving);
     server.endpoint.set(Some(endpoint));
-    endpoint.receivers.push_back(server);
+    endpoint.add_receiver(server);
 }
 
 /// Takes what waits, or waits.
@@ -278,7 +283,7 @@ fn receive_now(endpoint: Ref<Endpoint>, server: Ref<Thread>) {
         return;
     }
     while let Some(caller) = endpoint.callers.pop_front() {
-        match deliver(endpoint, caller, server) {
+        match deliver(endpoint, caller, caller.badge.get(), server) {
             Ok(()) => return,
             Err(error) => fail(caller, encode(Err(error))),
         }

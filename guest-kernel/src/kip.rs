@@ -6,9 +6,7 @@
 
 use core::cell::Cell;
 
-use xinim_abi::kip::{
-    ABI_VERSION, GATE_ADDRESS, KIP_MAGIC, KernelInfoPage, entry, features,
-};
+use xinim_abi::kip::{ABI_VERSION, GATE_ADDRESS, KIP_MAGIC, KernelInfoPage, entry, features};
 
 use crate::arch::cpu::set_syscall_entry;
 use crate::arch::entry::syscall_entry;

@@ -12,9 +12,9 @@ use xinim_abi::kip::GATE_ADDRESS;
 use xinim_abi::object::{DeviceMemoryFlags, MemoryFlags, Protection, Rights};
 use xinim_abi::start::{START_MAGIC, StartBlock, StartHandle, role};
 use xinim_abi::syscall::{self, priority, resource};
+use xinim_kernel_logic::cpio;
 use xinim_kernel_logic::elf::{Program, Segment};
 use xinim_kernel_logic::refs::Ref;
-use xinim_kernel_logic::cpio;
 
 use crate::boot_info::{BootInfo, Range};
 use crate::firmware::Firmware;

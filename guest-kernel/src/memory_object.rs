@@ -85,7 +85,11 @@ fn empty(length: u64, flags: MemoryFlags, device: Option<DeviceMemoryFlags>) -> 
 }
 
 /// Device memory, or memory that was there before the kernel.
-pub fn create_device(start: u64, length: u64, cache: DeviceMemoryFlags) -> Result<Ref<MemoryObject>> {
+pub fn create_device(
+    start: u64,
+    length: u64,
+    cache: DeviceMemoryFlags,
+) -> Result<Ref<MemoryObject>> {
     let memory = empty(length, MemoryFlags::CONTIGUOUS, Some(cache));
     memory.first[0].set((start, length / PAGE));
     memory.runs.set(1);

@@ -58,7 +58,11 @@ fn image_ranges() -> [Range; 2] {
 pub fn start(boot: &BootInfo) {
     let top = boot.ram().map(|r| r.end).max().unwrap_or(0).min(MAX_PHYSICAL);
     let bytes: u64 = boot.ram().map(|r| r.end - r.start).sum();
-    assert!(bytes >= MIN_RAM, "too little memory: {} KiB of RAM, at least 16 MiB are needed", bytes >> 10);
+    assert!(
+        bytes >= MIN_RAM,
+        "too little memory: {} KiB of RAM, at least 16 MiB are needed",
+        bytes >> 10
+    );
     let chunks: u64 = boot.ram().map(|r| (r.end - r.start) / CHUNK + 2).sum();
     let length = (chunks * size_of::<Chunk>() as u64).next_multiple_of(FRAME);
     let reserved = || image_ranges().into_iter().chain(boot.reserved());
@@ -68,7 +72,8 @@ pub fn start(boot: &BootInfo) {
         start = other.end.next_multiple_of(FRAME);
     }
     assert!(
-        start + length <= 1 << 30 && boot.ram().any(|r| r.start <= start && start + length <= r.end),
+        start + length <= 1 << 30
+            && boot.ram().any(|r| r.start <= start && start + length <= r.end),
         "no room for the frame table"
     );
     let table = direct(start) as *mut u8;

@@ -32,19 +32,14 @@ static READY_MASK: Global<Cell<u32>> = Global::new(Cell::new(0));
 static SLEEPERS: Global<Timers<Thread>> = Global::new(Timers::new());
 static ALARMS: Global<Timers<Endpoint>> = Global::new(Timers::new());
 
-/// Whether somebody of a higher priority than `priority` is ready.
-#[inline(always)]
-fn better_than(priority: u32) -> bool {
-    READY_MASK.get() >> priority > 1
-}
-
 /// Makes a waiting thread ready; it will preempt a lesser one.
 #[inline]
 pub fn make_ready(thread: Ref<Thread>) {
     thread.state.set(State::Ready);
     enqueue(thread, false);
     let cpu = cpu();
-    if cpu.current.get().is_none_or(|current| thread.priority > current.priority) {
+    // An equal one cannot preempt, but the quantum must end some time.
+    if cpu.current.get().is_none_or(|current| thread.priority >= current.priority) {
         cpu.reschedule.set(true);
     }
 }
@@ -70,15 +65,30 @@ pub fn remove_ready(thread: Ref<Thread>) {
     }
 }
 
-/// The current thread has stopped running (its state and queue are the caller's business) and
-/// `next` may go on. Switches to it directly, unless somebody better is ready.
+/// `current` has stopped running (its state and queue are the caller's business) and `next` may
+/// go on. Switches to it directly, unless somebody better is ready.
 #[inline(always)]
-pub fn hand_over(next: Ref<Thread>) {
-    if better_than(next.priority) {
-        make_ready(next);
-        cpu().reschedule.set(true);
-    } else {
-        switch_to(cpu(), next);
+pub fn hand_over(current: Ref<Thread>, next: Ref<Thread>) {
+    let cpu = cpu();
+    // Others of its priority, too: then the timer must end the quantum, which `settle` sees to.
+    match READY_MASK.get() >> (next.priority % 32) {
+        0 => {
+            let ticks = run(cpu, next);
+            current.ticks.set(current.ticks.get() + ticks);
+            // A running thread's FPU state is in the registers.
+            fxsave(current.fpu_area());
+            fxrstor(next.fpu_area());
+            cpu.fpu_owner.set(Some(next));
+            enter(cpu, next, current.process != next.process);
+        }
+        1 => {
+            switch_to(cpu, next);
+            cpu.reschedule.set(true);
+        }
+        _ => {
+            make_ready(next);
+            cpu.reschedule.set(true);
+        }
     }
 }
 
@@ -108,47 +118,62 @@ pub fn cancel_sleep(thread: Ref<Thread>) {
 /// Raises the endpoint's TIMER bit at `deadline` (TSC).
 pub fn set_timer(endpoint: Ref<Endpoint>, deadline: u64) {
     ALARMS.set(endpoint, deadline);
+    cpu().reschedule.set(true);
 }
 
 pub fn cancel_timer(endpoint: Ref<Endpoint>) {
     ALARMS.cancel(endpoint);
 }
 
+/// Makes `next` the running thread; gives the ticks since the last switch.
 #[inline(always)]
-fn switch_to(cpu: &Cpu, next: Ref<Thread>) {
+fn run(cpu: &Cpu, next: Ref<Thread>) -> u64 {
     let now = rdtsc();
     let elapsed = now.wrapping_sub(cpu.since.replace(now));
-    let previous = cpu.current.replace(Some(next));
-    match previous {
-        Some(previous) => previous.ticks.set(previous.ticks.get() + elapsed),
-        None => cpu.idle.set(cpu.idle.get() + elapsed),
-    }
+    cpu.current.set(Some(next));
     next.state.set(State::Running);
     cpu.frame_end.set(Thread::frame_end(next));
     cpu.switches.set(cpu.switches.get() + 1);
-    let owner = cpu.fpu_owner.get();
-    if owner != Some(next) {
-        if let Some(owner) = owner {
-            fxsave(owner.fpu_area());
-        }
-        fxrstor(next.fpu_area());
-        cpu.fpu_owner.set(Some(next));
-    }
-    let process = next.process;
+    elapsed
+}
+
+/// Loads what belongs to the thread besides its frame and FPU state.
+#[inline(always)]
+fn enter(cpu: &Cpu, next: Ref<Thread>, other_process: bool) {
     let fs_base = next.fs_base.get();
     if fs_base | cpu.fs_base.get() != 0 {
         cpu.fs_base.set(fs_base);
         // SAFETY: a user address, checked when it was set.
         unsafe { wrmsr(msr::FS_BASE, fs_base) }
     }
-    let pml4 = process.pml4.get();
-    if pml4 != cpu.pml4.get() {
+    if other_process {
+        let process = next.process;
+        let pml4 = process.pml4.get();
         cpu.pml4.set(pml4);
         // SAFETY: every process's table maps the kernel.
         unsafe { write_cr3(pml4) }
         trace::running(cpu.index.get(), process.trace_slot.get());
-    } else if previous.is_none() {
-        trace::running(cpu.index.get(), process.trace_slot.get());
+    }
+}
+
+/// Switches from whatever runs, or from idling.
+fn switch_to(cpu: &Cpu, next: Ref<Thread>) {
+    let previous = cpu.current.get();
+    let elapsed = run(cpu, next);
+    match previous {
+        Some(previous) => previous.ticks.set(previous.ticks.get() + elapsed),
+        None => cpu.idle.set(cpu.idle.get() + elapsed),
+    }
+    let owner = cpu.fpu_owner.replace(Some(next));
+    if owner != Some(next) {
+        if let Some(owner) = owner {
+            fxsave(owner.fpu_area());
+        }
+        fxrstor(next.fpu_area());
+    }
+    enter(cpu, next, next.process.pml4.get() != cpu.pml4.get());
+    if previous.is_none() {
+        trace::running(cpu.index.get(), next.process.trace_slot.get());
     }
 }
 
@@ -169,41 +194,39 @@ pub fn leave_address_space(pml4: u64) {
 pub fn leave() -> u64 {
     let cpu = cpu();
     if cpu.reschedule.get() {
-        choose(cpu);
+        settle(cpu);
     }
-    let Some(current) = cpu.current.get() else { rest(cpu) };
-    let mut deadline = next_deadline();
-    if READY_MASK.get() >> (current.priority % 32) & 1 != 0 {
+    let Some(current) = cpu.current.get() else { rest() };
+    lock::release();
+    Thread::frame_start(current)
+}
+
+/// What happened may have changed who should run, or when the timer is needed.
+#[inline(never)]
+fn settle(cpu: &Cpu) {
+    cpu.reschedule.set(false);
+    choose(cpu);
+    let mut deadline = SLEEPERS.earliest().min(ALARMS.earliest());
+    if let Some(current) = cpu.current.get()
+        && READY_MASK.get() >> (current.priority % 32) & 1 != 0
+    {
         deadline = deadline.min(cpu.quantum_end.get());
     }
     if deadline < cpu.armed.get() {
         cpu.armed.set(deadline);
         apic::arm(deadline);
     }
-    lock::release();
-    Thread::frame_start(current)
-}
-
-#[inline(always)]
-fn next_deadline() -> u64 {
-    SLEEPERS.earliest().min(ALARMS.earliest())
 }
 
 /// Nobody is ready.
-fn rest(cpu: &Cpu) -> ! {
-    let deadline = next_deadline();
-    if deadline < cpu.armed.get() {
-        cpu.armed.set(deadline);
-        apic::arm(deadline);
-    }
+#[cold]
+fn rest() -> ! {
     lock::release();
     idle()
 }
 
 /// Chooses the best ready thread, or the current one if it is better still.
-#[inline(never)]
 fn choose(cpu: &Cpu) {
-    cpu.reschedule.set(false);
     let current = cpu.current.get().filter(|thread| thread.state.get() == State::Running);
     let mask = READY_MASK.get();
     if let Some(current) = current {
@@ -236,6 +259,8 @@ fn choose(cpu: &Cpu) {
 pub fn timer_expired() {
     let cpu = cpu();
     cpu.armed.set(u64::MAX);
+    // Whatever is next must be armed anew.
+    cpu.reschedule.set(true);
     let now = rdtsc();
     while let Some(thread) = SLEEPERS.pop_expired(now) {
         thread.set_status(0);

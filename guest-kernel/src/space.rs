@@ -62,8 +62,11 @@ impl Tables {
         let mut page = self.overflow.replace(0);
         while page != 0 {
             let table = physical::Tables.table(page);
-            let here = if left.is_multiple_of(PER_OVERFLOW) { PER_OVERFLOW } else { left % PER_OVERFLOW };
-            table[1..=here.min(left)].iter().for_each(|frame| physical::release_kernel(frame.get()));
+            let here =
+                if left.is_multiple_of(PER_OVERFLOW) { PER_OVERFLOW } else { left % PER_OVERFLOW };
+            table[1..=here.min(left)]
+                .iter()
+                .for_each(|frame| physical::release_kernel(frame.get()));
             left -= here.min(left);
             physical::release_kernel(page);
             page = table[0].get();

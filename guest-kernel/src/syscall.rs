@@ -2,9 +2,7 @@
 //! `xinim_abi::syscall`.
 
 use xinim_abi::error::{Error, Result, encode};
-use xinim_abi::object::{
-    DeviceMemoryFlags, Kind, MemoryFlags, Protection, Rights, SELF, USER_END,
-};
+use xinim_abi::object::{DeviceMemoryFlags, Kind, MemoryFlags, Protection, Rights, SELF, USER_END};
 use xinim_abi::syscall::{self as nr, control, limit, resource};
 use xinim_kernel_logic::refs::Ref;
 
@@ -172,8 +170,11 @@ impl Call {
             nr::MEMORY_CREATE => {
                 let flags = flag_bits(a[1], MemoryFlags::from_bits)?;
                 let memory = memory_object::create(Some(self.process), a[0], flags)?;
-                let rights =
-                    Rights::READ | Rights::WRITE | Rights::EXECUTE | Rights::TRANSFER | Rights::MANAGE;
+                let rights = Rights::READ
+                    | Rights::WRITE
+                    | Rights::EXECUTE
+                    | Rights::TRANSFER
+                    | Rights::MANAGE;
                 self.install_new(Object::Memory(memory), rights, 0)
             }
             nr::MEMORY_MAP => self.memory_map(),
@@ -468,8 +469,7 @@ impl Call {
             return Err(Error::Limit);
         }
         let priority = priority as u32;
-        let thread =
-            thread::create(process, Start { entry, stack, argument, priority, fs_base })?;
+        let thread = thread::create(process, Start { entry, stack, argument, priority, fs_base })?;
         let rights = Rights::MANAGE | Rights::TRANSFER;
         let capability = Capability::new(Object::Thread(thread), rights);
         match object::install_new(self.process, capability) {

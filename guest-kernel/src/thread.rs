@@ -21,17 +21,17 @@ use crate::scheduler;
 pub enum State {
     Running,
     Ready,
-    /// On its endpoint's `receivers`.
+    /// Known to its endpoint as a receiver.
     Receiving,
     /// On its endpoint's `callers`.
     Sending,
-    /// On its endpoint's `awaiting`.
+    /// Counted in its endpoint's `awaiting`.
     AwaitingReply,
     Sleeping,
     Dead,
 }
 
-/// A thread is on one of the queues (ready, receivers, callers, awaiting) at a time.
+/// A thread is on one of the queues (ready, callers, receivers) at a time.
 pub const QUEUE: usize = 0;
 /// Its process's threads.
 pub const SIBLING: usize = 1;
@@ -204,6 +204,13 @@ impl Thread {
 pub fn by_token(token: u64) -> Option<Ref<Thread>> {
     let thread = SLOTS[token as usize & (MAX_THREADS - 1)].get()?;
     (thread.token.get() == token && thread.state.get() == State::AwaitingReply).then_some(thread)
+}
+
+/// All threads that wait for a reply of `endpoint`.
+pub fn awaiting(endpoint: Ref<Endpoint>) -> impl Iterator<Item = Ref<Thread>> {
+    SLOTS.iter().take(SLOTS_USED.get() as usize).filter_map(Cell::get).filter(move |thread| {
+        thread.state.get() == State::AwaitingReply && thread.endpoint.get() == Some(endpoint)
+    })
 }
 
 /// Ends a thread: off every queue, never to run again. Its process is told by the caller.

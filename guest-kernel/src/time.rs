@@ -130,7 +130,11 @@ pub fn read_rtc() -> u64 {
         fields[2] = (fields[2] & 0x7F) % 12 + if pm { 12 } else { 0 };
     }
     let [second, minute, hour, day, month, year] = fields.map(u64::from);
-    if second > 60 || minute > 59 || hour > 23 || !(1..=31).contains(&day) || !(1..=12).contains(&month)
+    if second > 60
+        || minute > 59
+        || hour > 23
+        || !(1..=31).contains(&day)
+        || !(1..=12).contains(&month)
     {
         return 0;
     }

@@ -58,5 +58,7 @@ pub fn remove(slot: u32) {
 /// `slot` runs on `cpu` from now on.
 #[inline(always)]
 pub fn running(cpu: u32, slot: u32) {
-    PAGE.running[cpu as usize % TRACE_CPUS].set(slot);
+    if let Some(entry) = PAGE.running.get(cpu as usize) {
+        entry.set(slot);
+    }
 }

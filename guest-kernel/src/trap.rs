@@ -112,7 +112,12 @@ fn raw_system_call(cpu: &Cpu, thread: Ref<Thread>, frame: &Frame) -> u64 {
     if back >= USER_END {
         // Somebody jumped here with a wild rcx; going back there would fault in ring 0.
         let registers = registers(frame);
-        let cause = Cause::Fault { vector: PAGE_FAULT, error: FETCH_FROM_SUPERVISOR, address: back, registers };
+        let cause = Cause::Fault {
+            vector: PAGE_FAULT,
+            error: FETCH_FROM_SUPERVISOR,
+            address: back,
+            registers,
+        };
         process::end(thread.process, cause);
         return scheduler::leave();
     }

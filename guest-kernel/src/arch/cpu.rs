@@ -8,7 +8,7 @@ use core::mem::offset_of;
 use xinim_kernel_logic::refs::Ref;
 
 use super::entry::{KERNEL_CODE, TASK_STATE, syscall_probe};
-use super::instructions::{cpuid, msr, read_cr4, wrmsr, write_cr4};
+use super::instructions::{cpuid, msr, read_cr4, write_cr4, wrmsr};
 use super::{KERNEL_STACK, Stack};
 use crate::global::Global;
 use crate::thread::Thread;

@@ -141,8 +141,11 @@ pub fn obituaries(c: &mut Checks) {
     c.that(matches!(sys::event(watcher), Ok(None)), "no more");
     c.equal(child.kill(1), Ok(0), "killing the dead");
     c.equal(call(nr::THREAD_CREATE, &[child.process, 0, 0, 0, 1, 0]), Err(Error::Srch), "dead");
-    c.equal(spawn::map(child.process, spawn::bundle(), 0x1000, 0, 4096, Protection::READ),
-        Err(Error::Srch), "map into the dead");
+    c.equal(
+        spawn::map(child.process, spawn::bundle(), 0x1000, 0, 4096, Protection::READ),
+        Err(Error::Srch),
+        "map into the dead",
+    );
     c.equal(call(nr::HANDLE_GIVE, &[child.process, supervisor, 0]), Err(Error::Srch), "give");
     c.equal(call(nr::WATCH, &[child.pid, watcher, 1]), Err(Error::Srch), "watch the dead");
     child.forget();

@@ -120,10 +120,7 @@ pub fn quarantine(c: &mut Checks) {
     c.equal(call(nr::DEVICE_CREATE, &[r, 0xFEF8, 0]).and_then(close), Ok(0), "the same again");
     let supervisor = endpoint();
     let e = endpoint();
-    let gives = [
-        Give(device, Rights::MANAGE),
-        Give(e, Rights::SEND),
-    ];
+    let gives = [Give(device, Rights::MANAGE), Give(e, Rights::SEND)];
     let child = spawn::child(supervisor, driver, &[], &gives);
     let call_of_driver = receive(e);
     c.equal(call_of_driver.status(), Ok(0), "the driver is there");

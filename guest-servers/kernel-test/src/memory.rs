@@ -119,9 +119,8 @@ pub fn mappings(c: &mut Checks) {
         c.that(close(handle).is_ok(), "close");
     }
     let cached = u64::from(DeviceMemoryFlags::CACHED.bits());
-    let device = |start, length, flags| {
-        call(nr::MEMORY_DEVICE, &[spawn::resource(), start, length, flags])
-    };
+    let device =
+        |start, length, flags| call(nr::MEMORY_DEVICE, &[spawn::resource(), start, length, flags]);
     c.equal(device(0x40_0000, 0x1000, cached), Err(Error::Access), "the kernel's own memory");
     c.equal(device(0xC0_0000, 0x1000, 0), Err(Error::Access), "RAM");
     c.equal(device(0xFEC0_0000, 0x1001, 0), inval, "unaligned");
@@ -168,7 +167,11 @@ pub fn pointers(c: &mut Checks) {
     }
     c.equal(call(nr::INFO, &[1, 0, spawn::init as *const () as u64, 4096]), fault, "into text");
     c.equal(call(nr::INFO, &[1, 0, KIP_ADDRESS, 4096]), fault, "into the kernel's page");
-    c.equal(call(nr::LOG_READ, &[spawn::resource(), 0, AT, 0x1000]).map(|n| n.min(1)), Ok(1), "good");
+    c.equal(
+        call(nr::LOG_READ, &[spawn::resource(), 0, AT, 0x1000]).map(|n| n.min(1)),
+        Ok(1),
+        "good",
+    );
     c.equal(call(nr::LOG_WRITE, &[AT, 0]), Ok(0), "an empty line");
     c.equal(call(nr::LOG_WRITE, &[AT, u64::MAX]), Err(Error::Inval), "endless");
     c.equal(call(nr::MEMORY_UNMAP, &[0, AT, 0x1000]), Ok(0), "unmap");

@@ -24,7 +24,11 @@ pub fn handles(c: &mut Checks) {
     c.equal(call(nr::HANDLE_MINT, &[send, rights(Rights::SEND), 0]), bad, "mint without TRANSFER");
     let sendable = rights(Rights::SEND | Rights::TRANSFER);
     let plain = call(nr::HANDLE_MINT, &[e, sendable, 5]).unwrap_or(0);
-    c.equal(call(nr::HANDLE_MINT, &[plain, sendable | rights(Rights::RECEIVE), 5]), bad, "more rights");
+    c.equal(
+        call(nr::HANDLE_MINT, &[plain, sendable | rights(Rights::RECEIVE), 5]),
+        bad,
+        "more rights",
+    );
     c.equal(call(nr::HANDLE_MINT, &[plain, sendable, 6]), bad, "other badge without RECEIVE");
     c.that(call(nr::HANDLE_MINT, &[plain, sendable, 5]).and_then(close).is_ok(), "same badge");
     c.equal(close(plain), Ok(0), "close");
@@ -161,7 +165,11 @@ pub fn log_and_info(c: &mut Checks) {
     let size = size_of::<ProcessInfo>() as u64;
     c.equal(call(nr::INFO, &[InfoKind::Process as u64, 0, at, size]), Ok(size), "process");
     c.that(process.pid == 1 && process.name.starts_with(b"rs\0"), "first process");
-    c.equal(call(nr::INFO, &[InfoKind::Process as u64, 0xFFFF, at, size]), Err(Error::NoEnt), "end");
+    c.equal(
+        call(nr::INFO, &[InfoKind::Process as u64, 0xFFFF, at, size]),
+        Err(Error::NoEnt),
+        "end",
+    );
     c.equal(call(nr::INFO, &[InfoKind::Process as u64, 0, at, 8]), Err(Error::Inval), "too small");
     c.equal(call(nr::INFO, &[99, 0, at, size]), Err(Error::Inval), "no such kind");
     let _ = Give(0, Rights::empty());

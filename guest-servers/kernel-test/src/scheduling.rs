@@ -146,7 +146,11 @@ pub fn state(c: &mut Checks) {
     }
     c.that(wait_for_end(3), "all end");
     c.equal(WRONG.load(Relaxed), 0, "xmm7 and FS base are a thread's own");
-    c.equal(call(nr::THREAD_SET_TLS, &[0xFFFF_8000_0000_0000]), Err(Error::Inval), "kernel FS base");
+    c.equal(
+        call(nr::THREAD_SET_TLS, &[0xFFFF_8000_0000_0000]),
+        Err(Error::Inval),
+        "kernel FS base",
+    );
     c.equal(call(nr::THREAD_SET_TLS, &[1 << 62]), Err(Error::Inval), "non-canonical FS base");
     (0..3).for_each(spawn::drop_thread_stack);
 }

@@ -121,9 +121,19 @@ pub fn prepare(supervisor: u64, cookie: u64) -> Result<Child> {
         let first = address & !4095;
         let length = (address + size).next_multiple_of(4096) - first;
         if flags & 2 == 0 {
-            let protection =
-                if flags & 1 != 0 { Protection::READ | Protection::EXECUTE } else { Protection::READ };
-            map(process, bundle(), first, boot(FILE) + offset - address % 4096, length, protection)?;
+            let protection = if flags & 1 != 0 {
+                Protection::READ | Protection::EXECUTE
+            } else {
+                Protection::READ
+            };
+            map(
+                process,
+                bundle(),
+                first,
+                boot(FILE) + offset - address % 4096,
+                length,
+                protection,
+            )?;
         } else {
             let copy = sys::call(nr::MEMORY_CREATE, &[length, 0])?;
             let both = Protection::READ | Protection::WRITE;
@@ -175,7 +185,10 @@ impl Child {
         sys::call(nr::MEMORY_UNMAP, &[u64::from(SELF), ARGUMENTS_AT, 4096])?;
         let at = STACK_AT + offset;
         // As after a call: 8 below a multiple of 16.
-        sys::call(nr::THREAD_CREATE, &[self.process, entry as *const () as u64, at - 8, at, priority, 0])
+        sys::call(
+            nr::THREAD_CREATE,
+            &[self.process, entry as *const () as u64, at - 8, at, priority, 0],
+        )
     }
 
     pub fn kill(&self, code: u64) -> Result<u64> {
@@ -215,7 +228,12 @@ pub fn set_limit(child: &Child, kind: u64, value: u64) -> Result<u64> {
 }
 
 /// A thread of this process on a stack of its own.
-pub fn thread(entry: extern "C" fn(u64) -> !, argument: u64, priority: u64, slot: u64) -> Result<u64> {
+pub fn thread(
+    entry: extern "C" fn(u64) -> !,
+    argument: u64,
+    priority: u64,
+    slot: u64,
+) -> Result<u64> {
     let stack = sys::call(nr::MEMORY_CREATE, &[0x4000, 0])?;
     let at = 0x40_0000_0000 + slot * 0x10_0000;
     map(u64::from(SELF), stack, at, 0, 0x4000, Protection::READ | Protection::WRITE)?;
