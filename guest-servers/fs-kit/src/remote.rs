@@ -21,6 +21,8 @@ use crate::{DirBuffer, FileSystem, Ino, Map, MountInfo, SetAttributes, Sink, Sou
 const DATA_AT: usize = 4096;
 /// Bytes that go from window to window at once: through the first-level cache.
 const HOP: usize = 16 * 1024;
+/// Instances tried in a row when each dies at its mount.
+const RECOVERIES: u32 = 3;
 
 /// How messages get to the server.
 pub trait Transport {
@@ -212,8 +214,15 @@ impl<T: Transport> FileSystem for Remote<T> {
     }
 
     fn recover(&mut self) -> Result<MountInfo> {
-        self.transport.reconnect()?;
-        self.mount_now()
+        for _ in 0..RECOVERIES {
+            self.transport.reconnect()?;
+            match self.mount_now() {
+                // This instance died as well.
+                Err(Error::ServerDied) => {}
+                result => return result,
+            }
+        }
+        Err(Error::ServerDied)
     }
 
     fn read_to(&mut self, ino: Ino, offset: u64, len: usize, out: &mut dyn Sink) -> Result<usize> {

@@ -25,3 +25,5 @@ pub use ramfs::{BUNDLE_SOURCE, Bundle, RamFs, Settings};
 
 #[cfg(test)]
 mod ramfs_tests;
+#[cfg(test)]
+mod remote_tests;

@@ -16,7 +16,7 @@ fn settings(memory_limit: u64) -> Settings {
     Settings { memory_limit, clock: || 1_000_000_000_000 }
 }
 
-fn fresh() -> RamFs<'static> {
+pub(crate) fn fresh() -> RamFs<'static> {
     let mut fs = RamFs::new(settings(64 << 20));
     fs.mount("", 0).unwrap();
     fs

@@ -12,7 +12,7 @@ use crate::vfs::{Host, Vfs};
 
 /// What became of a read or write.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Transfer {
+pub enum Transfer {
     Done(u64),
     /// The pipe is to be asked; the caller may have to wait.
     Pipe(PipeId),
@@ -20,7 +20,7 @@ pub(crate) enum Transfer {
 
 impl<H: Host> Vfs<H> {
     /// `offset` -1: the descriptor's position.
-    pub(crate) fn read(
+    pub fn read(
         &mut self,
         pid: u32,
         fd: u32,
@@ -47,7 +47,7 @@ impl<H: Host> Vfs<H> {
         Ok(Transfer::Done(count))
     }
 
-    pub(crate) fn write(
+    pub fn write(
         &mut self,
         pid: u32,
         fd: u32,

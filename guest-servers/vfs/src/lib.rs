@@ -23,6 +23,8 @@
 #![forbid(unsafe_code)]
 
 extern crate alloc;
+#[cfg(test)]
+extern crate std;
 
 mod data;
 mod files;
@@ -35,9 +37,12 @@ mod pipe;
 mod process;
 pub mod server;
 mod slab;
+#[cfg(test)]
+mod tests;
 mod tree;
 mod vfs;
 
+pub use data::Transfer;
 pub use server::Server;
 pub use vfs::{Host, Vfs};
 pub use xinim_fs_kit::{FileSystem, conformance};

@@ -113,7 +113,11 @@ impl<H: Host> Vfs<H> {
             named => [named].to_vec(),
         };
         for name in candidates {
-            let mut fs = self.host.start(name)?;
+            let mut fs = match self.host.start(name) {
+                // Not in this system; another type may fit.
+                Err(Error::NoDev) if fs_type.is_empty() => continue,
+                started => started?,
+            };
             match fs.mount(device, flags) {
                 Ok(info) => return Ok((fs, info, String::from(name))),
                 Err(error) => {

@@ -161,7 +161,7 @@ impl<H: Host> Vfs<H> {
                 return Ok(child);
             }
             // The server was reincarnated: the number may be another now, or the file gone.
-            return self.ino(child).map(|_| child).map_err(|error| match error {
+            return self.live_ino(child).map(|_| child).map_err(|error| match error {
                 Error::Stale => Error::NoEnt,
                 error => error,
             });

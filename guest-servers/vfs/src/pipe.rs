@@ -8,7 +8,7 @@ use alloc::collections::VecDeque;
 
 use xinim_abi::ipc::ReplyToken;
 
-pub(crate) type PipeId = u32;
+pub type PipeId = u32;
 
 /// Bytes a pipe holds.
 pub const CAPACITY: usize = 64 * 1024;

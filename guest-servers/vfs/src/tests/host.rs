@@ -1,19 +1,18 @@
 //! A host for VFS made of plain memory: file systems are ramfs logic that can be made to die.
-#![allow(dead_code)]
 
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, VecDeque};
+use std::prelude::v1::*;
 use std::rc::Rc;
+use std::vec;
 
+use crate::{Host, Transfer, Vfs};
 use xinim_abi::error::{Error, Result};
 use xinim_abi::ipc::{Message, ReplyToken};
 use xinim_abi::object::Handle;
 use xinim_abi::services::vfs::{Stat, StatFs, mode, open};
-use xinim_fs_kit::{
-    DirBuffer, FileSystem, Ino, Map, MountInfo, SetAttributes, Window, check_name,
-};
+use xinim_fs_kit::{DirBuffer, FileSystem, Ino, Map, MountInfo, SetAttributes, Window, check_name};
 use xinim_ramfs::{RamFs, Settings};
-use xinim_vfs::{Host, Vfs};
 
 pub const PID: u32 = 10;
 pub const RW: u32 = open::READ_WRITE;
@@ -45,7 +44,6 @@ pub struct TestFs {
     disk: Rc<RefCell<RamFs<'static>>>,
     pub control: Rc<Control>,
     salt: u64,
-    held: Vec<Ino>,
     flags: u32,
     /// What a mount's source must be.
     source: String,
@@ -60,7 +58,6 @@ impl TestFs {
             disk: Rc::new(RefCell::new(ramfs())),
             control: Rc::new(Control::default()),
             salt: 0x1000,
-            held: Vec::new(),
             flags: 0,
             source: source.into(),
             devices: Rc::default(),
@@ -175,14 +172,11 @@ impl FileSystem for TestFs {
     fn hold(&mut self, ino: Ino) -> Result<()> {
         self.run(|fs| fs.hold(self.inner(ino)))?;
         self.control.holds.set(self.control.holds.get() + 1);
-        self.held.push(self.inner(ino));
         Ok(())
     }
     fn release(&mut self, ino: Ino) -> Result<()> {
         self.run(|fs| fs.release(self.inner(ino)))?;
         self.control.holds.set(self.control.holds.get() - 1);
-        let at = self.held.iter().position(|&held| held == self.inner(ino)).unwrap();
-        self.held.remove(at);
         Ok(())
     }
     fn statfs(&mut self) -> Result<StatFs> {
@@ -204,14 +198,17 @@ impl FileSystem for TestFs {
         if self.control.failed.get() {
             return Err(Error::ServerDied);
         }
-        self.control.dead.set(false);
-        for held in self.held.drain(..) {
-            self.disk.borrow_mut().release(held).unwrap();
-        }
+        // What was held ends with the instance; ramfs forgets it at the next mount.
         self.control.holds.set(0);
         self.salt += 0x10_0000;
         let source = self.source.clone();
-        self.mount(&source, self.flags)
+        loop {
+            self.control.dead.set(false);
+            match self.mount(&source, self.flags) {
+                Err(Error::ServerDied) => {}
+                result => return result,
+            }
+        }
     }
 }
 
@@ -282,7 +279,7 @@ pub fn vfs() -> (Vfs<TestHost>, Rc<Control>) {
     let control = fs.control.clone();
     let mut vfs = match Vfs::new(TestHost::default(), fs, "root", "ramfs", 0) {
         Ok(vfs) => vfs,
-        Err((_, error)) => panic!("{error}"),
+        Err((_, error)) => std::panic!("{error}"),
     };
     assert!(vfs.add_process(PID));
     (vfs, control)
@@ -306,4 +303,30 @@ pub fn add_fat(vfs: &mut Vfs<TestHost>) -> Rc<Control> {
     let control = fat.control.clone();
     vfs.host().servers.push(("fat", fat));
     control
+}
+
+/// Reads and writes with plain buffers; `Again` where a pipe would have to be asked.
+pub trait Bytes {
+    fn read_bytes(&mut self, pid: u32, fd: u32, offset: i64, len: usize) -> Result<Vec<u8>>;
+    fn write_bytes(&mut self, pid: u32, fd: u32, offset: i64, data: &[u8]) -> Result<u64>;
+}
+
+impl Bytes for Vfs<TestHost> {
+    fn read_bytes(&mut self, pid: u32, fd: u32, offset: i64, len: usize) -> Result<Vec<u8>> {
+        let mut out = vec![0; len];
+        match self.read(pid, fd, offset, len, &mut &mut out[..])? {
+            Transfer::Done(count) => {
+                out.truncate(count as usize);
+                Ok(out)
+            }
+            Transfer::Pipe(_) => Err(Error::Again),
+        }
+    }
+
+    fn write_bytes(&mut self, pid: u32, fd: u32, offset: i64, mut data: &[u8]) -> Result<u64> {
+        match self.write(pid, fd, offset, data.len(), &mut data)? {
+            Transfer::Done(count) => Ok(count),
+            Transfer::Pipe(_) => Err(Error::Again),
+        }
+    }
 }
