@@ -19,6 +19,8 @@ mod cpio;
 mod guest;
 #[path = "build/list.rs"]
 mod list;
+#[path = "build/manifests.rs"]
+mod manifests;
 #[path = "build/pack.rs"]
 mod pack;
 
@@ -61,6 +63,7 @@ fn run() -> Result<(), String> {
             println!("cargo::rerun-if-changed={}", root.join(source).display());
         }
         let list = list::read(&root.join("configs/bundle.toml"))?;
+        manifests::check(&root, &list)?;
         let built = guest::build(&root, &guest_target_dir()?, &list)?;
         let kernel = read(&built.kernel)?;
         (kernel, pack::bundle(&root, &list, &built.programs)?)
