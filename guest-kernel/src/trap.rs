@@ -139,8 +139,7 @@ fn device_interrupt(vector: u64) {
 }
 
 /// An interrupt while idle. The idle loop is not gone back to.
-pub extern "C" fn idle_interrupt(frame: &Frame) -> u64 {
-    let vector = frame.vector.get();
+pub extern "C" fn idle_interrupt(vector: u64) -> u64 {
     lock::acquire();
     device_interrupt(vector);
     scheduler::leave()

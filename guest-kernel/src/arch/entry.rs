@@ -203,13 +203,15 @@ global_asm!(
     "push rcx",
     "push r11",
     "cld",
-    "mov rdi, rsp",
-    "cmp dword ptr [rsp + {vector}], 32",
+    "mov rdi, [rsp + {vector}]",
+    "cmp edi, 32",
     "jb 2f",
+    // The frame is given up with the idle loop: only the vector is passed on.
     "mov rsp, gs:[{stack}]",
     "call {idle_interrupt}",
     "jmp resume",
     "2:",
+    "mov rdi, rsp",
     "call {kernel_fault}",
     "ud2",
     // Nobody to run: wait for an interrupt, which does not come back here.
