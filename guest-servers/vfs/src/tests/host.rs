@@ -38,6 +38,9 @@ pub struct Control {
     dead: Cell<bool>,
 }
 
+/// By name: file type, and whether another server serves it.
+type Devices = BTreeMap<Vec<u8>, (u32, bool)>;
+
 /// A "disk" that survives its servers. Each instance has other inode numbers and forgets what was
 /// held.
 pub struct TestFs {
@@ -47,8 +50,8 @@ pub struct TestFs {
     flags: u32,
     /// What a mount's source must be.
     source: String,
-    /// Character and block devices: name to (kind, served elsewhere).
-    pub devices: Rc<RefCell<BTreeMap<Vec<u8>, (u32, bool)>>>,
+    /// Character and block devices.
+    pub devices: Rc<RefCell<Devices>>,
     pub mount_flags: u32,
 }
 
