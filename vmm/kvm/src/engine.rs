@@ -17,6 +17,7 @@ use kvm_bindings::{KVM_PIT_SPEAKER_DUMMY, kvm_pit_config, kvm_userspace_memory_r
 use kvm_ioctls::{Cap, Kvm, VmFd};
 use vm_memory::{Bytes, GuestAddress};
 use vmm_sys_util::epoll::{ControlOperation, Epoll, EpollEvent, EventSet};
+use xinim_devices::bus::lock;
 use xinim_machine::{End, Engine, EngineError, HostIo, MachineSpec, Outcome, RunStats};
 
 use crate::cpuid::{self, Shape};
@@ -29,8 +30,11 @@ use crate::pvh::{self, Entry, Kernel};
 use crate::shared::{Ending, MachineClock, Shared};
 use crate::trace::TextTrace;
 use crate::vcpu::exit::Runner;
-use crate::vcpu::{self, Handle, setup};
+use crate::vcpu::{self, Finished, Handle, setup};
 use crate::{acpi, layout};
+
+/// Exits told of a machine that was stopped.
+const LAST_EXITS: usize = 4;
 
 /// Runs machines on `/dev/kvm`.
 #[derive(Clone, Copy, Debug, Default)]
@@ -226,7 +230,16 @@ fn run(
     let to_first_instruction = finished.first().and_then(|vcpu| vcpu.first_entry);
     let end = shared.ending.take().unwrap_or(Ok(End::Stopped))?;
     drained?;
-    let places = || finished.iter().map(|vcpu| vcpu.place.as_str()).collect::<Vec<_>>().join("\n");
-    let stopped_at = (end == End::Stopped).then(places);
+    let stopped_at = (end == End::Stopped).then(|| whereabouts(&finished, shared));
     Ok(Outcome { end, stats: RunStats { to_first_instruction, exits: counts.named(), stopped_at } })
+}
+
+/// Where a stopped machine was: each vCPU's place, and the last it wanted of the machine.
+fn whereabouts(vcpus: &[Finished], shared: &Shared) -> String {
+    let ring = lock(&shared.ring);
+    let last: Vec<_> = ring.iter().collect();
+    let last = &last[last.len().saturating_sub(LAST_EXITS)..];
+    let places = vcpus.iter().map(|vcpu| vcpu.place.clone());
+    let exits = last.iter().map(|record| format!("last exit: {record}"));
+    places.chain(exits).collect::<Vec<_>>().join("\n")
 }
