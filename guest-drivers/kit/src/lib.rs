@@ -1,5 +1,5 @@
 //! What every driver needs, as traits: registers ([`mmio`]), memory shared with a device
-//! ([`memory`], [`dma`]), scatter-gather lists ([`sg`]), small-block pools ([`pool`]), ownership
+//! ([`memory`], [`dma`], [`carve`]), scatter-gather lists ([`sg`]), small-block pools ([`pool`]), ownership
 //! hand-over ([`transfer`]), time ([`clock`]) and the PCI function it drives ([`pci`]).
 //!
 //! Driver *logic* is written over these traits and nothing else: no system calls, no `unsafe`.
@@ -18,6 +18,7 @@ extern crate alloc;
 #[cfg(test)]
 extern crate std;
 
+pub mod carve;
 pub mod clock;
 pub mod dma;
 pub mod memory;
@@ -29,6 +30,7 @@ pub mod sg;
 pub mod testing;
 pub mod transfer;
 
+pub use carve::{Carver, Slice};
 pub use clock::{Clock, wait_until};
 pub use dma::{Constraints, Dma, DmaBuffer, Segment};
 pub use memory::SharedMemory;

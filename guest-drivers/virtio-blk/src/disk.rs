@@ -18,8 +18,8 @@ use xinim_abi::hw::virtio_blk::{
     REQUEST_QUEUE, RequestHeader, SECTOR_SIZE, Status, config, feature, request,
 };
 use xinim_driver_kit::pci::PciFunction;
-use xinim_driver_kit::{Clock, Constraints, Dma, DmaBuffer, Mmio, Segment, SharedMemory};
-use xinim_virtio::queue::QueueOptions;
+use xinim_driver_kit::{Carver, Clock, Dma, DmaBuffer, Mmio, Segment, SharedMemory, Slice};
+use xinim_virtio::queue::{self, QueueOptions};
 use xinim_virtio::{DeviceError, Queue, StartError, Transport};
 
 /// Requests in flight, at most.
@@ -28,6 +28,9 @@ pub const DEPTH: u16 = 128;
 const DATA_SEGMENTS_MAX: u32 = 65;
 /// Header before and status byte behind the data.
 const EXTRA_SEGMENTS: u32 = 2;
+/// Descriptors of an indirect table: requests on contiguous memory, which clients use, need three.
+/// Others take descriptors of the ring.
+const INDIRECT: u16 = 4;
 /// Longest request whatever its segments (the unit is bytes).
 const BYTES_MAX: u64 = 4 << 20;
 /// How often a request is sent before it counts as failed.
@@ -104,9 +107,9 @@ pub struct Statistics {
 /// A virtio-blk device in use.
 pub struct Disk<M, D: Dma, C> {
     transport: Transport<M>,
-    queue: Queue<D::Buffer>,
+    queue: Queue<Slice<D::Buffer>>,
     /// `AREA` bytes per slot.
-    areas: D::Buffer,
+    areas: Slice<D::Buffer>,
     clock: C,
     features: u64,
     vector: Option<u16>,
@@ -135,15 +138,17 @@ impl<M: Mmio, D: Dma, C: Clock> Disk<M, D, C> {
         let features = transport.negotiate(WANTED)?;
         let event_idx = features & ring_feature::EVENT_IDX != 0;
         let has_indirect = features & ring_feature::INDIRECT_DESC != 0;
-        let limit = if has_indirect { DEPTH } else { xinim_virtio::queue::SIZE_MAX };
-        let size = transport.queue_size(REQUEST_QUEUE, limit)?;
-        if !has_indirect && u32::from(size) < EXTRA_SEGMENTS + 1 {
+        let indirect = if has_indirect { INDIRECT } else { 0 };
+        let options = QueueOptions { event_idx, indirect };
+        let size = transport.queue_size(REQUEST_QUEUE, queue::SIZE_MAX)?;
+        if u32::from(size) < EXTRA_SEGMENTS + 1 {
             return Err(DeviceError::Queue(REQUEST_QUEUE).into());
         }
-        let info = read_info(&transport, features, (!has_indirect).then_some(size))?;
-        let indirect = if has_indirect { (info.max_segments + EXTRA_SEGMENTS) as u16 } else { 0 };
-        let queue = Queue::new(dma, size, QueueOptions { event_idx, indirect })?;
-        let areas = dma.allocate(usize::from(DEPTH) * AREA, Constraints::RING)?;
+        let info = read_info(&transport, features, size)?;
+        let area_bytes = usize::from(DEPTH) * AREA;
+        let mut carver = Carver::new(dma, area_bytes + queue::bytes(size, options))?;
+        let areas = carver.take(area_bytes, AREA)?;
+        let queue = Queue::new(&mut carver, size, options)?;
         let idle = Slot {
             busy: false,
             cookie: 0,
@@ -386,12 +391,11 @@ fn short(slot: &Slot, len: u32) -> bool {
     slot.operation == Operation::Read && u64::from(len) < bytes
 }
 
-/// Reads and judges the configuration. `direct`: the queue size where a request's segments must
-/// fit into the queue itself.
+/// Reads and judges the configuration. A request's segments must fit into a queue of `size`.
 fn read_info<M: Mmio>(
     transport: &Transport<M>,
     features: u64,
-    direct: Option<u16>,
+    size: u16,
 ) -> core::result::Result<Info, StartError> {
     let has = |bit| features & bit != 0;
     let (sectors, seg_max, block_size) = transport.config(|c| {
@@ -409,12 +413,9 @@ fn read_info<M: Mmio>(
     if !block_size.is_power_of_two() || !(512..=65536).contains(&block_size) {
         return Err(DeviceError::Config("block size").into());
     }
-    let mut max_segments = DATA_SEGMENTS_MAX;
+    let mut max_segments = DATA_SEGMENTS_MAX.min(u32::from(size) - EXTRA_SEGMENTS);
     if let Some(seg_max) = seg_max {
         max_segments = max_segments.min(seg_max.max(1));
-    }
-    if let Some(size) = direct {
-        max_segments = max_segments.min(u32::from(size) - EXTRA_SEGMENTS);
     }
     // Memory may start anywhere in a page, which costs one segment more than its pages. One
     // segment alone never crosses a page boundary only if it is a sector.

@@ -22,8 +22,8 @@ pub const INPUT_MAX: u32 = MAX_PAYLOAD as u32;
 
 /// What the link needs of its surroundings.
 pub trait World<C> {
-    /// Whether a frame can be sent now.
-    fn can_send(&self) -> bool;
+    /// The longest payload that can be sent now; 0: none.
+    fn room(&self) -> usize;
     /// Whether frames are still on their way.
     fn is_sending(&self) -> bool;
     /// Sends a short frame.
@@ -170,7 +170,7 @@ impl<C> Link<C> {
             Greeting::WhenNeeded => self.anything_waits(),
             Greeting::ByPredecessor | Greeting::Done => false,
         };
-        if greet && world.can_send() && world.send(Kind::Hello, &VERSION.to_le_bytes()).is_ok() {
+        if greet && world.room() > 0 && world.send(Kind::Hello, &VERSION.to_le_bytes()).is_ok() {
             self.greeting = Greeting::Done;
         }
         self.answer_command(world);
@@ -203,7 +203,7 @@ impl<C> Link<C> {
         while let Some(reader) = self.readers.front() {
             if reader.len > 0 && self.input.is_empty() && !self.end_of_input {
                 // Input that was asked for is still on its way, perhaps for a reader now gone.
-                if self.is_greeted() && self.asked == 0 && world.can_send() {
+                if self.is_greeted() && self.asked == 0 && world.room() > 0 {
                     let wanted = reader.len.min(INPUT_MAX);
                     if world.send(Kind::WantStdin, &wanted.to_le_bytes()).is_ok() {
                         self.asked = wanted;
@@ -223,7 +223,7 @@ impl<C> Link<C> {
     }
 
     fn send_outgoing(&mut self, world: &mut impl World<C>) {
-        while self.is_greeted() && world.can_send() {
+        while self.is_greeted() && world.room() > 0 {
             match self.outgoing.pop_front() {
                 None => return,
                 Some(Outgoing::Exit { client, status }) => {
@@ -251,8 +251,11 @@ fn send_all<C>(
     len: u32,
 ) -> Result<u64> {
     let mut done: u32 = 0;
-    while done < len && world.can_send() {
-        let piece = (len - done).min(MAX_PAYLOAD as u32);
+    while done < len {
+        let piece = (len - done).min(world.room().min(MAX_PAYLOAD) as u32);
+        if piece == 0 {
+            break;
+        }
         let from = at.checked_add(done).ok_or(Error::Fault)?;
         match world.send_from(kind, client, from, piece as usize) {
             Ok(()) => done += piece,

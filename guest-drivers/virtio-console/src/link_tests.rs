@@ -25,8 +25,8 @@ impl FakeWorld {
 }
 
 impl World<usize> for FakeWorld {
-    fn can_send(&self) -> bool {
-        self.room > 0
+    fn room(&self) -> usize {
+        if self.room > 0 { MAX_PAYLOAD } else { 0 }
     }
     fn is_sending(&self) -> bool {
         self.in_flight

@@ -71,7 +71,7 @@ fn start() -> core::result::Result<ConsoleServer, StartError> {
     let device = PciDevice::from_start()?;
     let endpoint = server::own_endpoint()?;
     device.bind_interrupt(VECTOR.into(), INTERRUPT_BIT)?;
-    let port = Port::start(&device, &RtDma::new(&device), &RtClock, Some(VECTOR))?;
+    let port = Port::start(&device, RtDma::new(&device), &RtClock, Some(VECTOR))?;
     let greeting = match (start::incarnation(), kip::cmdline_has(CMDLINE_MODE_EXEC)) {
         (0, true) => Greeting::Due,
         (0, false) => Greeting::WhenNeeded,
@@ -201,8 +201,8 @@ fn check(device: u64, able: &[u64]) -> Result<()> {
 }
 
 impl World<Client> for Outside {
-    fn can_send(&self) -> bool {
-        self.port.can_send()
+    fn room(&self) -> usize {
+        self.port.room()
     }
 
     fn is_sending(&self) -> bool {

@@ -6,6 +6,9 @@
 //!  pop()      next used entry, checked against what is in flight
 //!  arm()      interrupt asked for at the next used entry; says if one is there already
 //! ```
+//! A chain that fits into an indirect table occupies one descriptor; a longer one takes as many as it
+//! has segments. So tables can be small, for the ordinary request, and the rare long one still works.
+//!
 //! Descriptor table and available ring are never read back: the free list and every chain's
 //! length and capacity live in the driver's own memory. Of the used ring nothing is believed: the
 //! index may not run ahead of what is in flight, an entry must name a chain in flight, and may not
@@ -17,7 +20,8 @@ use alloc::vec;
 use alloc::vec::Vec;
 use xinim_abi::error::{Error, Result};
 use xinim_abi::hw::virtio::{Desc, DescFlags, UsedElem, need_event, split};
-use xinim_driver_kit::dma::{Constraints, Dma, DmaBuffer, Segment};
+use xinim_driver_kit::carve::{Carver, Slice};
+use xinim_driver_kit::dma::{DmaBuffer, Segment};
 use xinim_driver_kit::memory::full_barrier;
 
 /// Largest queue this driver uses; deeper ones only cost memory here.
@@ -88,21 +92,37 @@ fn used_at(size: u16) -> usize {
     (avail_at(size) + split::avail_bytes(size)).next_multiple_of(64)
 }
 
+fn ring_bytes(size: u16) -> usize {
+    used_at(size) + split::used_bytes(size)
+}
+
+fn table_bytes(size: u16, options: QueueOptions) -> usize {
+    usize::from(size) * usize::from(options.indirect) * split::DESC_SIZE
+}
+
+/// What a queue takes of its carver's buffer, alignment included.
+pub fn bytes(size: u16, options: QueueOptions) -> usize {
+    let align = split::DESC_SIZE;
+    ring_bytes(size).next_multiple_of(align) + table_bytes(size, options) + align
+}
+
 impl<B: DmaBuffer> Queue<B> {
-    /// An empty queue of `size` entries, a power of two up to [`SIZE_MAX`] (`Inval` otherwise).
-    pub fn new<D: Dma<Buffer = B>>(dma: &D, size: u16, options: QueueOptions) -> Result<Self> {
+    /// An empty queue of `size` entries, a power of two up to [`SIZE_MAX`], in parts of `carver`'s
+    /// buffer; [`bytes`] says how much they take. `Inval` for other sizes, `NoMem`.
+    pub fn new(
+        carver: &mut Carver<B>,
+        size: u16,
+        options: QueueOptions,
+    ) -> Result<Queue<Slice<B>>> {
         if !size.is_power_of_two() || size > SIZE_MAX {
             return Err(Error::Inval);
         }
-        let rings = dma.allocate(used_at(size) + split::used_bytes(size), Constraints::RING)?;
-        let tables = match options.indirect {
+        let rings = carver.take(ring_bytes(size), split::DESC_ALIGN as usize)?;
+        let tables = match table_bytes(size, options) {
             0 => None,
-            len => Some(dma.allocate(
-                usize::from(size) * usize::from(len) * split::DESC_SIZE,
-                Constraints::RING,
-            )?),
+            len => Some(carver.take(len, split::DESC_SIZE)?),
         };
-        let mut queue = Self {
+        let mut queue = Queue {
             rings,
             tables,
             size,
@@ -119,7 +139,9 @@ impl<B: DmaBuffer> Queue<B> {
         queue.clear();
         Ok(queue)
     }
+}
 
+impl<B: DmaBuffer> Queue<B> {
     /// Forgets everything in flight and starts from index 0, in the same memory. Only while the
     /// device is reset.
     pub fn clear(&mut self) {

@@ -6,6 +6,12 @@ use std::collections::VecDeque;
 use xinim_driver_kit::SharedMemory;
 use xinim_driver_kit::testing::{FakeBuffer, FakeDma};
 
+type TestQueue = Queue<Slice<FakeBuffer>>;
+
+fn make(dma: &FakeDma, size: u16, options: QueueOptions) -> Result<TestQueue> {
+    Queue::new(&mut Carver::new(dma, bytes(size, options))?, size, options)
+}
+
 /// An honest device end: takes chains, returns them in the order the test chooses.
 struct Device {
     dma: FakeDma,
@@ -82,9 +88,9 @@ impl Device {
     }
 }
 
-fn pair(size: u16, options: QueueOptions) -> (Queue<FakeBuffer>, Device) {
+fn pair(size: u16, options: QueueOptions) -> (TestQueue, Device) {
     let dma = FakeDma::new(1 << 20);
-    let queue = Queue::new(&dma, size, options).unwrap();
+    let queue = make(&dma, size, options).unwrap();
     let device = Device {
         addresses: queue.addresses(),
         dma,
@@ -315,6 +321,6 @@ fn the_three_parts_are_aligned_and_apart() {
     }
     let dma = FakeDma::new(1 << 20);
     for size in [0, 3, 512] {
-        assert!(Queue::new(&dma, size, QueueOptions::default()).is_err());
+        assert!(make(&dma, size, QueueOptions::default()).is_err());
     }
 }
