@@ -1,16 +1,27 @@
-//! The tools as one XINIM program; its name says which.
+//! The tools as one XINIM program; its name says which. Two tools look at the system from below
+//! and stand here rather than in the pure library: `breakout` and `ipcbench`.
 #![no_std]
 #![no_main]
 
+extern crate alloc;
+
 use xinim_os_rt::{Xinim, args, env};
+
+mod breakout;
+mod ipcbench;
+mod raw;
 
 xinim_rt::program!(main);
 
 fn main() -> i32 {
     let args = args();
-    xinim_tools::run(&Xinim, &args, &env()).unwrap_or_else(|| {
-        let name = args.first().map_or("", |name| name.as_str());
-        xinim_rt::eprintln!("{name}: no tool of this name");
-        127
-    })
+    let name = args.first().map_or("", |name| xinim_os::base_name(name));
+    match name {
+        "breakout" => breakout::main(&args),
+        "ipcbench" => ipcbench::main(),
+        _ => xinim_tools::run(&Xinim, &args, &env()).unwrap_or_else(|| {
+            xinim_rt::eprintln!("{name}: no tool of this name");
+            127
+        }),
+    }
 }
