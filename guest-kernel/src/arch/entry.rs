@@ -219,7 +219,6 @@ global_asm!(
     "idle_wait:",
     "sti",
     "hlt",
-    "cli",
     "jmp idle_wait",
     // The interrupt descriptor table. Gate 3 may be called from ring 3; NMI, double fault and
     // machine check have stacks of their own.
