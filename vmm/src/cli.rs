@@ -132,6 +132,10 @@ pub struct RunArgs {
     #[arg(long, value_name = "ACCEL", hide = true)]
     pub qemu_accel: Option<QemuAccel>,
 
+    /// Let QEMU count instructions instead of time (-icount shift=0)
+    #[arg(long, hide = true)]
+    pub qemu_icount: bool,
+
     /// Write figures of the run to this file, as JSON (for `bench`)
     #[arg(long, value_name = "FILE", hide = true)]
     pub stats: Option<PathBuf>,

@@ -22,7 +22,7 @@ use xinim_machine::DiskSpec;
 use crate::cli::RunArgs;
 use crate::error::Error;
 use crate::spec::{
-    ConsoleSpec, Cpuid, Cpus, Disk, EngineChoice, Memory, QemuAccel, Timeout, ValueError,
+    ConsoleSpec, Cpuid, Cpus, Disk, EngineChoice, Memory, QemuOptions, Timeout, ValueError,
 };
 
 /// A configuration file is written by hand; more than this is some other file.
@@ -46,7 +46,7 @@ pub struct RunConfig {
     pub cpuid: Cpuid,
     pub dry_run: bool,
     pub verbose: u8,
-    pub qemu_accel: QemuAccel,
+    pub qemu: QemuOptions,
     pub stats: Option<PathBuf>,
 }
 
@@ -98,7 +98,7 @@ pub fn resolve(args: RunArgs) -> Result<RunConfig, Error> {
         cpuid: pick(args.cpuid, file.cpuid).unwrap_or_default(),
         dry_run: args.dry_run,
         verbose: if args.verbose > 0 { args.verbose } else { file.verbose.unwrap_or(0) },
-        qemu_accel: args.qemu_accel.unwrap_or_default(),
+        qemu: QemuOptions { accel: args.qemu_accel.unwrap_or_default(), icount: args.qemu_icount },
         stats: args.stats,
     };
     check(config)

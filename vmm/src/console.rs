@@ -18,8 +18,8 @@ use std::time::Duration;
 use crate::control::{Control, StopReason};
 use crate::error::Error;
 use crate::spec::ConsoleSpec;
-use crate::stream;
 use crate::terminal::{Escape, HELP, Key, RawMode};
+use crate::{stream, terminal};
 
 /// A client of `unix:PATH` that takes nothing for so long is dropped: the console waits for no
 /// one.
@@ -234,7 +234,10 @@ fn read_stdin(input: &Input, control: &Control, typed: bool) {
             match escape.key(*byte) {
                 Key::Send(byte) => keys.push(byte),
                 Key::Leave => control.stop(StopReason::Left),
-                Key::Help => eprint!("{HELP}"),
+                Key::Help => {
+                    let help = terminal::for_stderr(HELP.as_bytes());
+                    eprint!("{}", String::from_utf8_lossy(&help));
+                }
                 Key::Nothing => {}
             }
         }

@@ -6,7 +6,7 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::thread::JoinHandle;
 
-use crate::stream;
+use crate::{stream, terminal};
 
 /// A panic report is some hundred bytes; this also holds the log that led to it.
 const KEPT: usize = 64 * 1024;
@@ -28,7 +28,7 @@ impl DebugConsole {
                 kept.extend(bytes);
                 kept.drain(..kept.len().saturating_sub(KEPT));
                 if let Some(to) = &mut stderr
-                    && stream::write_all(to, bytes).is_err()
+                    && stream::write_all(to, &terminal::for_stderr(bytes)).is_err()
                 {
                     stderr = None;
                 }

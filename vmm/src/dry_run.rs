@@ -21,7 +21,7 @@ pub fn command_line(config: &RunConfig, spec: &MachineSpec) -> Result<String, Er
     let in_image = |name: &str| format!("{IMAGE_DIR}/{name}");
     let text = |path: &PathBuf| path.to_string_lossy().into_owned();
     let outside = Outside {
-        accel: config.qemu_accel,
+        options: config.qemu,
         kernel: config.kernel.as_ref().map_or_else(|| in_image("xinim-kernel"), text),
         bundle: match &config.bundle {
             Some(path) => Some(text(path)),
@@ -35,7 +35,6 @@ pub fn command_line(config: &RunConfig, spec: &MachineSpec) -> Result<String, Er
             .then(|| "socket,id=link,path=xinim-link.socket,server=on,wait=off".into()),
         qmp: None,
         log: spec.trace.as_ref().map(|path| path.to_string_lossy().into_owned()),
-        icount: false,
     };
     let program = locate::find().map_or_else(|| locate::PROGRAM.into(), |path| text(&path));
     let mut words = vec![program];

@@ -7,6 +7,7 @@
 //! instruction is executed.
 #![deny(unsafe_code)]
 
+pub mod bench;
 pub mod cli;
 pub mod config;
 pub mod console;
@@ -66,6 +67,6 @@ fn command(cli: Cli) -> Result<u8, Error> {
         Some(Command::Image { command: ImageCommand::Extract { dir } }) => {
             image::extract(&dir).map(|()| 0)
         }
-        Some(Command::Bench(_)) => Err(Error::Usage("not here".into())),
+        Some(Command::Bench(args)) => bench::bench(&args),
     }
 }

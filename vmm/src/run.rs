@@ -38,7 +38,7 @@ pub fn run(args: RunArgs) -> Result<u8, Error> {
         println!("{}", dry_run::command_line(&config, &spec)?);
         return Ok(0);
     }
-    let selection = engine::select(config.engine, config.qemu_accel)?;
+    let selection = engine::select(config.engine, config.qemu)?;
     if selection.fallback || config.verbose > 0 {
         eprintln!("xinim-vmm: {}", selection.why);
     }

@@ -257,6 +257,14 @@ impl FromStr for QemuAccel {
     }
 }
 
+/// What only the QEMU engine takes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct QemuOptions {
+    pub accel: QemuAccel,
+    /// Count instructions instead of time.
+    pub icount: bool,
+}
+
 #[cfg(test)]
 #[path = "spec_tests.rs"]
 mod tests;

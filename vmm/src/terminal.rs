@@ -8,10 +8,10 @@
 
 use std::sync::{Mutex, Once, PoisonError};
 
-use rustix::termios::{self, OptionalActions, OutputModes, Termios};
+use rustix::termios::{self, OptionalActions, Termios};
 
 const CTRL_A: u8 = 1;
-pub const HELP: &str = "\r\nCtrl-A x leave  Ctrl-A Ctrl-A send Ctrl-A  Ctrl-A h this\r\n";
+pub const HELP: &str = "\nCtrl-A x leave  Ctrl-A Ctrl-A send Ctrl-A  Ctrl-A h this\n";
 
 /// The modes to go back to, while the terminal is raw.
 static SAVED: Mutex<Option<Termios>> = Mutex::new(None);
@@ -34,9 +34,8 @@ impl RawMode {
             }));
         });
         let mut raw = modes.clone();
+        // Output as well: what the guest prints ends lines as its own terminal driver says.
         raw.make_raw();
-        // Our own messages end lines with a bare newline.
-        raw.output_modes |= OutputModes::OPOST;
         *SAVED.lock().unwrap_or_else(PoisonError::into_inner) = Some(modes);
         termios::tcsetattr(rustix::stdio::stdin(), OptionalActions::Now, &raw).ok()?;
         Some(Self(()))
@@ -56,6 +55,21 @@ pub fn restore() {
         // Nothing helps if this fails: the terminal is gone.
         let _ = termios::tcsetattr(rustix::stdio::stdin(), OptionalActions::Flush, &modes);
     }
+}
+
+/// Text of ours for standard error, with line ends as the terminal needs them at the moment.
+pub fn for_stderr(text: &[u8]) -> Vec<u8> {
+    let raw = SAVED.lock().unwrap_or_else(PoisonError::into_inner).is_some();
+    if !raw || !termios::isatty(rustix::stdio::stderr()) {
+        return text.to_vec();
+    }
+    text.split_inclusive(|b| *b == b'\n').fold(Vec::new(), |mut lines, line| {
+        match line.strip_suffix(b"\n") {
+            Some(line) if !line.ends_with(b"\r") => lines.extend([line, b"\r\n"].concat()),
+            _ => lines.extend(line),
+        }
+        lines
+    })
 }
 
 /// What a typed byte means.

@@ -5,7 +5,7 @@ pub mod qemu;
 
 use xinim_machine::{Engine, EngineError};
 
-use crate::spec::{EngineChoice, QemuAccel};
+use crate::spec::{EngineChoice, QemuOptions};
 use qemu::{QemuEngine, locate};
 
 /// An engine, and why it was taken.
@@ -18,8 +18,8 @@ pub struct Selection {
 }
 
 /// Takes the engine asked for; `auto` takes KVM where it is usable, else QEMU.
-pub fn select(choice: EngineChoice, accel: QemuAccel) -> Result<Selection, EngineError> {
-    let qemu = || locate::find().map(|program| QemuEngine { program, accel, icount: false });
+pub fn select(choice: EngineChoice, options: QemuOptions) -> Result<Selection, EngineError> {
+    let qemu = || locate::find().map(|program| QemuEngine { program, options });
     let taken =
         |engine: Box<dyn Engine>, why: String, fallback| Selection { engine, why, fallback };
     match choice {

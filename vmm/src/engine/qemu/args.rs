@@ -14,7 +14,7 @@ use std::path::Path;
 use serde_json::json;
 use xinim_machine::{DiskBus, DiskSpec, MachineSpec};
 
-use crate::spec::QemuAccel;
+use crate::spec::{QemuAccel, QemuOptions};
 
 /// Events of `--trace`: every device register access, and the steps of PCI and virtio.
 const TRACE_EVENTS: &[&str] = &[
@@ -36,7 +36,7 @@ const TRACE_EVENTS: &[&str] = &[
 /// devices, which differ between a run (inherited descriptors) and a line to paste.
 #[derive(Clone, Debug)]
 pub struct Outside {
-    pub accel: QemuAccel,
+    pub options: QemuOptions,
     pub kernel: String,
     pub bundle: Option<String>,
     /// `-chardev` values; each contains its id: `com1`, `debug`, `link`, `qmp`.
@@ -46,7 +46,6 @@ pub struct Outside {
     pub qmp: Option<String>,
     /// QEMU's log: CPU resets and triple faults. With a trace, the trace's file.
     pub log: Option<String>,
-    pub icount: bool,
 }
 
 /// A chardev on an inherited, connected socket.
@@ -66,7 +65,7 @@ pub fn arguments(spec: &MachineSpec, outside: &Outside) -> Vec<String> {
     args.words("-machine q35");
     args.pair(
         "-accel",
-        match outside.accel {
+        match outside.options.accel {
             QemuAccel::Tcg => "tcg",
             QemuAccel::Kvm => "kvm",
         },
@@ -104,7 +103,7 @@ pub fn arguments(spec: &MachineSpec, outside: &Outside) -> Vec<String> {
         }
         None => args.words("-no-reboot"),
     }
-    if outside.icount {
+    if outside.options.icount {
         args.words("-icount shift=0");
     }
     args.log(spec, outside);

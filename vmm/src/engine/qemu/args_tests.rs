@@ -21,7 +21,7 @@ fn spec() -> MachineSpec {
 
 fn outside() -> Outside {
     Outside {
-        accel: QemuAccel::Tcg,
+        options: QemuOptions::default(),
         kernel: "/k".into(),
         bundle: Some("/b".into()),
         com1: "null,id=com1".into(),
@@ -29,7 +29,6 @@ fn outside() -> Outside {
         link: Some(socket_chardev("link", 8)),
         qmp: Some(socket_chardev("qmp", 9)),
         log: Some("/proc/self/fd/10".into()),
-        icount: false,
     }
 }
 

@@ -32,7 +32,7 @@ use rustix::event::{PollFd, PollFlags};
 use xinim_abi::platform::{EXIT_PANIC, EXIT_POWEROFF, EXIT_REBOOT};
 use xinim_machine::{Death, End, Engine, EngineError, HostIo, MachineSpec, Outcome, RunStats};
 
-use crate::spec::QemuAccel;
+use crate::spec::QemuOptions;
 use args::{Outside, socket_chardev};
 use process::{Inherited, Process};
 use qmp::{Message, Qmp};
@@ -45,9 +45,7 @@ const PATIENCE: Duration = Duration::from_secs(2);
 #[derive(Clone, Debug)]
 pub struct QemuEngine {
     pub program: PathBuf,
-    pub accel: QemuAccel,
-    /// Count instructions instead of time (`-icount shift=0`).
-    pub icount: bool,
+    pub options: QemuOptions,
 }
 
 /// How a machine ended, as far as the monitor knows.
@@ -85,7 +83,7 @@ impl Engine for QemuEngine {
         let sockets = host("cannot make a socket for QEMU");
         let (monitor, monitor_fd) = UnixStream::pair().map_err(sockets)?;
         let outside = Outside {
-            accel: self.accel,
+            options: self.options,
             kernel,
             bundle,
             com1: socket_chardev("com1", inherited.add(com1_fd)),
@@ -93,7 +91,6 @@ impl Engine for QemuEngine {
             link: io.host_link.map(|link| socket_chardev("link", inherited.add(link))),
             qmp: Some(socket_chardev("qmp", inherited.add(monitor_fd))),
             log: Some(log_path),
-            icount: self.icount,
         };
         let arguments = args::arguments(spec, &outside);
 

@@ -17,7 +17,7 @@ fn engine() -> Option<QemuEngine> {
     if program.is_none() {
         eprintln!("QEMU is not installed: nothing tried");
     }
-    Some(QemuEngine { program: program?, accel: QemuAccel::Tcg, icount: false })
+    Some(QemuEngine { program: program?, options: QemuOptions::default() })
 }
 
 fn spec(code: &[Vec<u8>]) -> MachineSpec {

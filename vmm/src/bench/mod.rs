@@ -1,0 +1,89 @@
+//! `xinim-vmm bench`: the figures that docs/performance.md reports, as JSON on standard output.
+//!
+//! Every figure comes from running this very program as a user would, as a child process; times
+//! count from just before the child is started. A figure that could not be measured is an object
+//! with an `error`, never left out. Durations are milliseconds.
+
+mod boot;
+mod guest;
+mod memory;
+mod stats;
+
+use std::path::PathBuf;
+
+use serde_json::{Map, Value, json};
+
+use crate::cli::BenchArgs;
+use crate::doctor;
+use crate::error::Error;
+use crate::spec::EngineChoice;
+
+/// A figure, or one sentence on why there is none.
+type Figure = Result<Value, String>;
+
+/// What all measurements share.
+#[derive(Debug)]
+struct Bench {
+    /// This program.
+    program: PathBuf,
+    runs: u32,
+}
+
+/// Measures and prints; fails only if nothing can be measured at all.
+pub fn bench(args: &BenchArgs) -> Result<u8, Error> {
+    let program = std::env::current_exe()
+        .map_err(|e| Error::Usage(format!("cannot find this program: {e}")))?;
+    let bench = Bench { program, runs: args.runs };
+    let host = doctor::examine();
+    let mut engines = Map::new();
+    for (choice, name, usable) in [
+        (EngineChoice::Kvm, "kvm", host.kvm.usable),
+        (EngineChoice::Qemu, "qemu", host.qemu.present),
+    ] {
+        let asked = args.engine.contains(&choice);
+        if asked || (usable && args.engine.iter().all(|e| *e == EngineChoice::Auto)) {
+            engines.insert(name.into(), engine(&bench, args, name)?);
+        }
+    }
+    let ipc = match (args.no_icount, host.qemu.present) {
+        (true, _) => Err("left out (--no-icount)".into()),
+        (_, false) => Err("QEMU is not installed".into()),
+        (false, true) => guest::ipc_instructions(&bench),
+    };
+    let report = json!({
+        "version": host.version,
+        "host": {
+            "cpus": std::thread::available_parallelism().map_or(0, |n| n.get()),
+            "kvm": host.kvm,
+            "qemu": host.qemu,
+        },
+        "engines": engines,
+        "ipc_instructions_qemu_icount": value(ipc),
+    });
+    println!("{}", serde_json::to_string_pretty(&report).unwrap_or_default());
+    Ok(0)
+}
+
+fn engine(bench: &Bench, args: &BenchArgs, name: &str) -> Result<Value, Error> {
+    let exec = boot::exec_true(bench, name);
+    let disk = match args.no_disk {
+        true => Err("left out (--no-disk)".into()),
+        false => guest::disk(bench, name, args.disk_size),
+    };
+    let (prompt, memory) = boot::prompt(bench, name);
+    let (first, whole) = match exec {
+        Ok((first, whole)) => (first, Ok(whole)),
+        Err(why) => (Err(why.clone()), Err(why)),
+    };
+    Ok(json!({
+        "first_instruction_ms": value(first),
+        "shell_prompt_ms": value(prompt),
+        "exec_true_ms": value(whole),
+        "memory_at_prompt": value(memory),
+        "disk": value(disk),
+    }))
+}
+
+fn value(figure: Figure) -> Value {
+    figure.unwrap_or_else(|why| json!({ "error": why }))
+}
