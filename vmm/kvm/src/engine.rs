@@ -17,6 +17,7 @@ use kvm_bindings::{KVM_PIT_SPEAKER_DUMMY, kvm_pit_config, kvm_userspace_memory_r
 use kvm_ioctls::{Cap, Kvm, VmFd};
 use vm_memory::{Bytes, GuestAddress};
 use vmm_sys_util::epoll::{ControlOperation, Epoll, EpollEvent, EventSet};
+use xinim_abi::platform::CMDLINE_RAM_ZEROED;
 use xinim_devices::bus::lock;
 use xinim_machine::{End, Engine, EngineError, HostIo, MachineSpec, Outcome, RunStats};
 
@@ -74,9 +75,11 @@ impl Engine for KvmEngine {
         ram.map()
             .write_slice(&tables, GuestAddress(layout::ACPI_BASE))
             .map_err(|_| EngineError::Machine("the ACPI tables do not fit into memory".into()))?;
-        let entry =
-            pvh::load(&ram, &kernel, spec.bundle.as_deref(), &spec.cmdline, layout::ACPI_BASE)
-                .map_err(EngineError::Machine)?;
+        // Anonymous memory of this run's own: our kernel need not clear it.
+        let cmdline = format!("{} {CMDLINE_RAM_ZEROED}", spec.cmdline);
+        let bundle = spec.bundle.as_deref();
+        let entry = pvh::load(&ram, &kernel, bundle, cmdline.trim_start(), layout::ACPI_BASE)
+            .map_err(EngineError::Machine)?;
 
         let epoll = Arc::new(Epoll::new().map_err(host_io("creating an epoll instance"))?);
         let ending = Arc::new(Ending::new().map_err(host_io("creating an eventfd"))?);
