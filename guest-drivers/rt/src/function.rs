@@ -1,6 +1,5 @@
 //! The driver's PCI function: its handles and the pci service behind it.
 
-use alloc::rc::Rc;
 use xinim_abi::error::{Error, Result};
 use xinim_abi::object::{Handle, Protection};
 use xinim_abi::services::pci::pci;
@@ -11,13 +10,11 @@ use xinim_rt::handle::OwnedHandle;
 use xinim_rt::memory::{Mapping, Memory};
 use xinim_rt::{ipc, server, start, sys};
 
-/// A function as RS gave it to this process. Cheap to clone.
-#[derive(Clone, Debug)]
+/// A function as RS gave it to this process.
+#[derive(Clone, Copy, Debug)]
 pub struct PciDevice {
     device: Handle,
     pci: Handle,
-    /// Interrupts stay bound while somebody holds their handles.
-    interrupts: Rc<core::cell::RefCell<alloc::vec::Vec<OwnedHandle>>>,
 }
 
 impl PciDevice {
@@ -25,7 +22,7 @@ impl PciDevice {
     pub fn from_start() -> Result<Self> {
         let device = start::handle(role::DEVICE).ok_or(Error::NoDev)?;
         let pci = start::handle(role::PCI).ok_or(Error::NoDev)?;
-        Ok(Self { device, pci, interrupts: Rc::default() })
+        Ok(Self { device, pci })
     }
 
     /// The DMA domain's handle.
@@ -33,12 +30,13 @@ impl PciDevice {
         self.device
     }
 
-    /// Routes the function's message `index` to notification bit `bit` of this service.
+    /// Routes the function's message `index` to notification bit `bit` of this service, for the rest
+    /// of the process's life: closing the interrupt's handle would end it, so nobody gets it.
     pub fn bind_interrupt(&self, index: u32, bit: u32) -> Result<()> {
         let reply = ipc::call(self.pci, &pci::Interrupt { index })?;
         let interrupt = OwnedHandle::from_raw(reply.interrupt);
         sys::irq_bind(interrupt.raw(), server::own_endpoint()?, bit)?;
-        self.interrupts.borrow_mut().push(interrupt);
+        interrupt.into_raw();
         Ok(())
     }
 }

@@ -55,8 +55,6 @@ struct ConsoleServer {
     link: Link<Client>,
     outside: Outside,
     endpoint: Handle,
-    /// Holds the interrupt: closing its last handle would take it off the endpoint.
-    _device: PciDevice,
 }
 
 fn main() -> i32 {
@@ -80,8 +78,7 @@ fn start() -> core::result::Result<ConsoleServer, StartError> {
         _ => Greeting::ByPredecessor,
     };
     let outside = Outside { port, windows: ClientWindows::new() };
-    let link = Link::new(greeting);
-    let mut server = ConsoleServer { link, outside, endpoint, _device: device };
+    let mut server = ConsoleServer { link: Link::new(greeting), outside, endpoint };
     server.pump();
     Ok(server)
 }
