@@ -140,8 +140,13 @@ impl Core {
         if self.catalog.get(self.slots[id].manifest).label == PCI_LABEL {
             self.forget_pci();
         }
-        let killed = self.catalog.get(self.slots[id].manifest).stop == Stop::Kill;
-        let quiet = matches!(died_of, Cause::Stopped { status } if status == 0 || killed);
+        let manifest = self.catalog.get(self.slots[id].manifest);
+        let quiet = match died_of {
+            Cause::Stopped { status } => status == 0 || manifest.stop == Stop::Kill,
+            // A file-system server whose mount is gone.
+            Cause::Exit { status } => status == 0 && self.slots[id].spawner.is_some(),
+            _ => false,
+        };
         if !quiet {
             host.log(format_args!("{label} (pid {pid}) died: {}, {died_of}", died_of.name()));
         }
