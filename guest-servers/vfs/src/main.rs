@@ -1,6 +1,7 @@
 //! The VFS service: file systems are servers reached by messages, clients' windows are mappings.
 //!
-//! Boot: `/` from ramfs (RS starts it first), `/dev`, `/proc`; then it announces itself.
+//! Boot: `/` from ramfs (RS starts it first), `/dev`; then it announces itself. `/proc` is started
+//! and mounted when a path first leads there.
 #![no_std]
 #![no_main]
 #![forbid(unsafe_code)]
@@ -28,6 +29,12 @@ use xinim_vfs::{Host, Vfs};
 
 xinim_rt::program!(main);
 
+/// Windows of servers that need less than [`WINDOW_LEN`]: every page costs boot time. The root is
+/// mostly mapped in place; devices get what one client's window carries; procfs has short texts.
+const MEMORY_WINDOW_LEN: usize = 68 * 1024;
+const DEVICE_WINDOW_LEN: usize = 132 * 1024;
+const TEXT_WINDOW_LEN: usize = 16 * 1024;
+
 /// A file-system server and the window shared with it.
 struct FsServer {
     service: Service,
@@ -37,8 +44,8 @@ struct FsServer {
 }
 
 impl FsServer {
-    fn new(service: Service) -> Result<Self> {
-        let memory = Memory::create(WINDOW_LEN as u64, MemoryFlags::empty())?;
+    fn new(service: Service, window_len: usize) -> Result<Self> {
+        let memory = Memory::create(window_len as u64, MemoryFlags::empty())?;
         let window = SharedWindow::new(memory.map(Protection::READ | Protection::WRITE)?);
         let rights = Rights::READ | Rights::WRITE | Rights::TRANSFER;
         Ok(Self { service, window, shared: memory.handle().mint(rights, 0)? })
@@ -76,9 +83,10 @@ impl Host for Machine {
     type Window = SharedWindow;
 
     fn start(&mut self, fs_type: &str) -> Result<Self::Fs> {
-        let program = match fs_type {
-            "ramfs" | "tmpfs" => Name::new("ramfs"),
-            other => Name::new(&format!("fs-{other}")),
+        let (program, window_len) = match fs_type {
+            "ramfs" | "tmpfs" => (Name::new("ramfs"), MEMORY_WINDOW_LEN),
+            "procfs" => (Name::new("procfs"), TEXT_WINDOW_LEN),
+            other => (Name::new(&format!("fs-{other}")), WINDOW_LEN),
         };
         let request = rs::Spawn { program: program.map_err(|_| Error::NoDev)? };
         let spawned = ipc::call(start::rs(), &request).map_err(|error| match error {
@@ -87,7 +95,7 @@ impl Host for Machine {
         })?;
         let endpoint = OwnedHandle::from_raw(spawned.endpoint);
         let service = Service::with_endpoint(spawned.label.as_str(), endpoint);
-        Ok(Remote::new(FsServer::new(service)?))
+        Ok(Remote::new(FsServer::new(service, window_len)?))
     }
 
     fn stop(&mut self, mut fs: Self::Fs) {
@@ -151,8 +159,8 @@ impl server::Server for VfsServer {
     }
 }
 
-fn ready(label: &str) -> Result<Remote<FsServer>> {
-    FsServer::new(Service::new(label)).map(Remote::new)
+fn ready(label: &str, window_len: usize) -> Result<Remote<FsServer>> {
+    FsServer::new(Service::new(label), window_len).map(Remote::new)
 }
 
 fn main() -> i32 {
@@ -167,14 +175,16 @@ fn main() -> i32 {
 
 fn boot() -> Result<VfsServer> {
     let endpoint = server::own_endpoint()?;
-    let root = ready("ramfs")?;
+    let root = ready("ramfs", MEMORY_WINDOW_LEN)?;
     let vfs = Vfs::new(Machine { endpoint }, root, "bundle", "ramfs", 0);
     let mut vfs = vfs.map_err(|(_, error)| error)?;
-    for (label, directory) in [("devfs", &b"/dev"[..]), ("procfs", b"/proc")] {
-        let mounted = ready(label).and_then(|fs| vfs.mount_ready(fs, label, directory, label, 0));
-        if let Err(error) = mounted {
-            log!("{label} is not mounted: {error}");
-        }
+    let devices = ready("devfs", DEVICE_WINDOW_LEN);
+    let mounted = devices.and_then(|fs| vfs.mount_ready(fs, "devfs", b"/dev", "devfs", 0));
+    if let Err(error) = mounted {
+        log!("/dev is not mounted: {error}");
+    }
+    if let Err(error) = vfs.mount_later(b"/proc", "procfs") {
+        log!("/proc is not mounted: {error}");
     }
     Ok(VfsServer { server: Server::new(vfs), endpoint })
 }

@@ -102,6 +102,38 @@ impl<H: Host> Vfs<H> {
         Ok(())
     }
 
+    /// Has `fs_type`, which needs no device, mounted on a directory when a path first leads there:
+    /// what no program asks for costs no boot time.
+    pub fn mount_later(&mut self, target: &[u8], fs_type: &'static str) -> Result<()> {
+        let root = self.root();
+        let covers = self.resolve(root, target, true)?.node()?;
+        if self.tree.node(covers).kind != mode::DIRECTORY {
+            return Err(Error::NotDir);
+        }
+        self.pin(covers);
+        self.later.push((covers, fs_type));
+        Ok(())
+    }
+
+    /// The time has come if `node` is such a directory. When it fails the directory stays empty,
+    /// and the next path tries again.
+    pub(crate) fn mount_now(&mut self, node: NodeId) {
+        let Some(at) = self.later.iter().position(|later| later.0 == node) else { return };
+        let fs_type = self.later[at].1;
+        if let Ok((fs, info, _)) = self.start_server(fs_type, fs_type, 0) {
+            self.later.swap_remove(at);
+            self.add_mount(fs, info, Some(node), fs_type, fs_type);
+            self.unpin(node);
+        }
+    }
+
+    /// What waits for its first visitor is mounted now.
+    pub fn mount_all(&mut self) {
+        for (node, _) in self.later.clone() {
+            self.mount_now(node);
+        }
+    }
+
     fn start_server(
         &mut self,
         device: &str,

@@ -101,6 +101,9 @@ impl<H: Host> Vfs<H> {
                 at = 0;
                 continue;
             }
+            if !self.later.is_empty() {
+                self.mount_now(child);
+            }
             let node = self.cover(child);
             if last {
                 if trailing && self.tree.node(node).kind != mode::DIRECTORY {

@@ -183,6 +183,7 @@ impl<H: Host> Server<H> {
                 now(api::UmountDone {}.encode())
             }
             Call::Mounts(_) => {
+                self.vfs.mount_all();
                 let text = self.vfs.mounts_text();
                 self.put(pid, 0, text.as_bytes())?;
                 now(api::MountsDone { len: text.len() as u32 }.encode())

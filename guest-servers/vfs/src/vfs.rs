@@ -2,6 +2,7 @@
 
 use alloc::collections::BTreeMap;
 use alloc::string::String;
+use alloc::vec::Vec;
 
 use xinim_abi::error::{Error, Result};
 use xinim_abi::ipc::{Message, ReplyToken};
@@ -51,6 +52,8 @@ pub struct Vfs<H: Host> {
     pub(crate) files: Slab<OpenFile>,
     pub(crate) pipes: Slab<Pipe>,
     processes: BTreeMap<u32, Process>,
+    /// Mounts made when somebody first comes by: (directory, pinned; type).
+    pub(crate) later: Vec<(NodeId, &'static str)>,
 }
 
 impl<H: Host> Vfs<H> {
@@ -74,6 +77,7 @@ impl<H: Host> Vfs<H> {
             files: Slab::new(),
             pipes: Slab::new(),
             processes: BTreeMap::new(),
+            later: Vec::new(),
         };
         vfs.root_mount = vfs.add_mount(fs, info, None, source, fs_type);
         Ok(vfs)

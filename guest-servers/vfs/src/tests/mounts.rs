@@ -225,3 +225,28 @@ fn volatile_names_are_looked_up_each_time() {
     assert!(!exists(&mut vfs, "/proc/7"), "the process is gone");
     vfs.close(PID, fd).unwrap();
 }
+
+#[test]
+fn mounted_when_first_visited() {
+    let (mut vfs, _) = vfs();
+    dirs(&mut vfs, &["/proc"]);
+    vfs.mount_later(b"/proc", "procfs").unwrap();
+    assert!(exists(&mut vfs, "/") && !vfs.mounts_text().contains("procfs"));
+    // No server yet: an empty directory.
+    assert!(exists(&mut vfs, "/proc") && !exists(&mut vfs, "/proc/x"));
+    let fs = TestFs::new("procfs");
+    let control = fs.control.clone();
+    vfs.host().servers.push(("procfs", fs));
+    touch(&mut vfs, "/proc/x").unwrap();
+    assert_eq!(control.mounts.get(), 1);
+    assert!(vfs.mounts_text().ends_with("procfs /proc procfs rw\n"));
+    assert_eq!(vfs.unlink(PID, b"/proc", true), Err(Error::Busy));
+    vfs.umount(PID, b"/proc", false).unwrap();
+    vfs.unlink(PID, b"/proc", true).unwrap();
+    // `mount` without arguments shows it too.
+    dirs(&mut vfs, &["/other"]);
+    vfs.mount_later(b"/other", "procfs").unwrap();
+    vfs.host().servers.push(("procfs", TestFs::new("procfs")));
+    vfs.mount_all();
+    assert!(vfs.mounts_text().contains(" /other procfs "));
+}
