@@ -95,6 +95,13 @@ impl BootInfo {
         self.cmdline.split(|&b| b == b' ').any(|w| w == word)
     }
 
+    /// The value of the word `key=value`.
+    pub fn value(&self, key: &[u8]) -> Option<&'static [u8]> {
+        self.cmdline
+            .split(|&b| b == b' ')
+            .find_map(|word| word.strip_prefix(key)?.strip_prefix(b"="))
+    }
+
     /// RAM, in the order of the map.
     pub fn ram(&self) -> impl Iterator<Item = Range> {
         self.map

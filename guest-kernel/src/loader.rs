@@ -28,9 +28,12 @@ use crate::space;
 use crate::thread::{self, Start, Thread};
 
 const PAGE: u64 = 4096;
+/// The first process, unless the command line has `first=PATH` (self-test, rescue).
 const PATH: &[u8] = b"sbin/rs";
 const STACK_TOP: u64 = 0x7FFE_0000_0000;
 const STACK_SIZE: u64 = 256 * 1024;
+/// Longest name of a process.
+const MAX_NAME: usize = 31;
 /// RS supervises everything else.
 const HANDLES: u32 = 4096;
 
@@ -42,14 +45,18 @@ pub fn start(boot: &BootInfo, firmware: &Firmware) {
     let bundle = boot.bundle.expect("no system bundle: the loader gave no module");
     let archive = physical::bytes(bundle.start, (bundle.end - bundle.start) as usize)
         .expect("the system bundle is out of reach");
-    let (at, len) = cpio::find(archive, PATH).expect("no sbin/rs in the system bundle");
+    let path = boot.value(b"first").unwrap_or(PATH);
+    let (at, len) =
+        cpio::find(archive, path).expect("the first program (sbin/rs) is not in the system bundle");
     let file = &archive[at..at + len];
-    let program = Program::parse(file).expect("sbin/rs is not an x86_64 program");
+    let program = Program::parse(file).expect("the first program is not an x86_64 program");
     assert!(bundle.start.is_multiple_of(PAGE), "the system bundle is not page-aligned");
 
     let mut name = [0; 32];
-    name[..2].copy_from_slice(b"rs");
-    let process = process::create(0, name).expect("no memory for RS");
+    let base = path.rsplit(|&b| b == b'/').next().unwrap_or(path);
+    let base = &base[..base.len().min(MAX_NAME)];
+    name[..base.len()].copy_from_slice(base);
+    let process = process::create(0, name).expect("no memory for the first process");
     process.handles.set_limit(HANDLES);
     process.thread_limit.set(64);
     process.priority_limit.set(priority::MAX as u32);
@@ -69,7 +76,7 @@ pub fn start(boot: &BootInfo, firmware: &Firmware) {
         priority: priority::RS as u32,
         fs_base: 0,
     };
-    let thread = thread::create(process, start).expect("no memory for RS");
+    let thread = thread::create(process, start).expect("no memory for the first process");
     thread.frame.rax.set(syscall::NULL);
     scheduler::make_ready(thread);
     Object::Thread(thread).release();
@@ -94,7 +101,7 @@ pub fn begin(thread: Ref<Thread>) {
 fn bundle_memory(bundle: Range) -> Ref<MemoryObject> {
     let length = (bundle.end - bundle.start).next_multiple_of(PAGE);
     memory_object::create_device(bundle.start, length, DeviceMemoryFlags::CACHED)
-        .expect("no memory for RS")
+        .expect("no memory for the first process")
 }
 
 /// Maps one segment: in place what is only read, a copy of what is written.
@@ -122,14 +129,14 @@ fn load(
         space::map(process, bundle, first, offset & !(PAGE - 1), last - first, protection)
     } else {
         let copy = memory_object::create(Some(process), last - first, MemoryFlags::empty())
-            .expect("no memory for RS");
+            .expect("no memory for the first process");
         let bytes = &archive[offset as usize..(offset + segment.file_size) as usize];
         write(&copy, segment.address - first, bytes);
         let mapped = space::map(process, copy, first, 0, last - first, protection);
         Object::Memory(copy).release();
         mapped
     };
-    mapped.expect("sbin/rs does not fit into an address space");
+    mapped.expect("the first program does not fit into an address space");
 }
 
 /// Copies `bytes` into a fresh memory object.
@@ -153,7 +160,7 @@ fn write(memory: &MemoryObject, offset: u64, bytes: &[u8]) {
 fn build_stack(process: Ref<Process>, bundle: Ref<MemoryObject>, firmware: &Firmware) -> u64 {
     let give = |object, rights, extra| {
         let capability = Capability { object, rights, extra, badge: 0 };
-        object::install(process, capability).expect("no memory for RS")
+        object::install(process, capability).expect("no memory for the first process")
     };
     let acpi = acpi_memory(firmware);
     let common = Rights::TRANSFER | Rights::MANAGE;
@@ -176,7 +183,8 @@ fn build_stack(process: Ref<Process>, bundle: Ref<MemoryObject>, firmware: &Firm
             }),
         ),
     ];
-    let name = b"rs\0";
+    let name = &process.get().name;
+    let name = &name[..=process.name_bytes().len()];
     let mut block = [0u8; 128];
     let mut at = size_of::<StartBlock>();
     let mut count = 0;
@@ -201,12 +209,12 @@ fn build_stack(process: Ref<Process>, bundle: Ref<MemoryObject>, firmware: &Firm
     block[..size_of::<StartBlock>()].copy_from_slice(header.as_bytes());
 
     let stack = memory_object::create(Some(process), STACK_SIZE, MemoryFlags::empty())
-        .expect("no memory for RS");
+        .expect("no memory for the first process");
     let offset = STACK_SIZE - PAGE;
     write(&stack, offset, &block);
     let bottom = STACK_TOP - STACK_SIZE;
     space::map(process, stack, bottom, 0, STACK_SIZE, Protection::READ | Protection::WRITE)
-        .expect("sbin/rs overlaps its stack");
+        .expect("the first program overlaps its stack");
     Object::Memory(stack).release();
     bottom + offset
 }

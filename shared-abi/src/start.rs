@@ -73,7 +73,8 @@ pub mod role {
     pub const PORTS: u32 = 8;
     /// Interrupts granted by the manifest, in its order; bound to SERVICE's notification bit n.
     pub const INTERRUPT: u32 = 9;
-    /// Memory with the ACPI tables (RS at boot).
+    /// Memory with copies of the ACPI tables that the root table names, one behind the other at
+    /// multiples of 8 bytes, ended by zeros (RS at boot).
     pub const ACPI: u32 = 10;
     /// Endpoint of the pci service, badged for one function (drivers).
     pub const PCI: u32 = 11;

@@ -1,5 +1,5 @@
-//! Self-test of the kernel's system calls. Packed as `sbin/rs` of a bundle of its own, it is the
-//! first process: it tries every call, every refusal and every way to die, writes a line for each
+//! Self-test of the kernel's system calls. With `first=sbin/kernel-test` on the kernel command line
+//! it is the first process instead of RS: it tries every call, every refusal and every way to die, writes a line for each
 //! test to the kernel log (`klog=debugcon` shows it) and powers off. The last line says
 //! `all passed` or how many failed. With the word `bench` on the kernel command line it measures
 //! the entry and IPC paths instead, in TSC ticks: under QEMU's `-icount shift=0` those are

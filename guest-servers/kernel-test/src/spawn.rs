@@ -26,6 +26,8 @@ fn boot(index: usize) -> u64 {
     unsafe { (*BOOT.0.get())[index] }
 }
 
+/// Where programs are linked.
+const IMAGE_AT: u64 = 0x40_0000;
 /// Where the bundle is mapped.
 const BUNDLE_AT: u64 = 0x10_0000_0000;
 /// Where a child's argument page is mapped in the parent, and its stack in the child.
@@ -52,17 +54,19 @@ pub fn init(block: u64) {
     }
     let length = sys::call(nr::MEMORY_INFO, &[found[BUNDLE]]).unwrap_or(0);
     let _ = map(u64::from(SELF), found[BUNDLE], BUNDLE_AT, 0, length, Protection::READ);
-    // Its data begins at a page of the bundle.
+    // Programs begin at pages of the bundle. This one is mapped in place, headers first.
     found[FILE] = (0..length)
         .step_by(4096)
-        .find(|&offset| word(BUNDLE_AT + offset) as u32 == 0x464C_457F)
+        .find(|&offset| {
+            (0..512).step_by(8).all(|at| word(BUNDLE_AT + offset + at) == word(IMAGE_AT + at))
+        })
         .unwrap_or(0);
     // SAFETY: the only write, see `Boot`.
     unsafe { *BOOT.0.get() = found }
 }
 
 fn word(address: u64) -> u64 {
-    // SAFETY: inside the bundle's mapping, aligned.
+    // SAFETY: inside the bundle's or the program's own mapping, aligned.
     unsafe { *(address as *const u64) }
 }
 
