@@ -19,6 +19,7 @@ extern crate std;
 pub mod cpio;
 mod file;
 mod inode;
+mod load;
 mod ramfs;
 
 pub use ramfs::{BUNDLE_SOURCE, Bundle, RamFs, Settings};

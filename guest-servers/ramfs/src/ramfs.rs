@@ -7,7 +7,6 @@ use xinim_abi::object::{Handle, PAGE_SIZE};
 use xinim_abi::services::vfs::{self, NAME_MAX, Stat, StatFs, mode};
 use xinim_fs_kit::{DirBuffer, FileSystem, Ino, Map, MountInfo, SetAttributes, Sink, check_name};
 
-use crate::cpio::{Archive, Entry, Malformed};
 use crate::file::{Budget, Content, PAGE};
 use crate::inode::{Directory, Inode, Node, Table};
 
@@ -15,7 +14,7 @@ pub(crate) const ROOT: Ino = 1;
 /// What an inode and a name are reckoned to cost, beside the data.
 const INODE_COST: u64 = 256;
 const NAME_COST: u64 = 128;
-const PERMISSIONS: u32 = 0o7777;
+pub(crate) const PERMISSIONS: u32 = 0o7777;
 /// Mounted with this source, the contents are the system bundle's.
 pub const BUNDLE_SOURCE: &str = "bundle";
 
@@ -37,14 +36,14 @@ pub struct Settings {
 /// A file system in memory.
 #[derive(Debug)]
 pub struct RamFs<'a> {
-    table: Table<'a>,
+    pub(crate) table: Table<'a>,
     budget: Budget,
     settings: Settings,
-    memory: Option<Handle>,
+    pub(crate) memory: Option<Handle>,
     /// Filled in at the first mount of [`BUNDLE_SOURCE`].
     bundle: Option<Bundle<'a>>,
     /// Bytes of the bundle's files, for the figures.
-    bundle_bytes: u64,
+    pub(crate) bundle_bytes: u64,
     read_only: bool,
 }
 
@@ -76,77 +75,14 @@ impl<'a> RamFs<'a> {
         Self { bundle: Some(bundle), ..Self::new(settings) }
     }
 
-    /// Takes the bundle in. What was read before a malformed member stays; the error tells.
-    fn fill(&mut self, bundle: Bundle<'a>) -> core::result::Result<(), Malformed> {
-        self.memory = Some(bundle.memory);
-        let mut links: Vec<((u64, u32), Ino)> = Vec::new();
-        for entry in Archive::new(bundle.bytes) {
-            // A member with an impossible path or kind is left out; the rest is still good.
-            let _ = self.add(&entry?, &mut links);
-        }
-        Ok(())
-    }
-
-    fn add(&mut self, entry: &Entry<'a>, links: &mut Vec<((u64, u32), Ino)>) -> Result<()> {
-        let mut components =
-            entry.name.split(|&byte| byte == b'/').filter(|c| !matches!(*c, b"" | b"."));
-        let Some(mut name) = components.next() else { return Ok(()) };
-        let mut dir = ROOT;
-        for next in components {
-            dir = match self.table.directory(dir)?.get(name) {
-                Some(ino) => ino,
-                None => self.insert(dir, name, Node::Directory(Directory::new(dir)), 0o755)?,
-            };
-            name = next;
-        }
-        let permissions = entry.mode & PERMISSIONS;
-        let old = self.table.directory(dir)?.get(name);
-        let linked = (entry.links > 1 && entry.mode & mode::TYPE_MASK == mode::REGULAR)
-            .then(|| links.iter().find(|link| link.0 == (entry.device, entry.ino)))
-            .flatten()
-            .map(|link| link.1);
-        let ino = match entry.mode & mode::TYPE_MASK {
-            mode::DIRECTORY => match old {
-                Some(ino) => ino,
-                None => {
-                    self.insert(dir, name, Node::Directory(Directory::new(dir)), permissions)?
-                }
-            },
-            mode::REGULAR => match linked {
-                Some(ino) => {
-                    self.add_name(dir, name, ino)?;
-                    // In newc the last of the names carries the data.
-                    if !entry.data.is_empty() {
-                        *self.table.file_mut(ino)? = Content::in_bundle(entry.data, entry.offset);
-                    }
-                    ino
-                }
-                None => {
-                    if old.is_some() {
-                        self.unlink(dir, name, false)?;
-                    }
-                    let content = Content::in_bundle(entry.data, entry.offset);
-                    let ino = self.insert(dir, name, Node::File(content), permissions)?;
-                    if entry.links > 1 {
-                        links.push(((entry.device, entry.ino), ino));
-                    }
-                    ino
-                }
-            },
-            mode::SYMLINK if !entry.data.is_empty() && old.is_none() => {
-                self.insert(dir, name, Node::Symlink(entry.data.to_vec()), permissions)?
-            }
-            _ => return Err(Error::NotSup),
-        };
-        self.bundle_bytes += (entry.data.len() as u64).next_multiple_of(PAGE as u64);
-        let inode = self.table.get_mut(ino)?;
-        inode.mode = permissions;
-        inode.mtime = u64::from(entry.mtime) * 1_000_000_000;
-        Ok(())
-    }
-
     /// A new inode under a name that is free.
-    fn insert(&mut self, dir: Ino, name: &[u8], node: Node<'a>, permissions: u32) -> Result<Ino> {
+    pub(crate) fn insert(
+        &mut self,
+        dir: Ino,
+        name: &[u8],
+        node: Node<'a>,
+        permissions: u32,
+    ) -> Result<Ino> {
         check_name(name)?;
         self.table.directory(dir)?;
         self.budget.take(INODE_COST + NAME_COST)?;
@@ -159,7 +95,7 @@ impl<'a> RamFs<'a> {
     }
 
     /// Another name, which is free, for a file.
-    fn add_name(&mut self, dir: Ino, name: &[u8], ino: Ino) -> Result<()> {
+    pub(crate) fn add_name(&mut self, dir: Ino, name: &[u8], ino: Ino) -> Result<()> {
         check_name(name)?;
         self.table.directory(dir)?;
         self.budget.take(NAME_COST)?;

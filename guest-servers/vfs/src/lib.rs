@@ -35,6 +35,7 @@ mod open;
 mod path;
 mod pipe;
 mod process;
+mod pump;
 pub mod server;
 mod slab;
 #[cfg(test)]

@@ -19,15 +19,13 @@ use xinim_fs_kit::{Sink, Source, Window};
 use zerocopy::{FromBytes, IntoBytes};
 
 use crate::data::Transfer;
-use crate::pipe::{PipeId, Waiter};
+use crate::pipe::Waiter;
 use crate::vfs::{Host, Vfs};
 
 /// Longest window of a client; bounds what VFS maps.
 pub const WINDOW_MAX: u64 = 16 * 1024 * 1024;
 /// Longest single read or write; bounds how long others wait.
 const TRANSFER_MAX: usize = 1024 * 1024;
-/// Bytes moved between a window and a pipe at once.
-const HOP: usize = 16 * 1024;
 
 /// Who asks.
 #[derive(Clone, Copy, Debug)]
@@ -39,8 +37,8 @@ pub struct Caller {
 
 /// VFS with its clients' windows.
 pub struct Server<H: Host> {
-    vfs: Vfs<H>,
-    windows: BTreeMap<u32, H::Window>,
+    pub(crate) vfs: Vfs<H>,
+    pub(crate) windows: BTreeMap<u32, H::Window>,
 }
 
 /// A request is answered now, or its token is kept.
@@ -358,100 +356,6 @@ impl<H: Host> Server<H> {
             }
         }
     }
-
-    // --- pipes -----------------------------------------------------------------------------
-
-    /// Answers every waiting pipe request that can be answered.
-    fn pump_all(&mut self) {
-        for id in 0..self.vfs.pipes.end() {
-            if self.vfs.pipes.get(id).is_some() {
-                while self.pump(id) {}
-                self.vfs.drop_pipe_if_unused(id);
-            }
-        }
-    }
-
-    /// One step; false when nothing moves any more.
-    fn pump(&mut self, id: PipeId) -> bool {
-        self.pump_writer(id) | self.pump_reader(id)
-    }
-
-    fn pump_writer(&mut self, id: PipeId) -> bool {
-        let Some(pipe) = self.vfs.pipes.get_mut(id) else { return false };
-        let Some(&writer) = pipe.waiting_writers.front() else { return false };
-        if pipe.readers == 0 {
-            pipe.waiting_writers.pop_front();
-            let answer = match writer.done {
-                0 => error_message(Error::Pipe),
-                done => api::Written { count: done as u64 }.encode(),
-            };
-            self.vfs.host.reply(writer.token, &answer);
-            return true;
-        }
-        let count = pipe.acceptable(&writer);
-        if count == 0 {
-            return false;
-        }
-        let moved = match self.windows.get(&writer.pid) {
-            Some(window) => fill(pipe, window, &writer, count),
-            None => Err(Error::Fault),
-        };
-        let Some(front) = pipe.waiting_writers.front_mut() else { return false };
-        front.done += count;
-        let answer = match moved {
-            Err(error) => error_message(error),
-            Ok(()) if front.done < front.len => return true,
-            Ok(()) => api::Written { count: front.done as u64 }.encode(),
-        };
-        pipe.waiting_writers.pop_front();
-        self.vfs.host.reply(writer.token, &answer);
-        true
-    }
-
-    fn pump_reader(&mut self, id: PipeId) -> bool {
-        let Some(pipe) = self.vfs.pipes.get_mut(id) else { return false };
-        let Some(&reader) = pipe.waiting_readers.front() else { return false };
-        if pipe.buffer.is_empty() && (pipe.writers > 0 || !pipe.waiting_writers.is_empty()) {
-            return false;
-        }
-        pipe.waiting_readers.pop_front();
-        let count = reader.len.min(pipe.buffer.len());
-        let moved = match self.windows.get(&reader.pid) {
-            Some(window) => {
-                let (one, two) = pipe.buffer.as_slices();
-                let first = count.min(one.len());
-                window
-                    .write(reader.at, &one[..first])
-                    .and_then(|()| window.write(reader.at + first, &two[..count - first]))
-            }
-            None => Err(Error::Fault),
-        };
-        let answer = match moved {
-            Ok(()) => {
-                pipe.buffer.drain(..count);
-                api::Count { count: count as u64 }.encode()
-            }
-            Err(error) => error_message(error),
-        };
-        self.vfs.host.reply(reader.token, &answer);
-        true
-    }
-}
-
-/// Moves `count` bytes of a writer's window into the pipe.
-fn fill(
-    pipe: &mut crate::pipe::Pipe,
-    window: &impl Window,
-    writer: &Waiter,
-    count: usize,
-) -> Result<()> {
-    let mut hop = vec![0; count.min(HOP)];
-    for start in (0..count).step_by(HOP) {
-        let piece = &mut hop[..(count - start).min(HOP)];
-        window.read(writer.at + writer.done + start, piece)?;
-        pipe.buffer.extend(piece.iter());
-    }
-    Ok(())
 }
 
 fn admin(caller: Caller) -> Result<()> {
