@@ -78,9 +78,9 @@ global_asm!(
     ".global boot_entry",
     "boot_entry:",
     "cld",
-    // CR4: PAE, PGE, OSFXSR, OSXMMEXCPT.
+    // CR4: PAE, OSFXSR, OSXMMEXCPT. PGE comes when the identity map is gone.
     "mov eax, cr4",
-    "or eax, 0x6A0",
+    "or eax, 0x620",
     "mov cr4, eax",
     "mov eax, offset boot_pml4_phys",
     "mov cr3, eax",

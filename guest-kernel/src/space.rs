@@ -8,7 +8,7 @@ use xinim_abi::object::{DeviceMemoryFlags, PAGE_SIZE, Protection, USER_END, USER
 use xinim_kernel_logic::paging::{self, Table, TableMemory};
 use xinim_kernel_logic::refs::Ref;
 
-use crate::arch::instructions::invlpg;
+use crate::arch::instructions::{invlpg, read_cr4, write_cr4};
 use crate::global::Global;
 use crate::memory_object::{self, Mapping, MemoryObject};
 use crate::object::Object;
@@ -22,6 +22,8 @@ const KIP_REGION: u64 = 1 << 30;
 /// Most mappings of a process (finding a free place walks them).
 const MAX_MAPPINGS: u32 = 1024;
 const PAGE: u64 = PAGE_SIZE as u64;
+
+const CR4_GLOBAL_PAGES: u64 = 1 << 7;
 
 unsafe extern "C" {
     static boot_pml4: Table;
@@ -108,11 +110,12 @@ pub fn start(kip: u64, gate: u64) {
     entries[0].set(kip | paging::PRESENT | paging::USER | paging::ACCESSED | paging::NO_EXECUTE);
     entries[1].set(gate | paging::PRESENT | paging::USER | paging::ACCESSED);
     KIP_DIRECTORY.set(directory);
-    // SAFETY: part of the image. The identity map was needed for the jump upwards only; its
-    // translations are global, so they are flushed by hand where they could matter: nothing in
-    // ring 3 can use supervisor pages, and user pages replace them after a CR3 load.
+    // SAFETY: part of the image. The identity map was needed for the jump upwards only.
     let table = unsafe { &boot_pml4 };
     table[0].set(0);
+    // SAFETY: every x86_64 CPU has global pages. Turning them on forgets all translations, also
+    // those of the identity map, where programs will be.
+    unsafe { write_cr4(read_cr4() | CR4_GLOBAL_PAGES) }
 }
 
 /// A new top-level table.
