@@ -178,6 +178,7 @@ impl<M: Mmio, D: Dma, C: Clock> Disk<M, D, C> {
 
     fn enable_queue(&mut self) -> core::result::Result<(), DeviceError> {
         let (size, addresses) = (self.queue.size(), self.queue.addresses());
+        self.transport.set_config_vector(self.vector);
         self.transport.setup_queue(REQUEST_QUEUE, size, addresses, self.vector)?;
         self.transport.driver_ok();
         Ok(())

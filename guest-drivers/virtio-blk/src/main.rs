@@ -103,11 +103,11 @@ impl Server for BlockServer {
         }
         let interrupt = 1 << INTERRUPT_BIT;
         if raised & (interrupt | DOORBELL_BITS | 1 << AGAIN_BIT) != 0 {
-            let before = self.service.disk().in_flight();
+            let before = self.service.completed();
             self.pump();
             // An interrupt that brought nothing: look whether the device says why.
-            let idle = self.service.disk().in_flight() == before;
-            if raised & !bits::OBITUARY == interrupt && idle && before > 0 {
+            let idle = self.service.completed() == before;
+            if raised == interrupt && idle && self.service.disk().in_flight() > 0 {
                 self.check_health();
             }
         }

@@ -59,6 +59,7 @@ pub struct Service<M, D: Dma, C, R, N> {
     turn: usize,
     list: SgList,
     done: Vec<Completion>,
+    completed: u64,
     /// How long to look for completions before asking for an interrupt, in ns.
     spin_ns: u64,
 }
@@ -69,7 +70,7 @@ impl<M: Mmio, D: Dma, C: Clock, R: DmaBuffer, N: Notify> Service<M, D, C, R, N> 
         let mut clients = Vec::new();
         clients.resize_with(CLIENTS_MAX, || None);
         let (list, done) = (SgList::new(), Vec::new());
-        Self { disk, clients, turn: 0, list, done, spin_ns }
+        Self { disk, clients, turn: 0, list, done, completed: 0, spin_ns }
     }
 
     pub fn disk(&self) -> &Disk<M, D, C> {
@@ -126,6 +127,11 @@ impl<M: Mmio, D: Dma, C: Clock, R: DmaBuffer, N: Notify> Service<M, D, C, R, N> 
     /// Clients whose memory is held, draining ones included.
     pub fn clients(&self) -> usize {
         self.clients.iter().flatten().count()
+    }
+
+    /// Requests completed since the start.
+    pub fn completed(&self) -> u64 {
+        self.completed
     }
 
     /// Frees a draining client whose last request is back.
@@ -260,6 +266,7 @@ impl<M: Mmio, D: Dma, C: Clock, R: DmaBuffer, N: Notify> Service<M, D, C, R, N> 
     /// Writes completions into the rings and tells each client once.
     fn deliver(&mut self) -> usize {
         let count = self.done.len();
+        self.completed += count as u64;
         for completion in self.done.drain(..) {
             let (place, index) = ((completion.cookie >> 16) as usize, completion.cookie as u16);
             let Some(Some(client)) = self.clients.get_mut(place) else { continue };

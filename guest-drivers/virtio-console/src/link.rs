@@ -158,6 +158,11 @@ impl<C> Link<C> {
         });
     }
 
+    /// Whether something waits for a frame to have gone out.
+    pub fn waits_for_room(&self) -> bool {
+        !self.outgoing.is_empty() || !self.exiting.is_empty()
+    }
+
     /// Frames and bytes of the host that made no sense.
     pub fn ignored(&self) -> u64 {
         self.ignored

@@ -112,7 +112,8 @@ impl Server for ConsoleServer {
                 self.link.forget(|client| client.pid == pid);
             }
         }
-        if raised & 1 << INTERRUPT_BIT != 0 && !self.poll() {
+        let progress = self.poll();
+        if raised == 1 << INTERRUPT_BIT && !progress {
             // An interrupt that brought nothing: the device may be telling that it is broken.
             if let Err(error) = self.outside.port.check_status() {
                 give_up(&error.into());
@@ -184,13 +185,14 @@ impl ConsoleServer {
 
     /// Everything that can be done now, until only an interrupt can bring more.
     fn pump(&mut self) {
+        self.outside.port.disarm();
         loop {
+            self.poll();
             self.link.pump(&mut self.outside);
             self.outside.port.kick();
-            if !self.outside.port.arm() {
+            if !self.outside.port.arm(self.link.waits_for_room()) {
                 return;
             }
-            self.poll();
         }
     }
 }

@@ -82,6 +82,7 @@ impl<M: Mmio, D: Dma> Port<M, D> {
         let (rx_buffers, short) = (take(rx_count, RX_LEN)?, take(SHORT_BUFFERS, SHORT_LEN)?);
         let rx = Queue::new(&mut carver, rx_size, options)?;
         let tx = Queue::new(&mut carver, tx_size, options)?;
+        transport.set_config_vector(vector);
         transport.setup_queue(RX_QUEUE, rx_size, rx.addresses(), vector)?;
         transport.setup_queue(TX_QUEUE, tx_size, tx.addresses(), vector)?;
         transport.driver_ok();
@@ -103,7 +104,6 @@ impl<M: Mmio, D: Dma> Port<M, D> {
         for index in 0..port.rx_buffers.len() {
             port.offer(index)?;
         }
-        port.arm();
         port.kick();
         Ok(port)
     }
@@ -234,10 +234,18 @@ impl<M: Mmio, D: Dma> Port<M, D> {
         Ok(progress)
     }
 
-    /// Asks for interrupts. True: something is there already, so poll again.
-    pub fn arm(&mut self) -> bool {
-        let sent = self.tx.arm();
-        self.rx.arm() || sent
+    /// Asks for an interrupt when the host sends something and, if `sent`, when a frame has gone out:
+    /// buffers are taken back at the next [`poll`](Self::poll) anyway. True: something is there already,
+    /// so poll again.
+    pub fn arm(&mut self, sent: bool) -> bool {
+        let gone = sent && self.tx.arm();
+        self.rx.arm() || gone
+    }
+
+    /// Asks for no interrupts while [`poll`](Self::poll) is being called anyway.
+    pub fn disarm(&mut self) {
+        self.tx.disarm();
+        self.rx.disarm();
     }
 
     /// Whether the device still says that it works.

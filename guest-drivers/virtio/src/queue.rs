@@ -312,12 +312,15 @@ impl<B: DmaBuffer> Queue<B> {
         self.has_used()
     }
 
-    /// Asks for no interrupts, as far as the device listens. With EVENT_IDX nothing need be done:
-    /// the event index stays behind, and the device passed it already.
+    /// Asks for no interrupts, as far as the device listens, until the next [`arm`](Self::arm).
     pub fn disarm(&mut self) {
-        if !self.options.event_idx {
-            let flags = avail_at(self.size) + split::AVAIL_FLAGS;
-            self.rings.store_u16(flags, split::AVAIL_NO_INTERRUPT);
+        let avail = avail_at(self.size);
+        if self.options.event_idx {
+            // An index the device has passed already, and comes to again after 65536 entries only.
+            let passed = self.used_idx.wrapping_sub(1);
+            self.rings.store_u16(avail + split::used_event(self.size), passed);
+        } else {
+            self.rings.store_u16(avail + split::AVAIL_FLAGS, split::AVAIL_NO_INTERRUPT);
         }
     }
 }

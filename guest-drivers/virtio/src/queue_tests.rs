@@ -308,6 +308,32 @@ fn a_device_cannot_write_more_than_fits() {
 }
 
 #[test]
+fn a_disarmed_queue_is_quiet_until_it_is_armed() {
+    for event_idx in [false, true] {
+        let (mut queue, mut device) = pair(16, QueueOptions { event_idx, indirect: 0 });
+        queue.disarm();
+        for cookie in 0..6 {
+            queue.add(&segments(cookie, 1), 1, cookie).unwrap();
+        }
+        queue.publish();
+        device.take();
+        device.put(0, 0);
+        device.put(1, 0);
+        assert_eq!(device.interrupts, 0);
+        assert!(queue.arm(), "two are there");
+        while queue.pop().unwrap().is_some() {}
+        assert!(!queue.arm());
+        device.put(2, 0);
+        assert_eq!(device.interrupts, 1);
+        assert_eq!(queue.pop().unwrap().map(|used| used.cookie), Some(2));
+        queue.arm();
+        queue.disarm();
+        device.put(3, 0);
+        assert_eq!(device.interrupts, 1);
+    }
+}
+
+#[test]
 fn the_three_parts_are_aligned_and_apart() {
     for size in [1u16, 2, 64, 256] {
         let (queue, _) = pair(size, QueueOptions::default());

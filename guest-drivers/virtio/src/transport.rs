@@ -137,8 +137,10 @@ impl<M: Mmio> Transport<M> {
         Ok(())
     }
 
-    /// Vector for changes of configuration and status.
-    pub fn set_config_vector(&mut self, vector: u16) {
+    /// Vector for changes of configuration and status, NEEDS_RESET among them. A device without
+    /// resources for it stays silent about these; a driver then finds out by its time-outs.
+    pub fn set_config_vector(&mut self, vector: Option<u16>) {
+        let vector = vector.unwrap_or(NO_VECTOR);
         self.structures.common.write16(common::CONFIG_MSIX_VECTOR, vector);
     }
 
