@@ -55,6 +55,7 @@ const TOOLS: &[(&str, Tool)] = &[
     ("tee", text::tee),
     ("test", test::run),
     ("touch", simple::touch),
+    ("tr", tr::run),
     ("true", simple::true_),
     ("umount", filesystems::umount),
     ("uname", simple::uname),
@@ -71,3 +72,7 @@ pub fn find(name: &str) -> Option<Tool> {
 pub fn names() -> impl Iterator<Item = &'static str> {
     TOOLS.iter().map(|(name, _)| *name)
 }
+
+#[cfg(test)]
+#[path = "table_tests.rs"]
+mod tests;

@@ -1,5 +1,6 @@
 //! Attempts that the kernel and the services must refuse with an error.
 
+use xinim_abi::error::{Error, Result};
 use xinim_abi::interface::Name;
 use xinim_abi::ipc::{Message, ReplyToken, Tag, bits};
 use xinim_abi::object::{DeviceMemoryFlags, Handle, MemoryFlags, PAGE_SIZE, Protection, Rights};
@@ -35,6 +36,11 @@ pub const ATTEMPTS: &[(&str, &str, Attempt)] = &[
     ("many-handles", "more handles than its limit", many_handles),
     ("garbage", "system calls with garbage", garbage),
 ];
+
+/// Refused for want of permission, not because the request was wrong in some other way.
+fn denied<T>(result: Result<T>) -> bool {
+    matches!(result, Err(Error::Access | Error::Perm))
+}
 
 /// Every one must be an error.
 macro_rules! all_refused {
@@ -108,7 +114,7 @@ fn look_up() -> bool {
     let labels = ["rs", "pci", "ramfs", "devfs", "procfs", "virtio-blk", "virtio-console", "init"];
     labels.iter().all(|label| {
         let Ok(name) = Name::new(label) else { return false };
-        ipc::call(start::rs(), &rs::Lookup { name, wait: false }).is_err()
+        denied(ipc::call(start::rs(), &rs::Lookup { name, wait: false }))
     })
 }
 
@@ -122,20 +128,17 @@ fn act_as_service() -> bool {
         device: endpoint,
         pci: endpoint,
     };
-    all_refused![
-        ipc::call(start::rs(), &rs::Announce {}),
-        ipc::call(start::rs(), &rs::Spawn { program }),
-        ipc::call(start::rs(), &function),
-        ipc::call(start::rs(), &rs::FunctionsDone {}),
-    ]
+    denied(ipc::call(start::rs(), &rs::Announce {}))
+        && denied(ipc::call(start::rs(), &rs::Spawn { program }))
+        && denied(ipc::call(start::rs(), &function))
+        && denied(ipc::call(start::rs(), &rs::FunctionsDone {}))
 }
 
 fn act_as_manager() -> bool {
     let pid = start::pid();
-    all_refused![
-        ipc::call(vfs_handle(), &vfs::Inherit { parent: 1, child: pid, count: 1 }),
-        ipc::call(vfs_handle(), &vfs::OpenFor { parent: 1, path_len: 1 }),
-    ]
+    let inherit = vfs::Inherit { parent: 1, child: pid, count: 1 };
+    denied(ipc::call(vfs_handle(), &inherit))
+        && denied(ipc::call(vfs_handle(), &vfs::OpenFor { parent: pid, path_len: 1 }))
 }
 
 /// Services have the lowest process ids; RS is 1.

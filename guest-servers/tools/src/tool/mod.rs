@@ -22,6 +22,7 @@ pub mod spawn;
 pub mod stat;
 pub mod test;
 pub mod text;
+pub mod tr;
 
 /// Bytes moved at once: what one request to VFS can carry.
 pub const BUFFER: usize = 128 * 1024;
