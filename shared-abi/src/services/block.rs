@@ -15,6 +15,9 @@
 //! Doorbells: the client raises the bit it got at `Attach` on the driver's endpoint; the driver
 //! raises bit [`COMPLETION_BIT`] on the endpoint the client passed.
 //!
+//! At `Attach` the driver starts with the indices it finds: zeros in fresh memory or where the client
+//! cleared them, those of the last instance otherwise. It keeps its own copies from then on.
+//!
 //! When the driver dies the client watches it (`WATCH`), looks the label up again, attaches the
 //! same memory and submits again what was not completed; all operations are idempotent.
 
