@@ -22,7 +22,9 @@ mod tests;
 
 pub use catalog::{Catalog, Index};
 pub use error::Error;
-pub use manifest::{Instances, Manifest, PciMatch, Policy, PortRange, Resource, Restart, Stop};
+pub use manifest::{
+    Instances, Manifest, PciMatch, Policy, PortRange, Resource, Restart, Start, Stop,
+};
 
 /// Longest label: instance labels add `.` and a number, and the whole is at most 32 bytes.
 pub const LABEL_MAX: usize = 24;

@@ -26,6 +26,8 @@ pub struct Manifest {
     pub class: Option<String>,
     #[serde(default)]
     pub instances: Instances,
+    #[serde(default)]
+    pub start: Start,
     /// Functions that `per-function` instances are started for; any match suffices.
     #[serde(default)]
     pub pci: Vec<PciMatch>,
@@ -98,6 +100,16 @@ pub enum Instances {
     OnDemand,
     /// No service: what ordinary programs may look up and control.
     Programs,
+}
+
+/// When a service with one instance is started.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Start {
+    #[default]
+    Boot,
+    /// When it is first looked up, or needed by one that starts.
+    FirstUse,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
@@ -272,6 +284,9 @@ impl Manifest {
         }
         if self.pci.iter().any(|m| *m == PciMatch::default()) {
             return bad("pci", "a match of every function there is");
+        }
+        if self.start == Start::FirstUse && self.instances != Instances::One {
+            return bad("start", "\"first-use\" is for instances = \"one\"");
         }
         if self.instances == Instances::Programs
             && !(self.needs.is_empty()

@@ -90,6 +90,7 @@ fn values_out_of_range() {
         ("instances = \"per-function\"\npci = [{}]", "pci"),
         ("instances = \"programs\"\nbundle = true", "instances"),
         ("class = \"Block\"", "class"),
+        ("start = \"first-use\"\ninstances = \"on-demand\"", "start"),
     ] {
         let text = message("x", text);
         assert!(text.starts_with(&format!("x.toml: {key}:")), "{text}");

@@ -125,7 +125,7 @@ impl Core {
         while let Some(id) = wanted.pop() {
             let slot = &mut self.slots[id];
             match slot.state {
-                State::Dead | State::Failed(_) => {
+                State::Idle | State::Dead | State::Failed(_) => {
                     slot.failures = 0;
                     slot.crashed = false;
                     slot.enter(State::Waiting, host.now());

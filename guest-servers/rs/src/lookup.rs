@@ -26,13 +26,14 @@ impl Core {
     /// `Lookup`. `None`: answered later.
     pub fn lookup(
         &mut self,
+        host: &mut impl Host,
         badge: u64,
         sender: u32,
         token: ReplyToken,
         name: &Name,
         wait: bool,
     ) -> Option<Answer> {
-        match self.try_lookup(badge, sender, token, name, wait) {
+        match self.try_lookup(host, badge, sender, token, name, wait) {
             Ok(answer) => answer,
             Err(error) => Some(Answer::Error(error)),
         }
@@ -40,6 +41,7 @@ impl Core {
 
     fn try_lookup(
         &mut self,
+        host: &mut impl Host,
         badge: u64,
         sender: u32,
         token: ReplyToken,
@@ -82,6 +84,10 @@ impl Core {
                 false => Err(Error::NoEnt),
             };
         };
+        if self.slots[id].state == State::Idle && self.shutdown.is_none() {
+            self.slots[id].enter(State::Waiting, host.now());
+            self.settle(host);
+        }
         self.found(id, lookup, wait)
     }
 

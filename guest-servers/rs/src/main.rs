@@ -91,7 +91,7 @@ impl Rs<'_> {
         let (badge, sender, token) = (request.badge, request.sender, request.token);
         let host = &mut *self.system;
         Ok(match Call::decode(&request.message)? {
-            Call::Lookup(c) => self.core.lookup(badge, sender, token, &c.name, c.wait),
+            Call::Lookup(c) => self.core.lookup(host, badge, sender, token, &c.name, c.wait),
             Call::Announce(_) => Some(self.core.announce(host, badge, sender)),
             Call::Control(c) => self.core.control(host, badge, sender, token, c.operation, &c.name),
             Call::Spawn(c) => self.core.spawn(host, badge, sender, token, &c.program),

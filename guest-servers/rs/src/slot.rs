@@ -14,6 +14,8 @@ pub type SlotId = usize;
 pub enum State {
     /// Not running and not asked to: stopped by hand, or ended by itself.
     Dead,
+    /// For its first use.
+    Idle,
     /// For what it needs and wants.
     Waiting,
     /// Has a process that has not announced itself.
@@ -42,6 +44,7 @@ impl State {
     pub fn name(self) -> &'static str {
         match self {
             State::Dead => "dead",
+            State::Idle => "idle",
             State::Waiting => "waiting",
             State::Starting { .. } => "starting",
             State::Running => "running",

@@ -9,7 +9,7 @@ use alloc::vec::Vec;
 use xinim_abi::error::{Error, Result};
 use xinim_abi::interface::Name;
 use xinim_abi::ipc::BADGE_LABEL_SHIFT;
-use xinim_manifest::{Catalog, Index, Instances};
+use xinim_manifest::{Catalog, Index, Instances, Start};
 
 /// All services of the system.
 #[derive(Debug)]
@@ -74,10 +74,17 @@ impl Core {
         self.functions_done = self.catalog.find(crate::functions::PCI_LABEL).is_none();
         for at in 0..self.catalog.order().len() {
             let index = self.catalog.order()[at];
-            if self.catalog.get(index).instances == Instances::One
-                && self.add_slot(index, now).is_err()
-            {
-                host.log(format_args!("no room for {}", self.catalog.get(index).label));
+            if self.catalog.get(index).instances != Instances::One {
+                continue;
+            }
+            match self.add_slot(index, now) {
+                Ok(id) if self.catalog.get(index).start == Start::FirstUse => {
+                    self.slots[id].state = State::Idle;
+                }
+                Ok(_) => {}
+                Err(_) => {
+                    host.log(format_args!("no room for {}", self.catalog.get(index).label));
+                }
             }
         }
         self.settle(host);
@@ -158,7 +165,9 @@ impl Core {
             for id in 0..self.slots.len() {
                 match self.slots[id].state {
                     _ if self.slots[id].label.as_str().is_empty() => continue,
-                    State::Waiting => {}
+                    State::Waiting => {
+                        changed |= self.wake_needs(host, id);
+                    }
                     State::Crashed { until } if until <= host.now() => {}
                     // What it needed in vain may have come up by hand.
                     State::Failed(Reason::Needs(target))
@@ -176,6 +185,18 @@ impl Core {
                 changed = true;
             }
         }
+    }
+
+    /// Asks for what a service needs that was not used so far.
+    fn wake_needs(&mut self, host: &impl Host, id: SlotId) -> bool {
+        let needs = self.catalog.needs(self.slots[id].manifest);
+        let idle = |slot: &Slot| slot.state == State::Idle && needs.contains(&slot.manifest);
+        let mut woken = false;
+        for slot in self.slots.iter_mut().filter(|slot| idle(slot)) {
+            slot.enter(State::Waiting, host.now());
+            woken = true;
+        }
+        woken
     }
 
     fn ready(&self, id: SlotId) -> Ready {

@@ -172,7 +172,7 @@ impl World {
         wait: bool,
     ) -> (u64, Option<Answer>) {
         let token = self.token();
-        (token.0, self.core.lookup(badge, pid, token, &name(label), wait))
+        (token.0, self.core.lookup(&mut self.host, badge, pid, token, &name(label), wait))
     }
 
     fn control(&mut self, operation: u32, label: &str) -> (u64, Option<Answer>) {
@@ -215,6 +215,25 @@ fn services_start_when_what_they_need_is_up() {
     w.run();
     assert_eq!(w.host.started, ["a", "b", "c"]);
     assert_eq!(w.state("c"), "running");
+}
+
+#[test]
+fn first_use() {
+    let mut w = World::boot(&[
+        ("a", "start = \"first-use\""),
+        ("b", "start = \"first-use\"\nneeds = [\"a\"]"),
+        ("c", "wants = [\"a\", \"b\"]\ncalls = [\"b\"]"),
+        ("d", "start = \"first-use\""),
+        ("e", "needs = [\"d\"]"),
+    ]);
+    assert_eq!(w.host.started, ["c", "d"], "nobody waits for what it only wants; needs are met");
+    w.run();
+    assert_eq!((w.state("a"), w.state("b"), w.state("e")), ("idle", "idle", "running"));
+    let (token, answer) = w.lookup(w.badge("c"), "b", true);
+    assert_eq!(answer, None);
+    w.run();
+    assert_eq!(w.host.started, ["c", "d", "e", "a", "b"]);
+    assert!(matches!(w.host.answers[&token], Answer::Found { .. }));
 }
 
 #[test]
