@@ -22,6 +22,8 @@ pub struct Scene<'a> {
     pub vcpu: u32,
     /// `None` where KVM would not tell.
     pub registers: Option<(kvm_regs, kvm_sregs)>,
+    /// State of its local APIC in words.
+    pub interrupts: Option<String>,
     pub process: Option<Process>,
     pub ram: &'a GuestRam,
     pub ring: &'a Ring,
@@ -42,6 +44,9 @@ fn write_report(out: &mut String, scene: &Scene<'_>) -> std::fmt::Result {
             write_code(out, scene.ram, general, special)?;
         }
         None => writeln!(out, "vCPU {}: KVM gives no registers", scene.vcpu)?,
+    }
+    if let Some(interrupts) = &scene.interrupts {
+        writeln!(out, "interrupts: {interrupts}")?;
     }
     match scene.process {
         Some(process) => writeln!(out, "process {} ({})", process.pid, process.name())?,

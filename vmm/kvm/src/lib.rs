@@ -27,6 +27,7 @@ mod exits;
 mod host;
 mod io;
 mod irq;
+mod lapic;
 mod layout;
 mod machine;
 mod memory;

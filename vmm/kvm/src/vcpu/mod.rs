@@ -22,11 +22,14 @@ use xinim_machine::{End, EngineError};
 use crate::death::{self, Scene};
 use crate::exits::{Counts, Kind};
 use crate::host::host_io;
+use crate::lapic::describe;
 use crate::shared::{Ended, Ending, Shared};
 use exit::{Exit, Runner};
 
 /// `KVM_INTERNAL_ERROR_EMULATION`: KVM met an instruction that it can neither run nor emulate.
 const INTERNAL_EMULATION: u32 = 1;
+
+const RFLAGS_IF: u64 = 1 << 9;
 
 /// What a vCPU thread leaves behind.
 #[derive(Clone, Debug, Default)]
@@ -132,7 +135,12 @@ impl Vcpu {
             Some(process) => format!("process {} ({})", process.pid, process.name()),
             None => "no process".into(),
         };
-        format!("cpu {}: rip={:#x} ring {} {process}", self.index, general.rip, special.ss.dpl)
+        let apic = fd.get_lapic().map_or_else(|_| "APIC unknown".into(), |lapic| describe(&lapic));
+        let enabled = if general.rflags & RFLAGS_IF == 0 { "off" } else { "on" };
+        format!(
+            "cpu {}: rip={:#x} ring {} {process}; interrupts {enabled}, {apic}",
+            self.index, general.rip, special.ss.dpl
+        )
     }
 
     fn handle(&mut self, exit: Exit) {
@@ -222,6 +230,7 @@ impl Vcpu {
         let scene = Scene {
             vcpu: self.index,
             registers,
+            interrupts: fd.get_lapic().ok().map(|lapic| describe(&lapic)),
             process: self.shared.page.process(&self.shared.ram, self.index),
             ram: &self.shared.ram,
             ring: &ring,
