@@ -144,6 +144,13 @@ impl Pm {
     fn died(&mut self, obituary: &Obituary) {
         let pid = obituary.pid;
         self.windows.forget(pid);
+        if !self.table.contains(pid) {
+            // A service: its next instance starts programs of its own (init its shell), and the
+            // old ones would stand in the way.
+            for program in self.table.family(pid) {
+                let _ = self.kill(program, signal::KILL);
+            }
+        }
         if self.processes.remove(&pid).is_some() && obituary.cause == cause::FAULT {
             log!(
                 "program {pid}: exception {} at {:#x}, rip {:#x}",

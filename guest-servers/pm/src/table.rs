@@ -166,7 +166,12 @@ impl Table {
 
     /// Whom Ctrl-C ends: the foreground program and all that descends from it.
     pub fn interrupted(&self) -> Vec<u32> {
-        let mut all = Vec::from_iter(self.foreground.map(|(child, _)| child));
+        self.foreground.map_or(Vec::new(), |(child, _)| self.family(child))
+    }
+
+    /// The running ones among `pid` and all that descends from it.
+    pub fn family(&self, pid: u32) -> Vec<u32> {
+        let mut all = Vec::from([pid]);
         let mut next = 0;
         while let Some(&pid) = all.get(next) {
             next += 1;

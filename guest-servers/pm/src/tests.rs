@@ -132,6 +132,7 @@ fn ctrl_c_ends_the_foreground_and_what_it_started() {
     assert_eq!(t.set_foreground(2, 10), Err(Error::Child));
     t.set_foreground(1, 10).unwrap();
     assert_eq!(t.interrupted(), [10, 11, 12]);
+    assert_eq!(t.family(1), [10, 13, 11, 12], "1 is no program itself");
     t.died(10, 130);
     assert_eq!(t.interrupted(), []);
     assert_eq!(t.set_foreground(1, 10), Ok(()), "it has just ended");
