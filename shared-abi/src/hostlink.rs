@@ -1,7 +1,7 @@
-//! The host link: a framed protocol over the byte stream of virtio-console port 0.
+//! The host link: a framed protocol over the byte stream of a virtio-console port.
 //!
 //! It carries what `--exec` needs, byte for byte and each kind apart. The same frames travel
-//! through our own virtio-console model and through QEMU's `virtconsole`.
+//! through our own virtio-console model (port 0) and through QEMU's `virtserialport`.
 //!
 //! ```text
 //! frame := kind u8 | 0 u8 | 0 u16 | length u32 LE | payload (length <= MAX_PAYLOAD)

@@ -1,4 +1,4 @@
-//! virtio console driver (VIRTIO 1.2 section 5.3), port 0, and the guest's end of the host link that
+//! virtio console driver (VIRTIO 1.2 section 5.3), one port, and the guest's end of the host link that
 //! runs over it.
 //!
 //! ```text
@@ -8,7 +8,7 @@
 //! ```
 //! This library is the logic: no system calls, no `unsafe`. `main.rs` is the server around it.
 //!
-//! Not here: more ports, console size, emergency writes.
+//! Not here: several ports at once, console size, emergency writes.
 #![no_std]
 #![forbid(unsafe_code)]
 
@@ -16,6 +16,7 @@ extern crate alloc;
 #[cfg(test)]
 extern crate std;
 
+pub mod control;
 pub mod decoder;
 pub mod link;
 pub mod port;

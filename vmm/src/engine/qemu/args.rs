@@ -7,7 +7,7 @@
 //! | COM1 | `isa-serial` |
 //! | debug console, exit device | `isa-debugcon` at 0xE9, `isa-debug-exit` at 0xF4 |
 //! | disk on virtio | `virtio-blk-pci`, modern only |
-//! | host link | `virtio-serial-pci` with one port (so without MULTIPORT) and a `virtconsole` |
+//! | host link | `virtio-serial-pci` with a `virtserialport`, which waits for a slow reader |
 
 use std::path::Path;
 
@@ -91,8 +91,9 @@ pub fn arguments(spec: &MachineSpec, outside: &Outside) -> Vec<String> {
     }
     if let Some(link) = &outside.link {
         args.pair("-chardev", link);
-        args.words("-device virtio-serial-pci,disable-legacy=on,max_ports=1");
-        args.words("-device virtconsole,chardev=link");
+        args.words("-device virtio-serial-pci,disable-legacy=on,max_ports=2");
+        // Not `virtconsole`: that drops what the host does not take at once.
+        args.words("-device virtserialport,nr=1,chardev=link");
     }
     match &outside.qmp {
         // A reset or power-off leaves the machine standing, so that its registers can be read.

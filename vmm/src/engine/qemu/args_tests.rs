@@ -51,7 +51,7 @@ fn the_machine_is_translated() {
         ("-chardev", "socket,id=debug,fd=7"),
         ("-device", "isa-debug-exit,iobase=0xf4,iosize=4"),
         ("-device", "isa-debugcon,iobase=0xe9,chardev=debug"),
-        ("-device", "virtio-serial-pci,disable-legacy=on,max_ports=1"),
+        ("-device", "virtio-serial-pci,disable-legacy=on,max_ports=2"),
         ("-action", "reboot=shutdown,shutdown=pause"),
         ("-d", "cpu_reset"),
     ] {
