@@ -13,17 +13,27 @@ use crate::{Error, Fd, Os, Result};
 pub const OUTPUT_BUFFER: usize = 32 * 1024;
 /// Bytes an [`Input`] asks for at once.
 const INPUT_BUFFER: usize = 32 * 1024;
+/// Restarts of a terminal's service that one [`write_all`] survives.
+const RESTARTS_MAX: u32 = 16;
 /// Longest line [`Input::line`] gives in one piece; longer ones come in pieces.
 pub const LINE_MAX: usize = 1024 * 1024;
 /// Largest file [`read_file`] takes into memory.
 pub const FILE_MAX: u64 = 64 * 1024 * 1024;
 
 /// All of `bytes`, in as many writes as it takes.
+///
+/// A terminal whose service was restarted is written to again: what it shows twice then is better
+/// than what it never shows. For anything else the caller gets `ServerDied` and decides.
 pub fn write_all(os: &dyn Os, fd: Fd, mut bytes: &[u8]) -> Result<()> {
+    let mut restarts = 0;
     while !bytes.is_empty() {
-        match os.write(fd, bytes)? {
-            0 => return Err(Error::Io),
-            count => bytes = bytes.get(count..).ok_or(Error::BadReply)?,
+        match os.write(fd, bytes) {
+            Ok(0) => return Err(Error::Io),
+            Ok(count) => bytes = bytes.get(count..).ok_or(Error::BadReply)?,
+            Err(Error::ServerDied) if restarts < RESTARTS_MAX && os.is_terminal(fd) => {
+                restarts += 1;
+            }
+            Err(error) => return Err(error),
         }
     }
     Ok(())

@@ -8,7 +8,7 @@ use alloc::string::{String, ToString};
 use alloc::vec;
 use alloc::vec::Vec;
 
-use xinim_os::{Os, STDERR, STDIN, base_name, dir_name, is_kind, join, mode};
+use xinim_os::{Error, Os, STDERR, STDIN, base_name, dir_name, is_kind, join, mode};
 
 use crate::builtin;
 use crate::edit::{Editor, Event, History};
@@ -18,6 +18,8 @@ use crate::shell::{Result, STATUS_INTERRUPTED, Shell, Unwind};
 /// Names a completion lists.
 const LISTED_MAX: usize = 200;
 const COLUMNS: usize = 80;
+/// Deaths of the terminal's service that one line survives.
+const RESTARTS_MAX: u32 = 100;
 
 enum Input {
     Line(String),
@@ -92,10 +94,22 @@ impl Shell<'_> {
         let mut out = String::new();
         let columns = self.vars.get("COLUMNS").and_then(|text| text.parse().ok());
         let mut editor = Editor::new(history, prompt, columns.unwrap_or(COLUMNS), &mut out);
+        let mut restarts = 0;
         loop {
             self.show(&mut out);
-            if ahead.is_empty() && !read_more(self.os, ahead) {
-                return Input::End;
+            while ahead.is_empty() {
+                match read_more(self.os, ahead) {
+                    More::Bytes => {}
+                    More::End => return Input::End,
+                    More::Restarted if restarts < RESTARTS_MAX => {
+                        restarts += 1;
+                        let _ = self.os.set_raw(STDIN, true);
+                        out.push_str("\r\n");
+                        editor.show(&mut out);
+                        self.show(&mut out);
+                    }
+                    More::Restarted => return Input::End,
+                }
             }
             let bytes = core::mem::take(ahead);
             for (index, &byte) in bytes.iter().enumerate() {
@@ -125,7 +139,7 @@ impl Shell<'_> {
                 let line = String::from_utf8_lossy(&line[..at]).into_owned();
                 return Input::Line(line);
             }
-            if !read_more(self.os, ahead) {
+            if !matches!(read_more(self.os, ahead), More::Bytes) {
                 let rest = String::from_utf8_lossy(&core::mem::take(ahead)).into_owned();
                 return if rest.is_empty() { Input::End } else { Input::Line(rest) };
             }
@@ -220,14 +234,23 @@ fn last_component(word: &str) -> &str {
     base_name(word)
 }
 
-/// Appends what the terminal has. `false` at its end.
-fn read_more(os: &dyn Os, bytes: &mut Vec<u8>) -> bool {
+/// What a look at the terminal gave.
+enum More {
+    Bytes,
+    End,
+    /// Its service died; a new one is there by the next request, in line mode.
+    Restarted,
+}
+
+/// Appends what the terminal has.
+fn read_more(os: &dyn Os, bytes: &mut Vec<u8>) -> More {
     let mut chunk = vec![0; 256];
     match os.read(STDIN, &mut chunk) {
-        Ok(0) | Err(_) => false,
+        Err(Error::ServerDied) => More::Restarted,
+        Ok(0) | Err(_) => More::End,
         Ok(count) => {
             bytes.extend_from_slice(&chunk[..count.min(chunk.len())]);
-            true
+            More::Bytes
         }
     }
 }

@@ -1,4 +1,3 @@
-use super::*;
 use std::vec::Vec;
 
 /// Tools of the program that are not in the library.
