@@ -227,7 +227,15 @@ impl<'s> Parser<'s> {
     /// The reserved word that comes next, if one does.
     fn reserved(&self) -> Option<&'static str> {
         let rest = self.rest();
-        let len = rest.find(is_meta).unwrap_or(rest.len());
+        let len = rest.find(|c| is_meta(c) || c == '\\').unwrap_or(rest.len());
+        // An escaped newline right behind it, and then the end of the word.
+        let mut behind = &rest[len..];
+        while let Some(next) = behind.strip_prefix("\\\n") {
+            behind = next;
+        }
+        if !behind.chars().next().is_none_or(is_meta) {
+            return None;
+        }
         RESERVED.iter().find(|word| **word == &rest[..len]).copied()
     }
 

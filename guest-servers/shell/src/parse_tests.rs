@@ -108,6 +108,19 @@ fn incomplete_input_is_told_apart() {
     }
 }
 
+/// Words that escaped newlines or empty quotes run through do not turn into something else.
+#[test]
+fn split_words_stay_words() {
+    for source in
+        ["a|}\\\n\t", "i\\\nf x", "a\\\n=b", "a\"\"=b'q'", "2\\\n>f", "ti''me x", "f\\\n() { a; }"]
+    {
+        if let Ok(tree) = parse(source) {
+            let text = unparse::list(&tree);
+            assert_eq!(parse(&text), Ok(tree), "{source:?} -> {text:?}");
+        }
+    }
+}
+
 #[test]
 fn depth_is_bounded() {
     for (open, count) in [("(", 5000), ("$(", 5000), ("\"$(", 5000), ("{ ", 5000), ("if ", 5000)] {
@@ -119,7 +132,7 @@ fn depth_is_bounded() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(2000))]
+    #![proptest_config(ProptestConfig::with_cases(4000))]
 
     #[test]
     fn any_text_gives_a_tree_or_an_error(source in "[ \\n\\t;&|<>(){}$`'\"\\\\a-c1=#!~*?@:%+-]{0,60}") {

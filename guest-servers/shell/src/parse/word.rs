@@ -134,6 +134,9 @@ impl Parser<'_> {
         if c != '\n' {
             let mut bytes = [0; 4];
             push_quoted(word, c.encode_utf8(&mut bytes));
+        } else if matches!(word.last(), Some(Part::Literal(_))) {
+            // What a line's end splits is no reserved word, assignment or descriptor number.
+            push_quoted(word, "");
         }
     }
 
@@ -295,9 +298,8 @@ impl Parser<'_> {
 }
 
 /// Without the empty quoted parts that another quoted part makes superfluous: an empty one only
-/// says that there is a field.
-fn normalize(word: Word) -> Word {
-    let is_empty = |part: &Part| matches!(part, Part::Quoted(text) if text.is_empty());
+/// says that there is a field. Between two literals it stays: it keeps `i""f` from being `if`.
+fn normalize(mut word: Word) -> Word {
     let quoted = |part: &Part| match part {
         Part::Quoted(text) => !text.is_empty(),
         Part::Parameter { quoted, .. }
@@ -305,17 +307,26 @@ fn normalize(word: Word) -> Word {
         | Part::Arithmetic { quoted, .. } => *quoted,
         Part::Literal(_) | Part::Tilde => false,
     };
-    if !word.iter().any(is_empty) || !word.iter().any(quoted) {
+    if !word.iter().any(quoted) {
         return word;
     }
-    let mut normal = Word::new();
-    for part in word {
-        match (normal.last_mut(), part) {
-            (_, part) if is_empty(&part) => {}
-            (Some(Part::Literal(before)), Part::Literal(text)) => before.push_str(&text),
-            (Some(Part::Quoted(before)), Part::Quoted(text)) => before.push_str(&text),
-            (_, part) => normal.push(part),
+    let mut at = 0;
+    while at < word.len() {
+        let literal = |at: usize| matches!(word.get(at), Some(Part::Literal(_)));
+        let between = at > 0 && literal(at - 1) && literal(at + 1);
+        let empty = matches!(&word[at], Part::Quoted(text) if text.is_empty());
+        if empty && !between {
+            word.remove(at);
+            // Two literals never meet here, but two quoted texts may.
+            if let (Some(before), Some(Part::Quoted(text))) = (at.checked_sub(1), word.get(at))
+                && let Part::Quoted(joined) = &word[before]
+            {
+                word[before] = Part::Quoted(joined.clone() + text);
+                word.remove(at);
+            }
+        } else {
+            at += 1;
         }
     }
-    normal
+    word
 }
