@@ -2,7 +2,7 @@
 //!
 //! There is no `fork`: what must run in a process of its own (subshells, compound members of
 //! pipelines, background lists) is handed to a new shell as text. Here-documents come out as
-//! here-strings, so the text has no parts elsewhere.
+//! `<<<| word`, here-strings without a newline added, so the text has no parts elsewhere.
 
 use alloc::string::String;
 use core::fmt::Write;
@@ -175,19 +175,13 @@ fn write_redirect(out: &mut String, redirect: &Redirect) {
     write_word(out, word);
 }
 
-/// A here-string adds a newline, so one is taken away; text without one is empty.
+/// `<<<|`: exactly this text.
 fn write_here(out: &mut String, fd: u32, text: &Word) {
-    let mut text = text.clone();
-    let newline = match text.last_mut() {
-        Some(Part::Quoted(last)) => last.pop() == Some('\n'),
-        _ => false,
-    };
-    if newline {
-        let _ = write!(out, "{fd}<<< ");
-        write_word(out, &text);
-    } else {
-        let _ = write!(out, "{fd}< /dev/null");
+    let _ = write!(out, "{fd}<<<| ");
+    if text.is_empty() {
+        out.push_str("''");
     }
+    write_word(out, text);
 }
 
 fn write_word(out: &mut String, word: &Word) {

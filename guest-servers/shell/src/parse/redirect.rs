@@ -19,7 +19,8 @@ impl Parser<'_> {
             text => Some(text.parse().map_err(|_| self.error("bad descriptor number"))?),
         };
         self.at += digits;
-        const OPERATORS: [&str; 10] = ["<<<", "<<-", "<<", "<&", "<>", ">>", ">&", ">|", "<", ">"];
+        const OPERATORS: [&str; 11] =
+            ["<<<|", "<<<", "<<-", "<<", "<&", "<>", ">>", ">&", ">|", "<", ">"];
         let operator = OPERATORS.into_iter().find(|op| operator.starts_with(op)).unwrap_or("<");
         self.at += operator.len();
         self.skip_blanks();
@@ -35,6 +36,9 @@ impl Parser<'_> {
             "<>" => Target::ReadWrite(word),
             ">>" => Target::Append(word),
             "<&" | ">&" => Target::Duplicate(word),
+            // Between shells: a here-document's text as it is (see `unparse`).
+            "<<<|" if word == [Part::Quoted(String::new())] => Target::Here(Word::new()),
+            "<<<|" => Target::Here(word),
             "<<<" => {
                 push_quoted(&mut word, "\n");
                 Target::Here(word)
@@ -81,7 +85,9 @@ impl Parser<'_> {
             return parser.nested(|parser| parser.here_text());
         }
         let mut word = Word::new();
-        push_quoted(&mut word, &text);
+        if !text.is_empty() {
+            push_quoted(&mut word, &text);
+        }
         Ok(word)
     }
 
