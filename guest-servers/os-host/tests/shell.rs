@@ -123,7 +123,7 @@ fn redirections_and_pipes() {
         "cat <<'EOF'\n$HOME `x` \\n\nEOF",
         "cat <<-EOF\n\t\tindented\n\tEOF\necho after",
         "cat <<A; cat <<B\na\nA\nb\nB",
-        "(cat <<A; cat <<B) | cat\nA\nno newline\\\nB\n",
+        "(cat <<A; cat <<B) | cat\nA\ngoes on\\\nB\nB\n",
         "cat <<EOF | tr a-z A-Z\nabc\nEOF",
         "while read a b; do echo \"$b-$a\"; done <<EOF\n1 2 3\nx y\nEOF",
         "printf 'a\\nb\\nc' > f; while read x; do echo \"<$x>\"; done < f; echo \"$x\"",

@@ -24,7 +24,7 @@ const SCRIPTS: &[&str] = &[
     "cat <<EOF; echo after\nline $x\n\\$y\nEOF\necho next",
     "cat <<'A' <<-B\nraw $x\nA\n\ttabs\n\tB\n",
     "cat <<< \"here $string\"",
-    "cat <<A <<B\nA\nends without newline\\\nB\n",
+    "cat <<A <<B\nA\ngoes on\\\nB\nB\n",
     "echo a\\ b 'c'\"d\"e# # comment\n",
     "time ls | wc; ! true",
     "~/x ~ a~",

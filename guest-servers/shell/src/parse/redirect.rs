@@ -74,7 +74,9 @@ impl Parser<'_> {
             if strip_tabs {
                 line = line.trim_start_matches('\t');
             }
-            if line.strip_suffix('\n').unwrap_or(line) == delimiter {
+            // A line that goes on from the one before is no delimiter.
+            let joined = expand && text.strip_suffix('\n').is_some_and(ends_escaped);
+            if !joined && line.strip_suffix('\n').unwrap_or(line) == delimiter {
                 break;
             }
             text.push_str(line);
@@ -109,6 +111,11 @@ impl Parser<'_> {
         }
         self.source.len()
     }
+}
+
+/// Ends in a backslash that is not escaped itself.
+fn ends_escaped(text: &str) -> bool {
+    text.bytes().rev().take_while(|&b| b == b'\\').count() % 2 == 1
 }
 
 /// Appends quoted text, joined to quoted text before it.
