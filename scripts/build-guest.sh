@@ -12,7 +12,7 @@ flags=(
 )
 packages=("$@")
 if [ ${#packages[@]} -eq 0 ]; then
-    mapfile -t packages < <(sed -n 's/^package = "\(.*\)"/\1/p' configs/bundle.toml | sort -u)
+    mapfile -t packages < <(sed -n 's/^package = "\(.*\)"/\1/p' configs/bundle.toml | grep -vx xinim-kernel | sort -u)
 fi
 CARGO_ENCODED_RUSTFLAGS=$(IFS=$'\x1f'; echo "${flags[*]}") \
     cargo build -j2 --profile guest --target x86_64-unknown-linux-gnu \

@@ -16,6 +16,7 @@ need cpio cpio
 need objdump binutils
 need sfdisk fdisk
 need setpriv util-linux
+need script bsdutils
 need python3 python3
 
 [ ${#packages[@]} -eq 0 ] && exit 0

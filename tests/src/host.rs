@@ -9,6 +9,7 @@ pub fn tool(program: &str, args: &[&str]) -> String {
     let output = Command::new(program)
         .args(args)
         .env("MTOOLS_SKIP_CHECK", "1")
+        .env("LC_ALL", "C.UTF-8")
         .output()
         .unwrap_or_else(|error| panic!("{program}: {error} (scripts/test.sh installs it)"));
     let text = String::from_utf8_lossy(&output.stdout).into_owned()

@@ -104,17 +104,17 @@ fn what_the_host_writes_the_guest_reads() {
 fn partitions_have_numbers() {
     let dir = tempdir().expect("directory");
     let (image, volume) = (dir.path().join("disk.img"), dir.path().join("volume.img"));
-    fat_image(&volume, 8 << 20, 16);
+    fat_image(&volume, 9 << 20, 16);
     fs::write(dir.path().join("hello"), "from a partition\n").expect("file");
     tool("mcopy", &["-i", arg(&volume), arg(&dir.path().join("hello")), "::/"]);
     for label in ["dos", "gpt"] {
-        let table = format!("label: {label}\nstart=2048, size=2048\nstart=8192, size=16384\n");
+        let table = format!("label: {label}\nstart=2048, size=2048\nstart=8192, size=18432\n");
         fs::write(&image, vec![0; 20 << 20]).expect("image");
         fs::write(dir.path().join("table"), table).expect("table");
         let table = arg(&dir.path().join("table")).to_owned();
         tool("sh", &["-c", &format!("sfdisk -q {} < {table}", arg(&image))]);
         let mut disk = fs::read(&image).expect("image");
-        disk[8192 * 512..][..8 << 20].copy_from_slice(&fs::read(&volume).expect("volume"));
+        disk[8192 * 512..][..9 << 20].copy_from_slice(&fs::read(&volume).expect("volume"));
         fs::write(&image, disk).expect("image");
         for engine in engines("partitions_have_numbers") {
             let script =

@@ -3,16 +3,17 @@
 use alloc::string::String;
 use alloc::vec::Vec;
 
-use lamfat::{DirEntry, FileAttributes, LossyOemCpConverter};
+use lamfat::{DirEntry, FileAttributes};
 use xinim_abi::error::{Error, Result};
 use xinim_abi::services::vfs::{Stat, mode};
 use xinim_fs_kit::Ino;
 
+use crate::codepage::Cp437;
 use crate::device::Device;
 use crate::time::{self, Clock};
 use crate::volume::{FatDir, error};
 
-type Entry<'a> = DirEntry<'a, Device, Clock, LossyOemCpConverter>;
+type Entry<'a> = DirEntry<'a, Device, Clock, Cp437>;
 
 /// Names of removed files that are still held begin so; they are not shown.
 pub const ORPHAN_PREFIX: &str = ".xinim-removed-";

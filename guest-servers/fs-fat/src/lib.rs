@@ -22,6 +22,7 @@ extern crate alloc;
 #[cfg(test)]
 extern crate std;
 
+mod codepage;
 mod device;
 mod directory;
 mod fat;

@@ -32,6 +32,8 @@ pub struct Uart<P> {
     ports: P,
     queue: VecDeque<u8>,
     ier: Ier,
+    /// Received before the device was set up.
+    early: Vec<u8>,
 }
 
 impl<P: Ports> Uart<P> {
@@ -45,17 +47,21 @@ impl<P: Ports> Uart<P> {
                 return None;
             }
         }
+        // What was typed before us: switching the FIFOs on (section 8.5) would throw it away.
+        ports.write(LCR, lcr::WORD_LENGTH_MASK);
+        let mut early = Vec::new();
+        take(&mut ports, &mut early);
         ports.write(LCR, lcr::DLAB);
         ports.write(DLL, 1);
         ports.write(DLM, 0);
         ports.write(LCR, lcr::WORD_LENGTH_MASK);
         // A trigger level of 8 of 16 bytes: the character time-out covers fewer.
-        let fifo = fcr::ENABLE | fcr::CLEAR_RX | fcr::CLEAR_TX | 2 << fcr::TRIGGER_SHIFT;
+        let fifo = fcr::ENABLE | fcr::CLEAR_TX | 2 << fcr::TRIGGER_SHIFT;
         ports.write(FCR, fifo);
         ports.write(MCR, (Mcr::DTR | Mcr::RTS | Mcr::OUT2).bits());
         let ier = Ier::RECEIVED_DATA;
         ports.write(IER, ier.bits());
-        Some(Self { ports, queue: VecDeque::new(), ier })
+        Some(Self { ports, queue: VecDeque::new(), ier, early })
     }
 
     /// Bytes not yet given to the device.
@@ -87,17 +93,8 @@ impl<P: Ports> Uart<P> {
 
     /// Takes what has come.
     pub fn receive(&mut self, received: &mut Vec<u8>) {
-        for _ in 0..RECEIVE_MAX {
-            let status = Lsr::from_bits_retain(self.ports.read(LSR));
-            if !status.contains(Lsr::DATA_READY) {
-                return;
-            }
-            let byte = self.ports.read(RBR);
-            // A break is no character.
-            if !status.contains(Lsr::BREAK) {
-                received.push(byte);
-            }
-        }
+        received.append(&mut self.early);
+        take(&mut self.ports, received);
     }
 
     fn transmit(&mut self) {
@@ -115,6 +112,20 @@ impl<P: Ports> Uart<P> {
         if ier != self.ier {
             self.ier = ier;
             self.ports.write(IER, ier.bits());
+        }
+    }
+}
+
+fn take(ports: &mut impl Ports, received: &mut Vec<u8>) {
+    for _ in 0..RECEIVE_MAX {
+        let status = Lsr::from_bits_retain(ports.read(LSR));
+        if !status.contains(Lsr::DATA_READY) {
+            return;
+        }
+        let byte = ports.read(RBR);
+        // A break is no character.
+        if !status.contains(Lsr::BREAK) {
+            received.push(byte);
         }
     }
 }
