@@ -9,12 +9,12 @@ use xinim_tests::machine::{engines, run, vmm};
 fn typed_commands_run_and_poweroff_ends_it() {
     for engine in engines("typed_commands_run_and_poweroff_ends_it") {
         let output = run(&["run", "--engine", engine, "--timeout", "60s"])
-            .stdin("echo sum $((6 * 7)); cat\ntyped line\n\u{4}poweroff\n")
+            .stdin("echo sum $((6 * 7)); head -n 1\ntyped line\npoweroff\n")
             .output()
             .expect(0);
-        let text = output.out();
-        assert!(text.contains("sum 42"), "{engine}: {text}");
-        assert_eq!(text.matches("typed line").count(), 2, "echo and cat: {engine}: {text}");
+        let text = output.out().replace('\r', "");
+        // Typed ahead: the shell leaves the second line to the program of the first.
+        assert!(text.contains("\nsum 42\ntyped line\n"), "{engine}: {text}");
         assert_eq!(output.err(), "", "{engine}");
     }
 }
@@ -48,6 +48,8 @@ fn ctrl_a_x_leaves() {
         wait_for("# ");
         keyboard.write_all(b"sleep 1000\r").expect("typed");
         wait_for("sleep 1000\r\n");
+        // The program must have started: before that, Ctrl-C is for the shell, which ignores it.
+        std::thread::sleep(std::time::Duration::from_secs(1));
         keyboard.write_all(b"\x03").expect("typed");
         wait_for("# ");
         keyboard.write_all(b"echo once$((1 + 1))\r").expect("typed");

@@ -13,7 +13,7 @@ const FILES: [(&str, usize); 6] = [
     ("one", 1),
     ("A long Name, with spaces and dots.tar.gz", 70_000),
     ("dir/inner.bin", 4096),
-    ("dir/deeper/still/ümläut.txt", 12_345),
+    ("dir/deeper/still/naïve ümläut.txt", 12_345),
     ("big.bin", 20 << 20),
 ];
 

@@ -18,7 +18,8 @@ pub fn check(root: &Path, list: &List) -> Result<(), String> {
         }
         let text = std::fs::read_to_string(&path).map_err(error)?;
         let label = path.file_stem().unwrap_or_default().to_string_lossy();
-        manifests.push(Manifest::parse(&label, &text).map_err(|e| format!("configs/services/{e}"))?);
+        manifests
+            .push(Manifest::parse(&label, &text).map_err(|e| format!("configs/services/{e}"))?);
     }
     for manifest in manifests.iter().filter(|m| m.instances != Instances::Programs) {
         if !list.program.iter().any(|program| program.path == manifest.program) {

@@ -82,6 +82,13 @@ pub fn name(bytes: &[u8]) -> Result<&str> {
     Ok(name)
 }
 
+/// As [`name`], for an entry to be made. lamfat 0.4 panics where a new name begins beyond ASCII (it
+/// cuts the name after its first byte); such names can be read, renamed and removed, not made.
+pub fn new_name(bytes: &[u8]) -> Result<&str> {
+    let name = name(bytes)?;
+    if name.starts_with(|first: char| first.is_ascii()) { Ok(name) } else { Err(Error::Inval) }
+}
+
 /// The entry called `name`, without regard to case.
 pub fn find(dir: &FatDir<'_>, name: &str) -> Result<Found> {
     let wanted = name.to_lowercase();

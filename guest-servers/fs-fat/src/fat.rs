@@ -309,7 +309,7 @@ impl FileSystem for Fat {
             mode::SYMLINK => return Err(Error::NotSup),
             _ => return Err(Error::Inval),
         };
-        let name = directory::name(name)?;
+        let name = directory::new_name(name)?;
         match mounted.find_in(dir, name) {
             Err(Error::NoEnt) => {}
             Ok(_) => return Err(Error::Exist),
@@ -345,7 +345,7 @@ impl FileSystem for Fat {
         mounted.nodes.directory(from.0)?;
         mounted.nodes.directory(to.0)?;
         let from_name = directory::name(from.1).map_err(|_| Error::NoEnt)?;
-        let to_name = directory::name(to.1)?;
+        let to_name = directory::new_name(to.1)?;
         let source = mounted.find_in(from.0, from_name)?;
         let ino = mounted.nodes.intern(from.0, &source.name, source.directory);
         if source.directory && mounted.nodes.is_below(to.0, ino) {

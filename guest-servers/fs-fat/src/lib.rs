@@ -14,6 +14,8 @@
 //!   crate underneath leaves `..` pointing to the old parent;
 //! * holes are filled with zeros, times have steps of two seconds and count as UTC.
 //!
+//! Names that begin beyond ASCII can be read but not made (see `directory::new_name`).
+//!
 //! Nothing is durable before `sync` or `fsync`; until then the volume is marked dirty.
 #![no_std]
 #![forbid(unsafe_code)]

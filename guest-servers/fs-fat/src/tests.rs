@@ -161,3 +161,26 @@ fn other_contents_are_not_ours() {
     let mut fat = Fat::new(Box::new(open), now);
     assert_eq!(fat.mount("vda", 0).err(), Some(Error::Inval));
 }
+
+#[test]
+fn names_beyond_ascii() {
+    let (mut fat, root) = mounted(formatted(FatType::Fat16, 16 << 20));
+    for name in ["a ümläut.txt", "1日本語のファイル名.tar.gz", "xÅÄÖ", "naïve café.md"]
+    {
+        let made = fat.create(root, name.as_bytes(), 0o100644, b"").expect(name).ino;
+        assert_eq!(fat.write(made, 0, name.as_bytes()), Ok(name.len()));
+        let found = fat.lookup(root, name.as_bytes()).expect(name);
+        assert_eq!((found.ino, found.size), (made, name.len() as u64), "{name}");
+        let names = conformance::list(&mut fat, root, 4096).expect("list");
+        assert!(names.iter().any(|entry| entry.0 == name.as_bytes()), "{name}");
+    }
+    let upper = "A ÜMLÄUT.TXT".as_bytes();
+    assert_eq!(fat.create(root, upper, 0o100644, b"").err(), Some(Error::Exist));
+    // What the crate underneath cannot make is refused, not left to its panic.
+    for name in ["ümläut.txt", "日本"] {
+        let name = name.as_bytes();
+        assert_eq!(fat.create(root, name, 0o100644, b"").err(), Some(Error::Inval));
+        assert_eq!(fat.create(root, name, 0o040755, b"").err(), Some(Error::Inval));
+        assert_eq!(fat.rename((root, "xÅÄÖ".as_bytes()), (root, name)), Err(Error::Inval));
+    }
+}

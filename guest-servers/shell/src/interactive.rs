@@ -5,7 +5,6 @@
 
 use alloc::format;
 use alloc::string::{String, ToString};
-use alloc::vec;
 use alloc::vec::Vec;
 
 use xinim_os::{Error, Os, STDERR, STDIN, base_name, dir_name, is_kind, join, mode};
@@ -242,14 +241,15 @@ enum More {
     Restarted,
 }
 
-/// Appends what the terminal has.
+/// Appends the next byte of the terminal. One only: what was typed ahead behind this line's end
+/// may be meant for the program that the line starts.
 fn read_more(os: &dyn Os, bytes: &mut Vec<u8>) -> More {
-    let mut chunk = vec![0; 256];
-    match os.read(STDIN, &mut chunk) {
+    let mut byte = [0];
+    match os.read(STDIN, &mut byte) {
         Err(Error::ServerDied) => More::Restarted,
         Ok(0) | Err(_) => More::End,
-        Ok(count) => {
-            bytes.extend_from_slice(&chunk[..count.min(chunk.len())]);
+        Ok(_) => {
+            bytes.extend_from_slice(&byte);
             More::Bytes
         }
     }
