@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Builds guest programs by hand, as the VMM's build script does: for work on one service.
-#   scripts/build-guest.sh [PACKAGE...]      default: every program in configs/bundle.toml
+#   scripts/build-guest.sh [PACKAGE...]           default: every program in configs/bundle.toml
+#   scripts/build-guest.sh --lint [PACKAGE...]    clippy instead, warnings are errors
 # The programs land in $CARGO_TARGET_DIR/guest-user/x86_64-unknown-linux-gnu/guest/.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -10,10 +11,17 @@ flags=(
     -Clink-arg=-nostartfiles -Clink-arg=-nostdlib -Clink-arg=-static -Clink-arg=-no-pie
     "-Clink-arg=-T$PWD/guest-servers/rt/user.ld" -Clink-arg=-Wl,--build-id=none
 )
+action=(build)
+after=()
+if [ "${1:-}" = --lint ]; then
+    shift
+    action=(clippy --quiet)
+    after=(-- -D warnings)
+fi
 packages=("$@")
 if [ ${#packages[@]} -eq 0 ]; then
     mapfile -t packages < <(sed -n 's/^package = "\(.*\)"/\1/p' configs/bundle.toml | grep -vx xinim-kernel | sort -u)
 fi
 CARGO_ENCODED_RUSTFLAGS=$(IFS=$'\x1f'; echo "${flags[*]}") \
-    cargo build -j2 --profile guest --target x86_64-unknown-linux-gnu \
-    --target-dir "$target_dir" "${packages[@]/#/-p}"
+    cargo "${action[@]}" --profile guest --target x86_64-unknown-linux-gnu \
+    --target-dir "$target_dir" "${packages[@]/#/-p}" "${after[@]}"

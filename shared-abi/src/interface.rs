@@ -180,6 +180,7 @@ macro_rules! message_struct {
             );
 
             #[allow(unused_mut, unused_variables, unused_assignments)]
+            #[allow(clippy::wrong_self_convention)]
             pub fn to_message(&self) -> $crate::ipc::Message {
                 let () = Self::_FITS;
                 let mut words = [0u64; $crate::ipc::WORDS];
@@ -247,6 +248,7 @@ macro_rules! interface {
             use super::*;
 
             /// High byte of every operation number.
+            #[allow(dead_code)]
             pub const INTERFACE: u16 = $interface;
 
             $(

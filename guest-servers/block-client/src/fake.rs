@@ -44,7 +44,7 @@ impl FakeDisk {
 
     fn execute(&mut self, request: &Submission) -> u32 {
         let (start, len) = (request.sector as usize * 512, request.len as usize);
-        assert!(request.len as u64 % u64::from(self.info.block_size) == 0, "whole blocks");
+        assert!(request.len.is_multiple_of(self.info.block_size), "whole blocks");
         assert!(request.len <= self.info.max_bytes);
         let covers =
             |bad: u64| (request.sector..request.sector + (len / 512) as u64).contains(&bad);

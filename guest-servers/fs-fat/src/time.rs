@@ -30,7 +30,7 @@ pub fn from_ns(ns: u64) -> DateTime {
         return DateTime::new(Date::new(2107, 12, 31), Time::new(23, 59, 58, 0));
     }
     let of_day = seconds % DAY;
-    let (hour, minute, second) = (of_day / 3600, of_day / 60 % 60, of_day % 60 & !1);
+    let (hour, minute, second) = (of_day / 3600, of_day / 60 % 60, (of_day % 60) & !1);
     DateTime::new(
         Date::new(year as u16, month as u16, day as u16),
         Time::new(hour as u16, minute as u16, second as u16, 0),

@@ -170,7 +170,7 @@ extern "C" fn offender(a: &Arguments) -> ! {
             1 => (KERNEL_TEXT as *mut u64).write_volatile(0),
             2 => drop((DIRECT_MAP as *const u64).read_volatile()),
             3 => (DIRECT_MAP as *mut u64).write_volatile(0),
-            4 => drop((8 as *const u64).read_volatile()),
+            4 => drop(core::ptr::without_provenance::<u64>(8).read_volatile()),
             5 => (offender as *const () as *mut u64).write_volatile(0),
             6 => asm!("jmp {}", in(reg) a as *const Arguments as u64),
             7 => asm!("jmp {}", in(reg) KERNEL_TEXT),

@@ -129,7 +129,8 @@ pub fn mappings(c: &mut Checks) {
     c.equal(device(0xFEC0_0000, 0x1000, 3), inval, "two kinds of caching");
     let bios = device(0xF_0000, 0x1_0000, cached).unwrap_or(0);
     c.equal(map(0, bios, AT, 0, 0x1_0000, Protection::READ), Ok(0), "firmware");
-    c.that(load(AT) | 1 != 0, "readable");
+    // A fault would end the test here.
+    load(AT);
     c.equal(map(0, bios, AT + 0x10_0000, 0, 0x1000, execute), bad, "not executable");
     c.equal(call(nr::MEMORY_UNMAP, &[0, AT, 0x1_0000]), Ok(0), "unmap");
     c.equal(close(bios), Ok(0), "close");
