@@ -27,7 +27,30 @@ pub fn disk(bench: &Bench, engine: &str, mebibytes: u32) -> Figure {
     result
 }
 
-/// Instructions of the kernel's IPC paths: under `-icount shift=0` the guest's clock counts them.
+/// Kernel instructions of a null call and of call + reply between two processes. The kernel's
+/// self-test runs in place of RS; under `-icount shift=0` its clock counts instructions, and it takes
+/// its own out of them.
+pub fn kernel_instructions(bench: &Bench) -> Figure {
+    let mut command = bench.command("qemu");
+    command.args(["--qemu-icount", "-v", "--console", "none"]);
+    command.args(["--cmdline", "first=sbin/kernel-test klog=debugcon bench"]);
+    let output = command.output().map_err(|e| format!("does not start: {e}"))?;
+    if !output.status.success() {
+        return Err(failure("kernel-test", &output));
+    }
+    let log = String::from_utf8_lossy(&output.stderr);
+    let figure = |what: &str| {
+        let what = format!("bench: {what}, kernel ticks ");
+        let number = log.lines().find_map(|line| line.split_once(&what)?.1.trim().parse().ok());
+        number.map(|n: u64| Value::from(n)).ok_or(format!("kernel-test does not tell \"{what}\""))
+    };
+    Ok(Value::Object(Map::from_iter([
+        ("null_call".to_owned(), figure("null call")?),
+        ("call_reply".to_owned(), figure("call + reply")?),
+    ])))
+}
+
+/// The same paths as a program sees them, library and server loop included.
 pub fn ipc_instructions(bench: &Bench) -> Figure {
     let mut command = bench.command("qemu");
     names_and_values("ipcbench", command.args(["--qemu-icount", "--exec", "ipcbench"]))

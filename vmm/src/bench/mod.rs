@@ -45,10 +45,10 @@ pub fn bench(args: &BenchArgs) -> Result<u8, Error> {
             engines.insert(name.into(), engine(&bench, args, name)?);
         }
     }
-    let ipc = match (args.no_icount, host.qemu.present) {
+    let counted = |measure: fn(&Bench) -> Figure| match (args.no_icount, host.qemu.present) {
         (true, _) => Err("left out (--no-icount)".into()),
         (_, false) => Err("QEMU is not installed".into()),
-        (false, true) => guest::ipc_instructions(&bench),
+        (false, true) => measure(&bench),
     };
     let report = json!({
         "version": host.version,
@@ -58,7 +58,8 @@ pub fn bench(args: &BenchArgs) -> Result<u8, Error> {
             "qemu": host.qemu,
         },
         "engines": engines,
-        "ipc_instructions_qemu_icount": value(ipc),
+        "kernel_instructions_qemu_icount": value(counted(guest::kernel_instructions)),
+        "program_instructions_qemu_icount": value(counted(guest::ipc_instructions)),
     });
     println!("{}", serde_json::to_string_pretty(&report).unwrap_or_default());
     Ok(0)
