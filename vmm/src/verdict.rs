@@ -3,7 +3,8 @@
 //! | the machine | `--exec` | status |
 //! |---|---|---|
 //! | powered off | command ended with n | min(n, 123) |
-//! | powered off | no status came | 125 |
+//! | powered off | the command was running: it did that itself | 0 |
+//! | powered off | the command was not asked for | 125 |
 //! | powered off | - | 0 |
 //! | rebooted | command ended with n, or nothing came | min(n, 123), or 0 |
 //! | rebooted | - | run again |
@@ -38,21 +39,14 @@ pub fn of(config: &RunConfig, ended: &Ended, reason: Option<&StopReason>) -> Ver
         (End::Died(death), _) => Verdict::Status(exit::GUEST_DIED, obituary(config, ended, death)),
         (End::Stopped, _) => stopped(ended, reason),
         (_, Some(State::Exited(status))) => quiet(clamp(status)),
-        (End::PowerOff, None) => quiet(0),
-        (End::PowerOff, Some(state)) => {
-            let text = format!("xinim-vmm: the guest powered off {}\n", without_status(state));
-            Verdict::Status(exit::VMM_FAILED, text)
-        }
+        (End::PowerOff, None | Some(State::Running)) => quiet(0),
+        (End::PowerOff, Some(State::Start)) => Verdict::Status(
+            exit::VMM_FAILED,
+            "xinim-vmm: the guest powered off without having asked for the command\n".into(),
+        ),
         (End::Reboot, None) => Verdict::RunAgain,
         (End::Reboot, Some(_)) => quiet(0),
         (End::ExitDevice(value), _) => quiet(clamp(*value)),
-    }
-}
-
-fn without_status(state: State) -> &'static str {
-    match state {
-        State::Start => "without having asked for the command",
-        State::Running | State::Exited(_) => "before the command had ended",
     }
 }
 

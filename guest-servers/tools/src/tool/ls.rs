@@ -37,7 +37,7 @@ pub fn run(c: &mut Context<'_>) -> i32 {
         // A link on the command line is followed, except where it would be shown itself.
         let link = list.options.has('l') || list.options.has('d');
         let stat = match c.os.stat(&path) {
-            Ok(stat) if !link || is_kind(&stat, mode::DIRECTORY) => Ok(stat),
+            Ok(stat) if !link || path.ends_with('/') => Ok(stat),
             _ => c.os.lstat(&path),
         };
         match stat {

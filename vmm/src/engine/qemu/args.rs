@@ -70,7 +70,7 @@ pub fn arguments(spec: &MachineSpec, outside: &Outside) -> Vec<String> {
             QemuAccel::Kvm => "kvm",
         },
     );
-    args.pair("-cpu", cpu(spec));
+    args.pair("-cpu", cpu(spec, outside.options.accel));
     args.pair("-m", format!("{}M", spec.memory >> 20));
     args.pair("-smp", spec.cpus.to_string());
     args.pair("-kernel", &outside.kernel);
@@ -111,8 +111,13 @@ pub fn arguments(spec: &MachineSpec, outside: &Outside) -> Vec<String> {
     args.0
 }
 
-fn cpu(spec: &MachineSpec) -> String {
+fn cpu(spec: &MachineSpec, accel: QemuAccel) -> String {
     let mut cpu = String::from("max");
+    if accel == QemuAccel::Kvm {
+        // QEMU gives up where KVM knows this register's bits but does not let them be set, as
+        // nested KVM without hardware support does.
+        cpu.push_str(",arch-capabilities=off");
+    }
     for change in &spec.cpuid {
         let state = if change.enable { "on" } else { "off" };
         cpu.push_str(&format!(",{}={state}", change.feature));
