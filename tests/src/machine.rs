@@ -33,15 +33,7 @@ pub fn engines(test: &str) -> Vec<&'static str> {
     vec!["qemu"]
 }
 
-/// Notes that (a part of) a test did not run. With `XINIM_NO_SKIP=1` (CI) that is a failure.
-pub fn skip(test: &str, missing: &str) {
-    assert!(std::env::var_os("XINIM_NO_SKIP").is_none(), "{test} may not be skipped: {missing}");
-    eprintln!("SKIPPED {test}: {missing}");
-    if let Some(path) = std::env::var_os("XINIM_SKIP_LOG") {
-        let mut log = std::fs::OpenOptions::new().append(true).create(true).open(path).unwrap();
-        writeln!(log, "{test}: {missing}").unwrap();
-    }
-}
+pub use xinim_machine::testing::skip;
 
 /// What a finished `xinim-vmm` left.
 #[derive(Debug)]

@@ -3,6 +3,8 @@
 //! [`Engine`] runs it. Engines know nothing about command lines, the front nothing about KVM.
 #![forbid(unsafe_code)]
 
+pub mod testing;
+
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -20,7 +22,8 @@ pub struct MachineSpec {
     pub kernel: Arc<[u8]>,
     /// System bundle or initrd, passed as the first PVH module.
     pub bundle: Option<Arc<[u8]>>,
-    /// Kernel command line, complete (engines add nothing).
+    /// Kernel command line, complete. An engine adds at most a promise about the machine it made
+    /// (`ram=zeroed`, see `xinim_abi::platform`).
     pub cmdline: String,
     pub disks: Vec<DiskSpec>,
     /// CPU features hidden from (or, where possible, forced on for) the guest.

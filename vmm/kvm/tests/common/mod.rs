@@ -119,7 +119,7 @@ pub fn kvm_usable() -> bool {
     match xinim_kvm::probe() {
         Ok(_) => true,
         Err(error) => {
-            eprintln!("skipped: {error}");
+            xinim_machine::testing::skip("KVM engine", &error.to_string());
             false
         }
     }
