@@ -9,7 +9,7 @@ use xinim_abi::platform::{EXIT_PANIC, PORT_EXIT};
 
 use crate::arch::cpu::cpu;
 use crate::arch::entry::Frame;
-use crate::arch::instructions::{halt_forever, out32, read_cr2, read_cr3};
+use crate::arch::instructions::{halt_forever, out32, read_cr2, read_cr3, registers_here};
 use crate::arch::{DIRECT_BASE, KERNEL_BASE};
 use crate::console::Console;
 use crate::global::Global;
@@ -25,11 +25,15 @@ pub fn per_cpu_ready() {
 
 #[panic_handler]
 fn panic(info: &PanicInfo) -> ! {
+    let registers = registers_here();
     begin();
     let _ = write!(Console, "\nkernel panic: {}\n", info.message());
     if let Some(location) = info.location() {
         let _ = writeln!(Console, "  at {}:{}", location.file(), location.line());
     }
+    let _ = writeln!(Console, "  cr2 {:016x} cr3 {:016x}", read_cr2(), read_cr3());
+    dump(&registers);
+    instructions(registers.rip);
     who();
     finish()
 }

@@ -17,3 +17,22 @@ fn self_test_passes() {
         assert!(log.contains("kernel-test: all passed"), "{engine}:\n{log}");
     }
 }
+
+/// A panic of the real kernel: status 134 and a report with registers and instruction bytes; on KVM
+/// with the last exits too.
+#[test]
+fn a_panic_is_reported() {
+    for engine in engines("a_panic_is_reported") {
+        let output = Command::new(vmm())
+            .args(["run", "--engine", engine, "--console", "none", "--timeout", "60s"])
+            .args(["--cmdline", "first=no/such/program"])
+            .output()
+            .unwrap();
+        let report = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(134), "{engine}: {report}");
+        for word in ["kernel panic: the first program", "rip ffff", "rflags", "cr3", "  code "] {
+            assert!(report.contains(word), "{engine}: no \"{word}\" in\n{report}");
+        }
+        assert!(engine == "qemu" || report.contains("last VM exits"), "{report}");
+    }
+}
