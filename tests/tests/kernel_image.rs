@@ -57,6 +57,7 @@ const ALLOWED: &[&str] = &[
     "pause",
     "pop",
     "push",
+    "pushf", // in a panic's report; seen to work in emulated ring 0
     "rcl",
     "rcr",
     "rdmsr",
