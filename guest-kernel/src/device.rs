@@ -178,9 +178,12 @@ fn clear_bus_master(device: &Device) {
         // The upper half is the status register, whose bits are cleared by ones: write zeros.
         physical::write32(register, value & 0xFFFF & !BUS_MASTER);
     } else {
+        // The pci service may be between its two accesses: it finds its address as it left it.
+        let address = in32(0xCF8);
         out32(0xCF8, 1 << 31 | device.address << 8 | COMMAND as u32);
         let value = in32(0xCFC);
         out32(0xCFC, value & 0xFFFF & !BUS_MASTER);
+        out32(0xCF8, address);
     }
 }
 
