@@ -37,14 +37,14 @@ fn bytes() -> &'static [u8] {
     if address == 0 {
         return &[];
     }
+    let start = address as *const u8;
     // SAFETY: the loader puts a whole start block here and nobody writes it afterwards; its
     // `total` is read first, by itself.
-    let head =
-        unsafe { core::slice::from_raw_parts(address as *const u8, size_of::<StartBlock>()) };
+    let head = unsafe { core::slice::from_raw_parts(start, size_of::<StartBlock>()) };
     match StartBlock::ref_from_bytes(head) {
         Ok(block) if block.magic == START_MAGIC && block.total as usize <= MAX_LEN => {
             // SAFETY: as above, now with the length the loader wrote.
-            unsafe { core::slice::from_raw_parts(address as *const u8, block.total as usize) }
+            unsafe { core::slice::from_raw_parts(start, block.total as usize) }
         }
         _ => &[],
     }

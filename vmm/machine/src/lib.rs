@@ -3,6 +3,7 @@
 //! [`Engine`] runs it. Engines know nothing about command lines, the front nothing about KVM.
 #![forbid(unsafe_code)]
 
+pub mod image;
 pub mod testing;
 
 use std::os::fd::OwnedFd;
