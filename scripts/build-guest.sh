@@ -6,11 +6,8 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 target_dir=${CARGO_TARGET_DIR:-target}/guest-user
-flags=(
-    -Crelocation-model=static -Cpanic=abort
-    -Clink-arg=-nostartfiles -Clink-arg=-nostdlib -Clink-arg=-static -Clink-arg=-no-pie
-    "-Clink-arg=-T$PWD/guest-servers/rt/user.ld" -Clink-arg=-Wl,--build-id=none
-)
+# The flags are the build script's.
+mapfile -t flags < <(sed -n '/^\[programs\]/,/^]/s/^ *"\(.*\)",$/\1/p' configs/bundle.toml | sed "s|{root}|$PWD|")
 action=(build)
 after=()
 if [ "${1:-}" = --lint ]; then

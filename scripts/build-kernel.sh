@@ -4,13 +4,8 @@
 set -eu
 cd "$(dirname "$0")/.."
 target=${CARGO_TARGET_DIR:-target}/kernel
-us=$(printf '\037')
-flags="-Clto=fat${us}-Cembed-bitcode=yes${us}-Cpanic=abort${us}-Crelocation-model=static${us}-Ccode-model=kernel"
-flags="$flags${us}-Cno-redzone=yes"
-flags="$flags${us}-Ctarget-feature=-sse,-sse2"
-for arg in -nostartfiles -nostdlib -static -no-pie -Wl,--build-id=none "-T$PWD/guest-kernel/kernel.ld"; do
-    flags="$flags${us}-Clink-arg=$arg"
-done
+flags=$(sed -n '/^\[kernel\]/,/^]/s/^ *"\(.*\)",$/\1/p' configs/bundle.toml | sed "s|{root}|$PWD|" | tr '\n' '\037')
+flags=${flags%?}
 unset RUSTFLAGS
 export CARGO_ENCODED_RUSTFLAGS="$flags"
 command=${1:-build}
