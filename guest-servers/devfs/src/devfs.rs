@@ -12,7 +12,7 @@ use xinim_abi::services::vfs::{NAME_MAX, Stat, StatFs, mode};
 use xinim_block_client::Transport;
 use xinim_block_client::names::{self, BlockName};
 use xinim_block_client::partition::{Partition, partitions};
-use xinim_fs_kit::{DirBuffer, FileSystem, Ino, MountInfo, SetAttributes, Sink, Source};
+use xinim_fs_kit::{DirBuffer, FileSystem, Ino, MountInfo, NewFile, SetAttributes, Sink, Source};
 
 use crate::table::{self, Behaviour, HOST, ROOT};
 use crate::{Random, RawDisk};
@@ -49,20 +49,29 @@ struct Disk<T> {
     partitions: Option<Vec<Partition>>,
 }
 
+/// What was set at a device's file; lost with the server.
+#[derive(Clone, Copy, Debug, Default)]
+struct Changed {
+    mode: Option<u32>,
+    uid: u32,
+    gid: u32,
+}
+
 /// `/dev`.
 pub struct DevFs<P: Platform> {
     platform: P,
     random: Random,
     /// Ever seen; the place is part of the inode number.
     disks: Vec<Disk<P::Disk>>,
-    modes: BTreeMap<Ino, u32>,
+    /// Permissions and owners that somebody changed.
+    changed: BTreeMap<Ino, Changed>,
     started: u64,
 }
 
 impl<P: Platform> DevFs<P> {
     pub fn new(mut platform: P, random: Random) -> Self {
         let started = platform.now();
-        Self { platform, random, disks: Vec::new(), modes: BTreeMap::new(), started }
+        Self { platform, random, disks: Vec::new(), changed: BTreeMap::new(), started }
     }
 
     pub fn platform(&mut self) -> &mut P {
@@ -168,8 +177,11 @@ impl<P: Platform> DevFs<P> {
                 stat.blocks = len / 512;
             }
         }
-        if let Some(permissions) = self.modes.get(&ino) {
-            stat.mode = stat.mode & mode::TYPE_MASK | permissions;
+        if let Some(changed) = self.changed.get(&ino) {
+            if let Some(permissions) = changed.mode {
+                stat.mode = stat.mode & mode::TYPE_MASK | permissions;
+            }
+            (stat.uid, stat.gid) = (changed.uid, changed.gid);
         }
         Ok(stat)
     }
@@ -264,9 +276,10 @@ impl<P: Platform> FileSystem for DevFs<P> {
         if set.size.is_some() {
             return Err(if self.directory(ino).is_ok() { Error::IsDir } else { Error::Inval });
         }
-        if let Some(mode) = set.mode {
-            self.modes.insert(ino, mode & 0o7777);
-        }
+        let changed = self.changed.entry(ino).or_default();
+        changed.mode = set.mode.map(|mode| mode & mode::PERMISSIONS).or(changed.mode);
+        changed.uid = set.uid.unwrap_or(changed.uid);
+        changed.gid = set.gid.unwrap_or(changed.gid);
         self.stat(ino)
     }
 
@@ -339,7 +352,7 @@ impl<P: Platform> FileSystem for DevFs<P> {
         }
     }
 
-    fn create(&mut self, dir: Ino, name: &[u8], _mode: u32, _target: &[u8]) -> Result<Stat> {
+    fn create(&mut self, dir: Ino, name: &[u8], _new: &NewFile<'_>) -> Result<Stat> {
         match self.lookup(dir, name) {
             Ok(_) => Err(Error::Exist),
             Err(Error::NoEnt) => Err(Error::Perm),

@@ -156,8 +156,14 @@ fn numbers_stay_when_drivers_come_and_go() {
 #[test]
 fn nothing_can_be_changed() {
     let mut fs = devfs(&[]);
-    assert_eq!(fs.create(ROOT, b"x", mode::REGULAR | 0o644, b"").err(), Some(Error::Perm));
-    assert_eq!(fs.create(ROOT, b"null", mode::REGULAR | 0o644, b"").err(), Some(Error::Exist));
+    assert_eq!(
+        fs.create(ROOT, b"x", &xinim_fs_kit::NewFile::new(mode::REGULAR | 0o644)).err(),
+        Some(Error::Perm)
+    );
+    assert_eq!(
+        fs.create(ROOT, b"null", &xinim_fs_kit::NewFile::new(mode::REGULAR | 0o644)).err(),
+        Some(Error::Exist)
+    );
     assert_eq!(fs.unlink(ROOT, b"null", false), Err(Error::Perm));
     assert_eq!(fs.unlink(ROOT, b"nothing", false), Err(Error::NoEnt));
     assert_eq!(fs.rename((ROOT, b"null"), (ROOT, b"x")), Err(Error::Perm));

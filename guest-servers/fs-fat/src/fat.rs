@@ -11,7 +11,7 @@ use lamfat::{Read, Seek, SeekFrom, Write};
 use xinim_abi::error::{Error, Result};
 use xinim_abi::services::vfs::{Stat, StatFs, mode, mount};
 use xinim_block_client::{Cache, Transport};
-use xinim_fs_kit::{DirBuffer, FileSystem, Ino, MountInfo, SetAttributes};
+use xinim_fs_kit::{DirBuffer, FileSystem, Ino, MountInfo, NewFile, SetAttributes};
 
 use crate::device::BlockCache;
 use crate::directory::{self, Found, ORPHAN_PREFIX};
@@ -242,7 +242,9 @@ impl FileSystem for Fat {
         if let Some(size) = set.size {
             mounted.resize(ino, size)?;
         }
-        if let Some(mtime) = set.mtime
+        // A changed size is a modification.
+        let now = set.size.map(|_| (mounted.clock.0)());
+        if let Some(mtime) = set.mtime.or(now)
             && !mounted.nodes.get(ino)?.directory
         {
             let time = time::from_ns(mtime);
@@ -300,13 +302,15 @@ impl FileSystem for Fat {
         })
     }
 
-    fn create(&mut self, dir: Ino, name: &[u8], kind: u32, _target: &[u8]) -> Result<Stat> {
+    fn create(&mut self, dir: Ino, name: &[u8], new: &NewFile<'_>) -> Result<Stat> {
         let mounted = self.writable()?;
         mounted.nodes.directory(dir)?;
-        let kind = match kind & mode::TYPE_MASK {
+        let kind = match new.mode & mode::TYPE_MASK {
             mode::REGULAR => false,
             mode::DIRECTORY => true,
-            mode::SYMLINK => return Err(Error::NotSup),
+            mode::SYMLINK | mode::FIFO | mode::SOCKET | mode::CHARACTER | mode::BLOCK => {
+                return Err(Error::NotSup);
+            }
             _ => return Err(Error::Inval),
         };
         let name = directory::new_name(name)?;

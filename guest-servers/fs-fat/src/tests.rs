@@ -99,6 +99,9 @@ fn abilities() -> Abilities {
         symbolic_links: false,
         hard_links: false,
         modes: false,
+        owners: false,
+        access_times: false,
+        special_files: false,
         case_sensitive: false,
         time_step: 2_000_000_000,
         max_size: u32::MAX.into(),
@@ -142,7 +145,7 @@ proptest! {
         let mut fat = Fat::new(Box::new(open), now);
         if let Ok(info) = fat.mount("vda", 0) {
             let _ = conformance::list(&mut fat, info.root, 4096);
-            let _ = fat.create(info.root, b"file", 0o100644, b"");
+            let _ = fat.create(info.root, b"file", &xinim_fs_kit::NewFile::new(0o100644));
             if let Ok(stat) = fat.lookup(info.root, b"file") {
                 let _ = fat.write(stat.ino, 0, &[1; 5000]);
             }
@@ -167,7 +170,10 @@ fn names_beyond_ascii() {
     let (mut fat, root) = mounted(formatted(FatType::Fat16, 16 << 20));
     for name in ["a ümläut.txt", "1日本語のファイル名.tar.gz", "xÅÄÖ", "naïve café.md"]
     {
-        let made = fat.create(root, name.as_bytes(), 0o100644, b"").expect(name).ino;
+        let made = fat
+            .create(root, name.as_bytes(), &xinim_fs_kit::NewFile::new(0o100644))
+            .expect(name)
+            .ino;
         assert_eq!(fat.write(made, 0, name.as_bytes()), Ok(name.len()));
         let found = fat.lookup(root, name.as_bytes()).expect(name);
         assert_eq!((found.ino, found.size), (made, name.len() as u64), "{name}");
@@ -175,12 +181,21 @@ fn names_beyond_ascii() {
         assert!(names.iter().any(|entry| entry.0 == name.as_bytes()), "{name}");
     }
     let upper = "A ÜMLÄUT.TXT".as_bytes();
-    assert_eq!(fat.create(root, upper, 0o100644, b"").err(), Some(Error::Exist));
+    assert_eq!(
+        fat.create(root, upper, &xinim_fs_kit::NewFile::new(0o100644)).err(),
+        Some(Error::Exist)
+    );
     // What the crate underneath cannot make is refused, not left to its panic.
     for name in ["ümläut.txt", "日本"] {
         let name = name.as_bytes();
-        assert_eq!(fat.create(root, name, 0o100644, b"").err(), Some(Error::Inval));
-        assert_eq!(fat.create(root, name, 0o040755, b"").err(), Some(Error::Inval));
+        assert_eq!(
+            fat.create(root, name, &xinim_fs_kit::NewFile::new(0o100644)).err(),
+            Some(Error::Inval)
+        );
+        assert_eq!(
+            fat.create(root, name, &xinim_fs_kit::NewFile::new(0o040755)).err(),
+            Some(Error::Inval)
+        );
         assert_eq!(fat.rename((root, "xÅÄÖ".as_bytes()), (root, name)), Err(Error::Inval));
     }
 }

@@ -27,7 +27,42 @@ pub struct SetAttributes {
     pub size: Option<u64>,
     /// Permission bits; the type cannot change.
     pub mode: Option<u32>,
+    pub uid: Option<u32>,
+    pub gid: Option<u32>,
+    pub atime: Option<u64>,
     pub mtime: Option<u64>,
+}
+
+impl SetAttributes {
+    /// Only the access time changes, because somebody read the file: ctime stays.
+    pub fn only_atime(&self) -> bool {
+        *self == Self { atime: self.atime, ..Self::default() }
+    }
+}
+
+/// What a new file is to be.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct NewFile<'a> {
+    /// Type and permission bits.
+    pub mode: u32,
+    pub uid: u32,
+    pub gid: u32,
+    /// Major << 16 | minor, for device files; else 0.
+    pub rdev: u32,
+    /// Of a symbolic link; else empty.
+    pub target: &'a [u8],
+}
+
+impl<'a> NewFile<'a> {
+    /// Owned by root.
+    pub fn new(mode: u32) -> Self {
+        Self { mode, ..Self::default() }
+    }
+
+    /// A symbolic link.
+    pub fn link(mode: u32, target: &'a [u8]) -> Self {
+        Self { mode, target, ..Self::default() }
+    }
 }
 
 /// A file's bytes as they lie in a memory object.
@@ -57,8 +92,8 @@ pub trait FileSystem {
     /// Takes all of `data`, or less when space ran out; `NoSpc` when nothing fits.
     fn write(&mut self, ino: Ino, offset: u64, data: &[u8]) -> Result<usize>;
 
-    /// A regular file, directory or symbolic link (to `target`) by `mode`'s type.
-    fn create(&mut self, dir: Ino, name: &[u8], mode: u32, target: &[u8]) -> Result<Stat>;
+    /// `NotSup`: the format has no files of this type; `Inval`: there is no such type.
+    fn create(&mut self, dir: Ino, name: &[u8], new: &NewFile<'_>) -> Result<Stat>;
     fn unlink(&mut self, dir: Ino, name: &[u8], directory: bool) -> Result<()>;
     fn rename(&mut self, from: (Ino, &[u8]), to: (Ino, &[u8])) -> Result<()>;
     fn link(&mut self, ino: Ino, dir: Ino, name: &[u8]) -> Result<()>;
@@ -78,6 +113,17 @@ pub trait FileSystem {
 
     /// `NotSup` unless the file's bytes lie in memory as they are, page-aligned.
     fn map(&mut self, _ino: Ino) -> Result<Map> {
+        Err(Error::NotSup)
+    }
+
+    /// Discards free blocks within `len` bytes from `offset` of the device, in runs of at least
+    /// `min_len`; answers how many bytes.
+    fn trim(&mut self, _offset: u64, _len: u64, _min_len: u64) -> Result<u64> {
+        Err(Error::NotSup)
+    }
+
+    /// Other `vfs::mount` flags; answers those in force. `NotSup`: unmount and mount again.
+    fn remount(&mut self, _flags: u32) -> Result<u32> {
         Err(Error::NotSup)
     }
 
@@ -160,8 +206,8 @@ impl<T: FileSystem + ?Sized> FileSystem for alloc::boxed::Box<T> {
     fn write(&mut self, ino: Ino, offset: u64, data: &[u8]) -> Result<usize> {
         (**self).write(ino, offset, data)
     }
-    fn create(&mut self, dir: Ino, name: &[u8], mode: u32, target: &[u8]) -> Result<Stat> {
-        (**self).create(dir, name, mode, target)
+    fn create(&mut self, dir: Ino, name: &[u8], new: &NewFile<'_>) -> Result<Stat> {
+        (**self).create(dir, name, new)
     }
     fn unlink(&mut self, dir: Ino, name: &[u8], directory: bool) -> Result<()> {
         (**self).unlink(dir, name, directory)
@@ -195,6 +241,12 @@ impl<T: FileSystem + ?Sized> FileSystem for alloc::boxed::Box<T> {
     }
     fn map(&mut self, ino: Ino) -> Result<Map> {
         (**self).map(ino)
+    }
+    fn trim(&mut self, offset: u64, len: u64, min_len: u64) -> Result<u64> {
+        (**self).trim(offset, len, min_len)
+    }
+    fn remount(&mut self, flags: u32) -> Result<u32> {
+        (**self).remount(flags)
     }
     fn recover(&mut self) -> Result<MountInfo> {
         (**self).recover()

@@ -26,5 +26,5 @@ pub mod serve;
 mod transfer;
 
 pub use entries::{DirBuffer, Entry, entries};
-pub use filesystem::{FileSystem, Ino, Map, MountInfo, SetAttributes, check_name};
+pub use filesystem::{FileSystem, Ino, Map, MountInfo, NewFile, SetAttributes, check_name};
 pub use transfer::{Sink, Source, Window};

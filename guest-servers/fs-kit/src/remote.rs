@@ -11,11 +11,13 @@ use alloc::vec::Vec;
 use xinim_abi::error::{Error, Result};
 use xinim_abi::interface::Request;
 use xinim_abi::object::Handle;
-use xinim_abi::services::fs::{fs, set};
+use xinim_abi::services::fs::{Attributes, fs, set};
 use xinim_abi::services::vfs::{PATH_MAX, Stat, StatFs};
 use zerocopy::{FromBytes, FromZeros, IntoBytes};
 
-use crate::{DirBuffer, FileSystem, Ino, Map, MountInfo, SetAttributes, Sink, Source, Window};
+use crate::{
+    DirBuffer, FileSystem, Ino, Map, MountInfo, NewFile, SetAttributes, Sink, Source, Window,
+};
 
 /// Where file data starts in the window; a page, so that data is page-aligned.
 const DATA_AT: usize = 4096;
@@ -114,17 +116,24 @@ impl<T: Transport> FileSystem for Remote<T> {
         for (present, bit) in [
             (change.size.is_some(), set::SIZE),
             (change.mode.is_some(), set::MODE),
+            (change.uid.is_some(), set::UID),
+            (change.gid.is_some(), set::GID),
+            (change.atime.is_some(), set::ATIME),
             (change.mtime.is_some(), set::MTIME),
         ] {
             mask |= if present { bit } else { 0 };
         }
-        self.transport.call(&fs::SetAttr {
-            ino,
-            mask,
+        let attributes = Attributes {
             size: change.size.unwrap_or(0),
-            mode: change.mode.unwrap_or(0),
+            atime: change.atime.unwrap_or(0),
             mtime: change.mtime.unwrap_or(0),
-        })?;
+            mode: change.mode.unwrap_or(0),
+            uid: change.uid.unwrap_or(0),
+            gid: change.gid.unwrap_or(0),
+            reserved: 0,
+        };
+        self.put(0, attributes.as_bytes())?;
+        self.transport.call(&fs::SetAttr { ino, mask })?;
         Ok(Stat { ino, ..self.stat()? })
     }
 
@@ -137,10 +146,13 @@ impl<T: Transport> FileSystem for Remote<T> {
         self.write_from(ino, offset, data.len(), &mut data)
     }
 
-    fn create(&mut self, dir: Ino, name: &[u8], mode: u32, target: &[u8]) -> Result<Stat> {
+    fn create(&mut self, dir: Ino, name: &[u8], new: &NewFile<'_>) -> Result<Stat> {
         let name_len = self.put(0, name)?;
-        let target_len = self.put(name.len(), target)?;
-        let reply = self.transport.call(&fs::Create { dir, name_len, mode, target_len })?;
+        let target_len = self.put(name.len(), new.target)?;
+        let owner = u64::from(new.uid) | u64::from(new.gid) << 32;
+        let &NewFile { mode, rdev, .. } = new;
+        let request = fs::Create { dir, name_len, mode, target_len, owner, rdev };
+        let reply = self.transport.call(&request)?;
         Ok(Stat { ino: reply.ino, ..self.stat()? })
     }
 
@@ -211,6 +223,17 @@ impl<T: Transport> FileSystem for Remote<T> {
     fn map(&mut self, ino: Ino) -> Result<Map> {
         let reply = self.transport.call(&fs::Map { ino })?;
         Ok(Map { offset: reply.offset, len: reply.len, memory: reply.memory })
+    }
+
+    fn trim(&mut self, offset: u64, len: u64, min_len: u64) -> Result<u64> {
+        Ok(self.transport.call(&fs::Trim { offset, len, min_len })?.bytes)
+    }
+
+    fn remount(&mut self, flags: u32) -> Result<u32> {
+        let granted = self.transport.call(&fs::Remount { flags })?.flags;
+        // For the next instance.
+        self.flags = flags;
+        Ok(granted)
     }
 
     fn recover(&mut self) -> Result<MountInfo> {

@@ -17,11 +17,11 @@ use xinim_abi::interface::Reply;
 use xinim_abi::ipc::Message;
 use xinim_abi::object::Handle;
 use xinim_abi::services::fs::fs::{self, Call};
-use xinim_abi::services::fs::set;
+use xinim_abi::services::fs::{Attributes, set};
 use xinim_abi::services::vfs::{NAME_MAX, PATH_MAX, Stat};
-use zerocopy::IntoBytes;
+use zerocopy::{FromZeros, IntoBytes};
 
-use crate::{DirBuffer, FileSystem, SetAttributes, Sink, Source, Window, check_name};
+use crate::{DirBuffer, FileSystem, NewFile, SetAttributes, Sink, Source, Window, check_name};
 
 /// A file system with the window of its VFS.
 pub struct Serve<F, W> {
@@ -97,13 +97,18 @@ fn run<F: FileSystem, W: Window>(fs: &mut F, window: &W, call: &Call) -> Result<
             fs::Attr {}.encode()
         }
         Call::SetAttr(r) => {
-            if r.mask & !(set::SIZE | set::MODE | set::MTIME) != 0 {
+            if r.mask & !set::ALL != 0 {
                 return Err(Error::Inval);
             }
+            let mut new = Attributes::new_zeroed();
+            window.read(0, new.as_mut_bytes())?;
             let change = SetAttributes {
-                size: (r.mask & set::SIZE != 0).then_some(r.size),
-                mode: (r.mask & set::MODE != 0).then_some(r.mode),
-                mtime: (r.mask & set::MTIME != 0).then_some(r.mtime),
+                size: (r.mask & set::SIZE != 0).then_some(new.size),
+                mode: (r.mask & set::MODE != 0).then_some(new.mode),
+                uid: (r.mask & set::UID != 0).then_some(new.uid),
+                gid: (r.mask & set::GID != 0).then_some(new.gid),
+                atime: (r.mask & set::ATIME != 0).then_some(new.atime),
+                mtime: (r.mask & set::MTIME != 0).then_some(new.mtime),
             };
             answer_stat(window, &fs.set_attributes(r.ino, &change)?)?;
             fs::AttrSet {}.encode()
@@ -121,7 +126,9 @@ fn run<F: FileSystem, W: Window>(fs: &mut F, window: &W, call: &Call) -> Result<
         Call::Create(r) => {
             let name = name_at(window, 0, r.name_len)?;
             let target = bytes_at(window, name.len(), r.target_len, PATH_MAX)?;
-            let stat = fs.create(r.dir, &name, r.mode, &target)?;
+            let (uid, gid) = (r.owner as u32, (r.owner >> 32) as u32);
+            let new = NewFile { mode: r.mode, uid, gid, rdev: r.rdev, target: &target };
+            let stat = fs.create(r.dir, &name, &new)?;
             answer_stat(window, &stat)?;
             fs::Created { ino: stat.ino }.encode()
         }
@@ -175,6 +182,8 @@ fn run<F: FileSystem, W: Window>(fs: &mut F, window: &W, call: &Call) -> Result<
             fs.fsync(r.ino)?;
             fs::Fsynced {}.encode()
         }
+        Call::Trim(r) => fs::Trimmed { bytes: fs.trim(r.offset, r.len, r.min_len)? }.encode(),
+        Call::Remount(r) => fs::Remounted { flags: fs.remount(r.flags)? }.encode(),
     })
 }
 

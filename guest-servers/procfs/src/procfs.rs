@@ -12,7 +12,7 @@ use xinim_abi::error::{Error, Result};
 use xinim_abi::info::{InterruptInfo, ProcessInfo, SystemInfo};
 use xinim_abi::services::fs::mounted;
 use xinim_abi::services::vfs::{NAME_MAX, Stat, StatFs, mode};
-use xinim_fs_kit::{DirBuffer, FileSystem, Ino, MountInfo, SetAttributes};
+use xinim_fs_kit::{DirBuffer, FileSystem, Ino, MountInfo, NewFile, SetAttributes};
 
 use crate::text::{self, FILES};
 
@@ -210,7 +210,7 @@ impl<S: System> FileSystem for ProcFs<S> {
         }
     }
 
-    fn create(&mut self, dir: Ino, name: &[u8], _mode: u32, _target: &[u8]) -> Result<Stat> {
+    fn create(&mut self, dir: Ino, name: &[u8], _new: &NewFile<'_>) -> Result<Stat> {
         match self.lookup(dir, name) {
             Ok(_) => Err(Error::Exist),
             Err(Error::NoEnt) => Err(Error::Perm),

@@ -159,7 +159,10 @@ fn nothing_can_be_changed() {
     let mut fs = procfs();
     let uptime = fs.lookup(ROOT, b"uptime").unwrap().ino;
     assert_eq!(fs.write(uptime, 0, b"1"), Err(Error::Perm));
-    assert_eq!(fs.create(ROOT, b"x", mode::REGULAR, b"").err(), Some(Error::Perm));
+    assert_eq!(
+        fs.create(ROOT, b"x", &xinim_fs_kit::NewFile::new(mode::REGULAR)).err(),
+        Some(Error::Perm)
+    );
     assert_eq!(fs.unlink(ROOT, b"uptime", false), Err(Error::Perm));
     assert_eq!(fs.read_dir(uptime, 0, &mut DirBuffer::new(100)), Err(Error::NotDir));
     for ino in [0, 200, u64::MAX, 1 << 40 | 7 << 8 | 9] {

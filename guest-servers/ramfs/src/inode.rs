@@ -15,6 +15,11 @@ pub(crate) enum Node<'a> {
     File(Content<'a>),
     Directory(Directory),
     Symlink(Vec<u8>),
+    /// FIFO, socket or device: type bits of the mode, device number.
+    Special {
+        kind: u32,
+        rdev: u32,
+    },
 }
 
 /// Entries by name, and by the order they were made in: the position a reader stands at is that
@@ -78,8 +83,19 @@ pub(crate) struct Inode<'a> {
     pub links: u32,
     /// How often VFS holds it.
     pub holds: u32,
+    pub uid: u32,
+    pub gid: u32,
+    pub atime: u64,
     pub mtime: u64,
     pub ctime: u64,
+}
+
+impl<'a> Inode<'a> {
+    /// With one name, of root's.
+    pub fn new(node: Node<'a>, mode: u32, now: u64) -> Self {
+        let (uid, gid) = (0, 0);
+        Self { node, mode, links: 1, holds: 0, uid, gid, atime: now, mtime: now, ctime: now }
+    }
 }
 
 impl Inode<'_> {
@@ -88,6 +104,7 @@ impl Inode<'_> {
             Node::File(_) => mode::REGULAR,
             Node::Directory(_) => mode::DIRECTORY,
             Node::Symlink(_) => mode::SYMLINK,
+            Node::Special { kind, .. } => kind,
         }
     }
 }
@@ -157,7 +174,7 @@ impl<'a> Table<'a> {
         match &mut self.get_mut(ino)?.node {
             Node::File(content) => Ok(content),
             Node::Directory(_) => Err(Error::IsDir),
-            Node::Symlink(_) => Err(Error::Inval),
+            Node::Symlink(_) | Node::Special { .. } => Err(Error::Inval),
         }
     }
 }

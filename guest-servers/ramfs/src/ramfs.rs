@@ -5,7 +5,9 @@ use alloc::vec::Vec;
 use xinim_abi::error::{Error, Result};
 use xinim_abi::object::{Handle, PAGE_SIZE};
 use xinim_abi::services::vfs::{self, NAME_MAX, Stat, StatFs, mode};
-use xinim_fs_kit::{DirBuffer, FileSystem, Ino, Map, MountInfo, SetAttributes, Sink, check_name};
+use xinim_fs_kit::{
+    DirBuffer, FileSystem, Ino, Map, MountInfo, NewFile, SetAttributes, Sink, check_name,
+};
 
 use crate::file::{Budget, Content, PAGE};
 use crate::inode::{Directory, Inode, Node, Table};
@@ -51,14 +53,7 @@ impl<'a> RamFs<'a> {
     /// An empty file system.
     pub fn new(settings: Settings) -> Self {
         let now = (settings.clock)();
-        let root = Inode {
-            node: Node::Directory(Directory::new(ROOT)),
-            mode: 0o755,
-            links: 1,
-            holds: 0,
-            mtime: now,
-            ctime: now,
-        };
+        let root = Inode::new(Node::Directory(Directory::new(ROOT)), 0o755, now);
         Self {
             table: Table::new(root),
             budget: Budget { used: 0, limit: settings.memory_limit },
@@ -87,8 +82,7 @@ impl<'a> RamFs<'a> {
         self.table.directory(dir)?;
         self.budget.take(INODE_COST + NAME_COST)?;
         let now = self.now();
-        let inode = Inode { node, mode: permissions, links: 1, holds: 0, mtime: now, ctime: now };
-        let ino = self.table.insert(inode);
+        let ino = self.table.insert(Inode::new(node, permissions, now));
         self.table.directory_mut(dir)?.insert(name, ino);
         self.touch(dir);
         Ok(ino)
@@ -146,16 +140,21 @@ impl<'a> RamFs<'a> {
             // Directories below count through their `..` elsewhere; 2 stands for name and `.`.
             Node::Directory(directory) => (directory.len() as u64, 0, inode.links + 1),
             Node::Symlink(target) => (target.len() as u64, 0, inode.links),
+            Node::Special { .. } => (0, 0, inode.links),
         };
+        let rdev = if let Node::Special { rdev, .. } = inode.node { rdev } else { 0 };
         Ok(Stat {
             ino,
             size,
             blocks: bytes / 512,
-            atime: inode.mtime,
+            atime: inode.atime,
             mtime: inode.mtime,
             ctime: inode.ctime,
             mode: inode.kind() | inode.mode,
             links,
+            uid: inode.uid,
+            gid: inode.gid,
+            rdev,
             block_size: PAGE as u32,
             ..Stat::default()
         })
@@ -233,10 +232,13 @@ impl FileSystem for RamFs<'_> {
         if let Some(mode) = set.mode {
             inode.mode = mode & PERMISSIONS;
         }
-        if let Some(mtime) = set.mtime {
-            inode.mtime = mtime;
+        inode.uid = set.uid.unwrap_or(inode.uid);
+        inode.gid = set.gid.unwrap_or(inode.gid);
+        inode.atime = set.atime.unwrap_or(inode.atime);
+        inode.mtime = set.mtime.unwrap_or(inode.mtime);
+        if !set.only_atime() {
+            inode.ctime = now;
         }
-        inode.ctime = now;
         self.stat(ino)
     }
 
@@ -259,20 +261,24 @@ impl FileSystem for RamFs<'_> {
         Ok(count)
     }
 
-    fn create(&mut self, dir: Ino, name: &[u8], mode: u32, target: &[u8]) -> Result<Stat> {
+    fn create(&mut self, dir: Ino, name: &[u8], new: &NewFile<'_>) -> Result<Stat> {
         self.writable()?;
         check_name(name)?;
         if self.live_directory(dir)?.get(name).is_some() {
             return Err(Error::Exist);
         }
-        let node = match mode & mode::TYPE_MASK {
+        let node = match new.mode & mode::TYPE_MASK {
             mode::REGULAR => Node::File(Content::empty()),
             mode::DIRECTORY => Node::Directory(Directory::new(dir)),
-            mode::SYMLINK if target.is_empty() => return Err(Error::NoEnt),
-            mode::SYMLINK => Node::Symlink(target.to_vec()),
+            mode::SYMLINK if new.target.is_empty() => return Err(Error::NoEnt),
+            mode::SYMLINK => Node::Symlink(new.target.to_vec()),
+            kind @ (mode::FIFO | mode::SOCKET) => Node::Special { kind, rdev: 0 },
+            kind @ (mode::CHARACTER | mode::BLOCK) => Node::Special { kind, rdev: new.rdev },
             _ => return Err(Error::Inval),
         };
-        let ino = self.insert(dir, name, node, mode & PERMISSIONS)?;
+        let ino = self.insert(dir, name, node, new.mode & PERMISSIONS)?;
+        let inode = self.table.get_mut(ino)?;
+        (inode.uid, inode.gid) = (new.uid, new.gid);
         self.stat(ino)
     }
 
@@ -282,8 +288,8 @@ impl FileSystem for RamFs<'_> {
         match (&self.table.get(ino)?.node, directory) {
             (Node::Directory(d), true) if !d.is_empty() => return Err(Error::NotEmpty),
             (Node::Directory(_), false) => return Err(Error::IsDir),
-            (Node::File(_) | Node::Symlink(_), true) => return Err(Error::NotDir),
-            _ => {}
+            (Node::Directory(_), true) | (_, false) => {}
+            (_, true) => return Err(Error::NotDir),
         }
         self.table.directory_mut(dir)?.remove(name);
         self.touch(dir);
@@ -305,9 +311,9 @@ impl FileSystem for RamFs<'_> {
         if let Some(old) = old {
             match (is_directory, &self.table.get(old)?.node) {
                 (true, Node::Directory(d)) if !d.is_empty() => return Err(Error::NotEmpty),
-                (true, Node::File(_) | Node::Symlink(_)) => return Err(Error::NotDir),
                 (false, Node::Directory(_)) => return Err(Error::IsDir),
-                _ => {}
+                (true, Node::Directory(_)) | (false, _) => {}
+                (true, _) => return Err(Error::NotDir),
             }
         }
         self.table.directory_mut(from.0)?.remove(from.1);
@@ -370,6 +376,11 @@ impl FileSystem for RamFs<'_> {
         let inode = self.table.get_mut(ino)?;
         inode.holds = inode.holds.checked_sub(1).ok_or(Error::Inval)?;
         self.reap(ino)
+    }
+
+    fn remount(&mut self, flags: u32) -> Result<u32> {
+        self.read_only = flags & vfs::mount::READ_ONLY != 0;
+        Ok(flags)
     }
 
     fn map(&mut self, ino: Ino) -> Result<Map> {

@@ -173,7 +173,8 @@ fn another_source_leaves_it_empty() {
 #[test]
 fn a_new_mount_forgets_holds() {
     let mut fs = fresh();
-    let ino = fs.create(ROOT, b"f", mode::REGULAR | 0o644, b"").unwrap().ino;
+    let ino =
+        fs.create(ROOT, b"f", &xinim_fs_kit::NewFile::new(mode::REGULAR | 0o644)).unwrap().ino;
     fs.hold(ino).unwrap();
     fs.unlink(ROOT, b"f", false).unwrap();
     assert!(fs.attributes(ino).is_ok());
@@ -184,12 +185,18 @@ fn a_new_mount_forgets_holds() {
 #[test]
 fn space_is_bounded() {
     let mut fs = RamFs::new(settings(10 * 4096));
-    let ino = fs.create(ROOT, b"f", mode::REGULAR | 0o644, b"").unwrap().ino;
+    let ino =
+        fs.create(ROOT, b"f", &xinim_fs_kit::NewFile::new(mode::REGULAR | 0o644)).unwrap().ino;
     let count = fs.write(ino, 0, &[1; 20 * 4096]).unwrap();
     assert_eq!(count, 9 * 4096, "what fits is written");
     assert_eq!(fs.write(ino, 1 << 20, b"x"), Err(Error::NoSpc));
     let full = (0..1000u32).find_map(|n| {
-        fs.create(ROOT, format!("{n}").as_bytes(), mode::DIRECTORY | 0o755, b"").err()
+        fs.create(
+            ROOT,
+            format!("{n}").as_bytes(),
+            &xinim_fs_kit::NewFile::new(mode::DIRECTORY | 0o755),
+        )
+        .err()
     });
     assert_eq!(full, Some(Error::NoSpc), "names cost too");
     let cut = xinim_fs_kit::SetAttributes { size: Some(0), ..Default::default() };
@@ -200,10 +207,14 @@ fn space_is_bounded() {
 #[test]
 fn read_only_mounts_refuse_changes() {
     let mut fs = fresh();
-    let ino = fs.create(ROOT, b"f", mode::REGULAR | 0o644, b"").unwrap().ino;
+    let ino =
+        fs.create(ROOT, b"f", &xinim_fs_kit::NewFile::new(mode::REGULAR | 0o644)).unwrap().ino;
     fs.mount("", xinim_abi::services::vfs::mount::READ_ONLY).unwrap();
     assert_eq!(fs.write(ino, 0, b"x"), Err(Error::RoFs));
-    assert_eq!(fs.create(ROOT, b"g", mode::REGULAR, b"").err(), Some(Error::RoFs));
+    assert_eq!(
+        fs.create(ROOT, b"g", &xinim_fs_kit::NewFile::new(mode::REGULAR)).err(),
+        Some(Error::RoFs)
+    );
     assert_eq!(fs.unlink(ROOT, b"f", false), Err(Error::RoFs));
 }
 

@@ -120,7 +120,8 @@ proptest! {
 #[test]
 fn long_transfers_go_in_pieces() {
     let (mut remote, root) = remote();
-    let ino = remote.create(root, b"f", mode::REGULAR | 0o644, b"").unwrap().ino;
+    let ino =
+        remote.create(root, b"f", &xinim_fs_kit::NewFile::new(mode::REGULAR | 0o644)).unwrap().ino;
     let data: Vec<u8> = (0..3 * WINDOW_LEN as u32).map(|n| (n / 5) as u8).collect();
     assert_eq!(remote.write(ino, 7, &data), Ok(data.len()));
     let mut back = vec![0; data.len() + 100];

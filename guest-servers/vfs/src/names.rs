@@ -8,7 +8,7 @@ use alloc::vec::Vec;
 
 use xinim_abi::error::{Error, Result};
 use xinim_abi::services::vfs::{PATH_MAX, Stat, StatFs, mode};
-use xinim_fs_kit::{FileSystem, SetAttributes};
+use xinim_fs_kit::{FileSystem, NewFile, SetAttributes};
 
 use crate::path::Found;
 use crate::tree::{NEVER, NodeId};
@@ -25,7 +25,8 @@ impl<H: Host> Vfs<H> {
         if found.node.is_some() {
             return Err(Error::Exist);
         }
-        self.create(found.parent, &found.name, mode::DIRECTORY | mode & 0o7777, b"").map(|_| ())
+        self.create(found.parent, &found.name, &NewFile::new(mode::DIRECTORY | mode & 0o7777))
+            .map(|_| ())
     }
 
     pub fn symlink(&mut self, pid: u32, target: &[u8], path: &[u8]) -> Result<()> {
@@ -42,26 +43,20 @@ impl<H: Host> Vfs<H> {
         if found.trailing {
             return Err(Error::NoEnt);
         }
-        self.create(found.parent, &found.name, mode::SYMLINK | 0o777, target).map(|_| ())
+        self.create(found.parent, &found.name, &NewFile::link(mode::SYMLINK | 0o777, target))
+            .map(|_| ())
     }
 
     /// A new file under a name that is free.
-    pub(crate) fn create(
-        &mut self,
-        dir: NodeId,
-        name: &[u8],
-        mode: u32,
-        target: &[u8],
-    ) -> Result<NodeId> {
+    pub(crate) fn create(&mut self, dir: NodeId, name: &[u8], new: &NewFile<'_>) -> Result<NodeId> {
         self.writable(dir)?;
         if self.tree.node(dir).gone {
             return Err(Error::NoEnt);
         }
-        let stat =
-            self.on_again(dir, |fs, ino, again| match fs.create(ino, name, mode, target) {
-                Err(Error::Exist) if again => fs.lookup(ino, name),
-                result => result,
-            })?;
+        let stat = self.on_again(dir, |fs, ino, again| match fs.create(ino, name, new) {
+            Err(Error::Exist) if again => fs.lookup(ino, name),
+            result => result,
+        })?;
         self.learn(dir, name, stat.ino, stat.mode)
     }
 

@@ -2,7 +2,7 @@
 
 use xinim_abi::error::{Error, Result};
 use xinim_abi::services::vfs::{FD_MAX, mode, mount, open};
-use xinim_fs_kit::{FileSystem, SetAttributes};
+use xinim_fs_kit::{FileSystem, NewFile, SetAttributes};
 
 use crate::files::{FileId, Object, OpenFile};
 use crate::pipe::Pipe;
@@ -27,7 +27,11 @@ impl<H: Host> Vfs<H> {
             None if !create => return Err(Error::NoEnt),
             None if found.trailing => return Err(Error::IsDir),
             None if flags & open::DIRECTORY != 0 => return Err(Error::Inval),
-            None => self.create(found.parent, &found.name, mode::REGULAR | mode & 0o7777, b"")?,
+            None => self.create(
+                found.parent,
+                &found.name,
+                &NewFile::new(mode::REGULAR | mode & 0o7777),
+            )?,
         };
         self.pin(node);
         self.install(pid, fd, Object::Node(node), flags)

@@ -23,15 +23,22 @@ crate::interface! {
         /// Answers attributes too.
         4 idempotent Lookup { dir: u64, name_len: u32 } -> LookedUp { ino: u64 }
         5 idempotent GetAttr { ino: u64 } -> Attr { }
-        /// See [`super::set`] for the mask; answers the new attributes.
-        6 idempotent SetAttr { ino: u64, mask: u32, size: u64, mode: u32, mtime: u64 } -> AttrSet { }
+        /// Sets what [`super::set`]'s `mask` names to what the [`super::Attributes`] at the start of
+        /// the window says; answers the new attributes. A change of the size alone sets mtime and
+        /// ctime to now, of the access time alone nothing else (a read did it), any other change ctime.
+        /// A file system that cannot keep owners, permissions or a time leaves them as they are and
+        /// answers without error. What a longer size adds reads as zeros.
+        6 idempotent SetAttr { ino: u64, mask: u32 } -> AttrSet { }
         /// Up to `len` bytes from `offset` to `at` of the window; 0 at the end.
         7 idempotent Read { ino: u64, offset: u64, at: u32, len: u32 } -> Count { count: u64 }
         /// Extends the file as needed. Less than `len` only when space ran out.
         8 idempotent Write { ino: u64, offset: u64, at: u32, len: u32 } -> Written { count: u64 }
-        /// A regular file, directory or symbolic link by `mode`'s type (a link's target follows the
-        /// name, `target_len` bytes). Answers attributes too.
-        9 once Create { dir: u64, name_len: u32, mode: u32, target_len: u32 } -> Created { ino: u64 }
+        /// Any kind of file by `mode`'s type: regular, directory, symbolic link (its target follows the
+        /// name, `target_len` bytes), FIFO, socket, character or block device (`rdev`: major << 16 |
+        /// minor, else 0). `owner` is uid | gid << 32. Answers attributes too. `NotSup`: the format
+        /// has no such files.
+        9 once Create { dir: u64, name_len: u32, mode: u32, target_len: u32, owner: u64, rdev: u32 }
+            -> Created { ino: u64 }
         10 once Unlink { dir: u64, name_len: u32, directory: bool } -> Unlinked { }
         /// Replaces the target if POSIX allows.
         11 once Rename { from_dir: u64, to_dir: u64, from_len: u32, to_len: u32 } -> Renamed { }
@@ -49,6 +56,12 @@ crate::interface! {
         /// A `vfs::StatFs` to the start of the window.
         19 idempotent StatFs { } -> StatFsDone { }
         20 idempotent Fsync { ino: u64 } -> Fsynced { }
+        /// Tells the device which free blocks in `len` bytes from `offset` of it hold nothing any more
+        /// (fstrim), in runs of at least `min_len`; answers how many bytes. `NotSup`: it does not.
+        21 idempotent Trim { offset: u64, len: u64, min_len: u64 } -> Trimmed { bytes: u64 }
+        /// Other `vfs::mount` flags from now on; to `READ_ONLY` everything is written first and the
+        /// device marked clean. Answers the flags in force. `NotSup`: unmount and mount again.
+        22 idempotent Remount { flags: u32 } -> Remounted { flags: u32 }
     }
 }
 
@@ -63,7 +76,38 @@ pub mod set {
     pub const SIZE: u32 = 1;
     pub const MODE: u32 = 2;
     pub const MTIME: u32 = 4;
+    pub const ATIME: u32 = 8;
+    pub const UID: u32 = 16;
+    pub const GID: u32 = 32;
+    pub const ALL: u32 = SIZE | MODE | MTIME | ATIME | UID | GID;
 }
+
+/// New attributes in the window of a `SetAttr`. Times are nanoseconds since 1970.
+#[repr(C)]
+#[derive(
+    Clone,
+    Copy,
+    Debug,
+    Default,
+    PartialEq,
+    Eq,
+    zerocopy::FromBytes,
+    zerocopy::IntoBytes,
+    zerocopy::Immutable,
+    zerocopy::KnownLayout,
+)]
+pub struct Attributes {
+    pub size: u64,
+    pub atime: u64,
+    pub mtime: u64,
+    /// Permission bits; the type cannot change.
+    pub mode: u32,
+    pub uid: u32,
+    pub gid: u32,
+    pub reserved: u32,
+}
+
+const _: () = assert!(size_of::<Attributes>() == 40);
 
 /// Bytes of the window VFS shares with each file system.
 pub const WINDOW_LEN: usize = 256 * 1024;

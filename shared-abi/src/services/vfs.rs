@@ -103,6 +103,12 @@ pub mod mode {
     pub const BLOCK: u32 = 0o060000;
     pub const REGULAR: u32 = 0o100000;
     pub const SYMLINK: u32 = 0o120000;
+    pub const SOCKET: u32 = 0o140000;
+    /// Permission bits that change whose authority a program runs with, and the sticky bit.
+    pub const SET_UID: u32 = 0o4000;
+    pub const SET_GID: u32 = 0o2000;
+    pub const STICKY: u32 = 0o1000;
+    pub const PERMISSIONS: u32 = 0o7777;
 }
 
 /// Longest path, with its end; longest name.

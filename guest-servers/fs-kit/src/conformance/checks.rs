@@ -7,7 +7,7 @@ use xinim_abi::error::Error;
 use xinim_abi::services::vfs::{NAME_MAX, mode};
 
 use super::{Abilities, DIR, FILE, LINK, list};
-use crate::{DirBuffer, FileSystem, Ino, SetAttributes, entries};
+use crate::{DirBuffer, FileSystem, Ino, NewFile, SetAttributes, entries};
 
 type Check<F> = fn(&mut F, Ino, &Abilities);
 
@@ -35,6 +35,9 @@ pub(super) fn all<F: FileSystem>() -> Vec<Check<F>> {
         held_files_outlive_their_names,
         held_files_outlive_replacement,
         attributes_are_kept,
+        owners_are_kept,
+        times_move,
+        special_files,
         wrong_kinds,
         unknown_inodes,
         many_files,
@@ -43,7 +46,7 @@ pub(super) fn all<F: FileSystem>() -> Vec<Check<F>> {
 }
 
 fn file<F: FileSystem>(fs: &mut F, dir: Ino, name: &[u8], data: &[u8]) -> Ino {
-    let ino = fs.create(dir, name, FILE, b"").expect("create").ino;
+    let ino = fs.create(dir, name, &NewFile::new(FILE)).expect("create").ino;
     assert_eq!(fs.write(ino, 0, data), Ok(data.len()));
     ino
 }
@@ -66,14 +69,14 @@ fn root_is_a_directory<F: FileSystem>(fs: &mut F, root: Ino, _: &Abilities) {
 }
 
 fn created_files_are_found<F: FileSystem>(fs: &mut F, root: Ino, _: &Abilities) {
-    let made = fs.create(root, b"a", FILE, b"").expect("create");
+    let made = fs.create(root, b"a", &NewFile::new(FILE)).expect("create");
     assert_eq!((made.size, made.mode & mode::TYPE_MASK), (0, mode::REGULAR));
     assert_eq!(fs.lookup(root, b"a").map(|s| s.ino), Ok(made.ino));
-    assert_eq!(fs.create(root, b"a", FILE, b"").err(), Some(Error::Exist));
-    assert_eq!(fs.create(root, b"a", DIR, b"").err(), Some(Error::Exist));
-    let dir = fs.create(root, b"d", DIR, b"").expect("mkdir");
+    assert_eq!(fs.create(root, b"a", &NewFile::new(FILE)).err(), Some(Error::Exist));
+    assert_eq!(fs.create(root, b"a", &NewFile::new(DIR)).err(), Some(Error::Exist));
+    let dir = fs.create(root, b"d", &NewFile::new(DIR)).expect("mkdir");
     assert_eq!(dir.mode & mode::TYPE_MASK, mode::DIRECTORY);
-    let inner = fs.create(dir.ino, b"a", FILE, b"").expect("create below");
+    let inner = fs.create(dir.ino, b"a", &NewFile::new(FILE)).expect("create below");
     assert_ne!(inner.ino, made.ino);
     assert_eq!(fs.unlink(root, b"a", false), Ok(()));
     assert_eq!(fs.lookup(root, b"a").err(), Some(Error::NoEnt));
@@ -137,7 +140,7 @@ fn truncation<F: FileSystem>(fs: &mut F, root: Ino, _: &Abilities) {
 }
 
 fn directories_count_as_not_empty<F: FileSystem>(fs: &mut F, root: Ino, _: &Abilities) {
-    let dir = fs.create(root, b"d", DIR, b"").expect("mkdir").ino;
+    let dir = fs.create(root, b"d", &NewFile::new(DIR)).expect("mkdir").ino;
     file(fs, dir, b"f", b"");
     assert_eq!(fs.unlink(root, b"d", true), Err(Error::NotEmpty));
     assert_eq!(fs.unlink(dir, b"f", false), Ok(()));
@@ -146,7 +149,7 @@ fn directories_count_as_not_empty<F: FileSystem>(fs: &mut F, root: Ino, _: &Abil
 }
 
 fn unlink_refuses_the_wrong_kind<F: FileSystem>(fs: &mut F, root: Ino, _: &Abilities) {
-    fs.create(root, b"d", DIR, b"").expect("mkdir");
+    fs.create(root, b"d", &NewFile::new(DIR)).expect("mkdir");
     file(fs, root, b"f", b"");
     assert_eq!(fs.unlink(root, b"d", false), Err(Error::IsDir));
     assert_eq!(fs.unlink(root, b"f", true), Err(Error::NotDir));
@@ -165,7 +168,7 @@ fn long_names<F: FileSystem>(fs: &mut F, root: Ino, _: &Abilities) {
 
 fn case<F: FileSystem>(fs: &mut F, root: Ino, can: &Abilities) {
     file(fs, root, b"Name", b"1");
-    let other = fs.create(root, b"name", FILE, b"");
+    let other = fs.create(root, b"name", &NewFile::new(FILE));
     if can.case_sensitive {
         assert!(other.is_ok());
     } else {
@@ -175,12 +178,12 @@ fn case<F: FileSystem>(fs: &mut F, root: Ino, can: &Abilities) {
 }
 
 fn read_dir_in_pieces<F: FileSystem>(fs: &mut F, root: Ino, _: &Abilities) {
-    let dir = fs.create(root, b"d", DIR, b"").expect("mkdir").ino;
+    let dir = fs.create(root, b"d", &NewFile::new(DIR)).expect("mkdir").ino;
     let mut expected = Vec::new();
     for n in 0..60u8 {
         let name = [b"file".as_slice(), &[b'a' + n / 10, b'a' + n % 10]].concat();
         let (mode, ino) = if n % 3 == 0 {
-            (mode::DIRECTORY, fs.create(dir, &name, DIR, b"").expect("mkdir").ino)
+            (mode::DIRECTORY, fs.create(dir, &name, &NewFile::new(DIR)).expect("mkdir").ino)
         } else {
             (mode::REGULAR, file(fs, dir, &name, b""))
         };
@@ -215,7 +218,7 @@ fn read_dir_in_pieces<F: FileSystem>(fs: &mut F, root: Ino, _: &Abilities) {
 }
 
 fn read_dir_dots<F: FileSystem>(fs: &mut F, root: Ino, _: &Abilities) {
-    let dir = fs.create(root, b"d", DIR, b"").expect("mkdir").ino;
+    let dir = fs.create(root, b"d", &NewFile::new(DIR)).expect("mkdir").ino;
     for dir in [root, dir] {
         let mut buffer = DirBuffer::new(4096);
         fs.read_dir(dir, 0, &mut buffer).expect("read_dir");
@@ -229,7 +232,7 @@ fn read_dir_dots<F: FileSystem>(fs: &mut F, root: Ino, _: &Abilities) {
 }
 
 fn rename_moves<F: FileSystem>(fs: &mut F, root: Ino, _: &Abilities) {
-    let dir = fs.create(root, b"d", DIR, b"").expect("mkdir").ino;
+    let dir = fs.create(root, b"d", &NewFile::new(DIR)).expect("mkdir").ino;
     file(fs, root, b"a", b"data");
     assert_eq!(fs.rename((root, b"a"), (dir, b"b")), Ok(()));
     assert_eq!(fs.lookup(root, b"a").err(), Some(Error::NoEnt));
@@ -245,8 +248,8 @@ fn rename_replaces<F: FileSystem>(fs: &mut F, root: Ino, _: &Abilities) {
     let ino = fs.lookup(root, b"b").expect("target").ino;
     assert_eq!(content(fs, ino), b"new");
     assert_eq!(list(fs, root, 4096).expect("list").len(), 1);
-    fs.create(root, b"x", DIR, b"").expect("mkdir");
-    fs.create(root, b"y", DIR, b"").expect("mkdir");
+    fs.create(root, b"x", &NewFile::new(DIR)).expect("mkdir");
+    fs.create(root, b"y", &NewFile::new(DIR)).expect("mkdir");
     assert_eq!(fs.rename((root, b"x"), (root, b"y")), Ok(()), "an empty directory is replaced");
     assert_eq!(list(fs, root, 4096).expect("list").len(), 2);
 }
@@ -260,8 +263,8 @@ fn rename_onto_itself<F: FileSystem>(fs: &mut F, root: Ino, _: &Abilities) {
 
 fn rename_refusals<F: FileSystem>(fs: &mut F, root: Ino, _: &Abilities) {
     file(fs, root, b"f", b"");
-    let dir = fs.create(root, b"d", DIR, b"").expect("mkdir").ino;
-    let full = fs.create(root, b"full", DIR, b"").expect("mkdir").ino;
+    let dir = fs.create(root, b"d", &NewFile::new(DIR)).expect("mkdir").ino;
+    let full = fs.create(root, b"full", &NewFile::new(DIR)).expect("mkdir").ino;
     file(fs, full, b"x", b"");
     assert_eq!(fs.rename((root, b"f"), (root, b"d")), Err(Error::IsDir));
     assert_eq!(fs.rename((root, b"d"), (root, b"f")), Err(Error::NotDir));
@@ -271,9 +274,9 @@ fn rename_refusals<F: FileSystem>(fs: &mut F, root: Ino, _: &Abilities) {
 }
 
 fn rename_directory_across<F: FileSystem>(fs: &mut F, root: Ino, _: &Abilities) {
-    let one = fs.create(root, b"one", DIR, b"").expect("mkdir").ino;
-    let two = fs.create(root, b"two", DIR, b"").expect("mkdir").ino;
-    let inner = fs.create(one, b"inner", DIR, b"").expect("mkdir").ino;
+    let one = fs.create(root, b"one", &NewFile::new(DIR)).expect("mkdir").ino;
+    let two = fs.create(root, b"two", &NewFile::new(DIR)).expect("mkdir").ino;
+    let inner = fs.create(one, b"inner", &NewFile::new(DIR)).expect("mkdir").ino;
     file(fs, inner, b"f", b"data");
     assert_eq!(fs.rename((one, b"inner"), (two, b"moved")), Ok(()));
     assert_eq!(fs.unlink(root, b"one", true), Ok(()));
@@ -285,7 +288,7 @@ fn rename_directory_across<F: FileSystem>(fs: &mut F, root: Ino, _: &Abilities) 
 }
 
 fn symbolic_links<F: FileSystem>(fs: &mut F, root: Ino, can: &Abilities) {
-    let made = fs.create(root, b"s", LINK, b"../some/target");
+    let made = fs.create(root, b"s", &NewFile::link(LINK, b"../some/target"));
     if !can.symbolic_links {
         assert!(matches!(made.err(), Some(Error::NotSup | Error::Perm)));
         return;
@@ -314,7 +317,7 @@ fn hard_links<F: FileSystem>(fs: &mut F, root: Ino, can: &Abilities) {
     assert_eq!(fs.unlink(root, b"a", false), Ok(()));
     assert_eq!(content(fs, ino), b"data");
     assert_eq!(fs.attributes(ino).map(|s| s.links), Ok(1));
-    let dir = fs.create(root, b"d", DIR, b"").expect("mkdir").ino;
+    let dir = fs.create(root, b"d", &NewFile::new(DIR)).expect("mkdir").ino;
     assert!(matches!(fs.link(dir, root, b"e"), Err(Error::Perm | Error::IsDir)));
 }
 
@@ -340,7 +343,7 @@ fn held_files_outlive_their_names<F: FileSystem>(fs: &mut F, root: Ino, _: &Abil
 }
 
 fn held_files_outlive_replacement<F: FileSystem>(fs: &mut F, root: Ino, _: &Abilities) {
-    let dir = fs.create(root, b"d", DIR, b"").expect("mkdir").ino;
+    let dir = fs.create(root, b"d", &NewFile::new(DIR)).expect("mkdir").ino;
     let moved = file(fs, root, b"a", b"mover");
     let replaced = file(fs, dir, b"b", b"replaced");
     assert_eq!((fs.hold(moved), fs.hold(replaced)), (Ok(()), Ok(())));
@@ -358,7 +361,7 @@ fn held_files_outlive_replacement<F: FileSystem>(fs: &mut F, root: Ino, _: &Abil
 fn attributes_are_kept<F: FileSystem>(fs: &mut F, root: Ino, can: &Abilities) {
     let ino = file(fs, root, b"f", b"12345");
     let time = 1_700_000_000_123_456_789;
-    let set = SetAttributes { mode: Some(0o600), mtime: Some(time), size: None };
+    let set = SetAttributes { mode: Some(0o600), mtime: Some(time), ..SetAttributes::default() };
     let stat = fs.set_attributes(ino, &set).expect("set");
     assert_eq!(
         fs.attributes(ino).map(|s| (s.mode, s.mtime, s.size)),
@@ -374,18 +377,75 @@ fn attributes_are_kept<F: FileSystem>(fs: &mut F, root: Ino, can: &Abilities) {
     assert_eq!(stat.mode & mode::TYPE_MASK, mode::REGULAR);
 }
 
+fn owners_are_kept<F: FileSystem>(fs: &mut F, root: Ino, can: &Abilities) {
+    let new = NewFile { uid: 1000, gid: 100, ..NewFile::new(FILE) };
+    let made = fs.create(root, b"f", &new).expect("create");
+    let set = SetAttributes { uid: Some(1001), gid: Some(60_000), ..SetAttributes::default() };
+    let stat = fs.set_attributes(made.ino, &set).expect("an owner may be told in any case");
+    let only_gid = SetAttributes { gid: Some(7), ..SetAttributes::default() };
+    let last = fs.set_attributes(made.ino, &only_gid).expect("a group alone");
+    if can.owners {
+        assert_eq!((made.uid, made.gid), (1000, 100));
+        assert_eq!((stat.uid, stat.gid), (1001, 60_000));
+        assert_eq!(fs.lookup(root, b"f").map(|s| (s.uid, s.gid)), Ok((1001, 7)));
+        let new = NewFile { uid: 5, gid: 6, ..NewFile::new(DIR) };
+        assert_eq!(fs.create(root, b"d", &new).map(|s| (s.uid, s.gid)), Ok((5, 6)));
+    } else {
+        assert_eq!((made.uid, made.gid, last.uid, last.gid), (0, 0, 0, 0), "all is root's");
+    }
+    assert_eq!(stat.mode, made.mode, "permissions stay");
+}
+
+fn times_move<F: FileSystem>(fs: &mut F, root: Ino, can: &Abilities) {
+    let ino = file(fs, root, b"f", b"12345");
+    let (early, late) = (1_000_000_000_000_000_000, 1_500_000_000_000_000_000);
+    let both = SetAttributes { atime: Some(early), mtime: Some(early), ..Default::default() };
+    let stat = fs.set_attributes(ino, &both).expect("set");
+    assert!(stat.mtime <= early && early - stat.mtime <= can.time_step);
+    let read = SetAttributes { atime: Some(late), ..SetAttributes::default() };
+    let after = fs.set_attributes(ino, &read).expect("set");
+    assert_eq!((after.mtime, after.ctime), (stat.mtime, stat.ctime), "a read changes neither");
+    if can.access_times {
+        assert!(after.atime <= late && late - after.atime <= can.time_step, "{}", after.atime);
+    }
+    assert_eq!(fs.write(ino, 0, b"x"), Ok(1));
+    assert_ne!(fs.attributes(ino).map(|s| s.mtime), Ok(stat.mtime), "a write sets mtime");
+    fs.set_attributes(ino, &both).expect("set");
+    let cut = SetAttributes { size: Some(1), ..SetAttributes::default() };
+    assert_ne!(fs.set_attributes(ino, &cut).map(|s| s.mtime), Ok(stat.mtime), "truncation too");
+}
+
+fn special_files<F: FileSystem>(fs: &mut F, root: Ino, can: &Abilities) {
+    let kinds = [mode::FIFO, mode::SOCKET, mode::CHARACTER, mode::BLOCK];
+    for (kind, name) in kinds.into_iter().zip([b"fifo", b"sock", b"char", b"bloc"]) {
+        let rdev = if matches!(kind, mode::CHARACTER | mode::BLOCK) { 8 << 16 | 17 } else { 0 };
+        let made = fs.create(root, name, &NewFile { rdev, ..NewFile::new(kind | 0o640) });
+        if !can.special_files {
+            assert!(matches!(made.err(), Some(Error::NotSup | Error::Perm)));
+            continue;
+        }
+        let made = made.expect("mknod");
+        assert_eq!((made.mode & mode::TYPE_MASK, made.size), (kind, 0));
+        let found = fs.lookup(root, name).expect("look-up");
+        assert_eq!((found.ino, found.mode, found.rdev), (made.ino, made.mode, rdev));
+        assert!(list(fs, root, 4096).expect("list").contains(&(name.to_vec(), made.ino, kind)));
+        assert_eq!(fs.create(root, name, &NewFile::new(FILE)).err(), Some(Error::Exist));
+        assert_eq!(fs.unlink(root, name, false), Ok(()));
+    }
+    assert!(list(fs, root, 4096).expect("list").is_empty());
+}
+
 fn wrong_kinds<F: FileSystem>(fs: &mut F, root: Ino, _: &Abilities) {
     let ino = file(fs, root, b"f", b"12345");
     assert_eq!(fs.lookup(ino, b"x").err(), Some(Error::NotDir));
-    assert_eq!(fs.create(ino, b"x", FILE, b"").err(), Some(Error::NotDir));
+    assert_eq!(fs.create(ino, b"x", &NewFile::new(FILE)).err(), Some(Error::NotDir));
     assert_eq!(fs.unlink(ino, b"x", false).err(), Some(Error::NotDir));
     assert_eq!(fs.read_dir(ino, 0, &mut DirBuffer::new(512)).err(), Some(Error::NotDir));
     assert_eq!(fs.read(root, 0, &mut [0; 4]).err(), Some(Error::IsDir));
     assert_eq!(fs.write(root, 0, &[0; 4]).err(), Some(Error::IsDir));
     let cut = SetAttributes { size: Some(0), ..SetAttributes::default() };
     assert_eq!(fs.set_attributes(root, &cut).err(), Some(Error::IsDir));
-    assert!(fs.create(root, b"fifo", mode::FIFO | 0o644, b"").is_err());
-    assert!(fs.create(root, b"none", 0o644, b"").is_err(), "a mode without a type");
+    assert!(fs.create(root, b"none", &NewFile::new(0o644)).is_err(), "a mode without a type");
 }
 
 fn unknown_inodes<F: FileSystem>(fs: &mut F, root: Ino, _: &Abilities) {
@@ -395,7 +455,7 @@ fn unknown_inodes<F: FileSystem>(fs: &mut F, root: Ino, _: &Abilities) {
             assert!(fs.lookup(ino, b"x").is_err());
             assert!(fs.read(ino, 0, &mut [0; 4]).is_err());
             assert!(fs.write(ino, 0, b"x").is_err());
-            assert!(fs.create(ino, b"x", FILE, b"").is_err());
+            assert!(fs.create(ino, b"x", &NewFile::new(FILE)).is_err());
             assert!(fs.read_dir(ino, 0, &mut DirBuffer::new(512)).is_err());
             assert!(fs.hold(ino).is_err());
             assert!(fs.release(ino).is_err());
@@ -406,7 +466,7 @@ fn unknown_inodes<F: FileSystem>(fs: &mut F, root: Ino, _: &Abilities) {
 }
 
 fn many_files<F: FileSystem>(fs: &mut F, root: Ino, _: &Abilities) {
-    let dir = fs.create(root, b"many", DIR, b"").expect("mkdir").ino;
+    let dir = fs.create(root, b"many", &NewFile::new(DIR)).expect("mkdir").ino;
     let name = |n: u32| -> Vec<u8> {
         let mut name = b"entry-number-".to_vec();
         name.extend((0..4).map(|digit| b'0' + (n / 10u32.pow(digit) % 10) as u8));

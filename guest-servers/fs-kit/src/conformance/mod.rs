@@ -24,6 +24,12 @@ pub struct Abilities {
     pub hard_links: bool,
     /// Permission bits are kept (else only the type is compared).
     pub modes: bool,
+    /// Uid and gid are kept.
+    pub owners: bool,
+    /// Access times are kept apart from modification times.
+    pub access_times: bool,
+    /// FIFOs, sockets and device files can be made.
+    pub special_files: bool,
     /// Names that differ in case only are different files.
     pub case_sensitive: bool,
     /// Largest number of nanoseconds by which a time may be rounded down.
@@ -40,6 +46,9 @@ impl Default for Abilities {
             symbolic_links: true,
             hard_links: true,
             modes: true,
+            owners: true,
+            access_times: true,
+            special_files: true,
             case_sensitive: true,
             time_step: 0,
             max_size: 1 << 40,

@@ -11,7 +11,7 @@ use xinim_abi::error::Error;
 use xinim_abi::services::vfs::mode;
 
 use super::{Abilities, DIR, FILE, list};
-use crate::{FileSystem, Ino, SetAttributes};
+use crate::{FileSystem, Ino, NewFile, SetAttributes};
 
 const DIRS: usize = 3;
 const NAMES: [&[u8]; 6] =
@@ -41,7 +41,7 @@ type Files = BTreeMap<(usize, &'static [u8]), usize>;
 pub fn exercise<F: FileSystem>(fs: &mut F, root: Ino, can: &Abilities, seed: u64, steps: usize) {
     let mut random = Random(seed | 1);
     let dirs: Vec<Ino> = (0..DIRS)
-        .map(|n| fs.create(root, &[b'D', b'0' + n as u8], DIR, b"").expect("mkdir").ino)
+        .map(|n| fs.create(root, &[b'D', b'0' + n as u8], &NewFile::new(DIR)).expect("mkdir").ino)
         .collect();
     let mut files: Files = BTreeMap::new();
     // File bodies; names point into it, so that hard links share one.
@@ -50,7 +50,7 @@ pub fn exercise<F: FileSystem>(fs: &mut F, root: Ino, can: &Abilities, seed: u64
         let place = (random.below(DIRS as u64) as usize, random.name());
         let (dir, name) = (dirs[place.0], place.1);
         match random.below(9) {
-            0 | 1 => match fs.create(dir, name, FILE, b"") {
+            0 | 1 => match fs.create(dir, name, &NewFile::new(FILE)) {
                 Ok(_) => {
                     assert!(!files.contains_key(&place), "step {step}: created over a file");
                     files.insert(place, bodies.len());

@@ -11,7 +11,9 @@ use xinim_abi::error::{Error, Result};
 use xinim_abi::ipc::{Message, ReplyToken};
 use xinim_abi::object::Handle;
 use xinim_abi::services::vfs::{Stat, StatFs, mode, open};
-use xinim_fs_kit::{DirBuffer, FileSystem, Ino, Map, MountInfo, SetAttributes, Window, check_name};
+use xinim_fs_kit::{
+    DirBuffer, FileSystem, Ino, Map, MountInfo, NewFile, SetAttributes, Window, check_name,
+};
 use xinim_ramfs::{RamFs, Settings};
 
 pub const PID: u32 = 10;
@@ -154,8 +156,8 @@ impl FileSystem for TestFs {
         }
         self.run(|fs| fs.write(self.inner(ino), offset, data))
     }
-    fn create(&mut self, dir: Ino, name: &[u8], mode: u32, target: &[u8]) -> Result<Stat> {
-        self.run(|fs| fs.create(self.inner(dir), name, mode, target)).map(|s| self.stat(s))
+    fn create(&mut self, dir: Ino, name: &[u8], new: &NewFile<'_>) -> Result<Stat> {
+        self.run(|fs| fs.create(self.inner(dir), name, new)).map(|s| self.stat(s))
     }
     fn unlink(&mut self, dir: Ino, name: &[u8], directory: bool) -> Result<()> {
         self.run(|fs| fs.unlink(self.inner(dir), name, directory))
