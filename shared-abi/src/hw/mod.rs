@@ -6,10 +6,14 @@
 //! expectations. The constants beside a table are the same offsets under a Rust name, for
 //! `match` arms and drivers; tests keep the two in step.
 
+pub mod ahci;
+pub mod ata;
+pub mod atapi;
 pub mod chipset;
 pub mod pci;
 pub mod register;
 pub mod rtc;
+pub mod sata;
 pub mod uart16550;
 pub mod virtio;
 pub mod virtio_blk;

@@ -1,4 +1,4 @@
-use super::super::{chipset, pci, rtc, uart16550, virtio, virtio_blk, virtio_console};
+use super::super::{ahci, chipset, pci, rtc, uart16550, virtio, virtio_blk, virtio_console};
 use super::*;
 
 fn tables() -> std::vec::Vec<(&'static str, &'static [Register])> {
@@ -11,6 +11,8 @@ fn tables() -> std::vec::Vec<(&'static str, &'static [Register])> {
         ("virtio isr", virtio::ISR),
         ("virtio-blk", virtio_blk::CONFIG),
         ("virtio-console", virtio_console::CONFIG),
+        ("ahci hba", ahci::HBA),
+        ("ahci port", ahci::PORT),
         ("16550", uart16550::REGISTERS),
         ("16550 divisor", uart16550::DIVISOR),
         ("rtc", rtc::REGISTERS),
