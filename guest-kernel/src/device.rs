@@ -68,9 +68,10 @@ static PINS: Global<Slab<Pin>> = Global::new(Slab::new());
 static ALL: Global<List<Device, 0>> = Global::new(List::new());
 static QUARANTINED: Global<Cell<u64>> = Global::new(Cell::new(0));
 
-/// PCI command register and its bus-master bit (PCI 3.0, 6.2.2).
+/// PCI command register, its bus-master and interrupt-disable bits (PCI 3.0, 6.2.2).
 const COMMAND: u64 = 4;
 const BUS_MASTER: u32 = 1 << 2;
+const INTX_DISABLE: u32 = 1 << 10;
 
 /// The function at `address`: the object that exists, or a new one. The caller owns a reference.
 pub fn create(address: u64, config: u64) -> Result<Ref<Device>> {
@@ -147,7 +148,7 @@ fn free(pin: Ref<Pin>) {
 /// A process ends: its devices lose bus mastering, and what it pinned stays put.
 pub fn quarantine(process: Ref<Process>) {
     for pin in process.pins.iter() {
-        clear_bus_master(&pin.device);
+        silence(&pin.device);
     }
     while let Some(pin) = process.pins.pop_front() {
         let memory = pin.memory;
@@ -171,18 +172,18 @@ pub fn reset_done(device: Ref<Device>) {
     }
 }
 
-fn clear_bus_master(device: &Device) {
+fn silence(device: &Device) {
     if device.config != 0 {
         let register = physical::map_registers_briefly(device.config) + COMMAND;
         let value = physical::read32(register);
         // The upper half is the status register, whose bits are cleared by ones: write zeros.
-        physical::write32(register, value & 0xFFFF & !BUS_MASTER);
+        physical::write32(register, value & 0xFFFF & !BUS_MASTER | INTX_DISABLE);
     } else {
         // The pci service may be between its two accesses: it finds its address as it left it.
         let address = in32(0xCF8);
         out32(0xCF8, 1 << 31 | device.address << 8 | COMMAND as u32);
         let value = in32(0xCFC);
-        out32(0xCFC, value & 0xFFFF & !BUS_MASTER);
+        out32(0xCFC, value & 0xFFFF & !BUS_MASTER | INTX_DISABLE);
         out32(0xCF8, address);
     }
 }

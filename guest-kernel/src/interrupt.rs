@@ -1,5 +1,9 @@
 //! Interrupt objects: a vector, where it comes from (an I/O APIC pin or a message), and the
 //! notification bit it raises.
+//!
+//! Level-triggered pins are shared, as PCI's INTx must be: all objects of a pin have its vector,
+//! each arrival masks the pin and raises the bit of every one that is bound, and the pin opens again
+//! when all of those have acknowledged or gone.
 
 use core::cell::Cell;
 
@@ -28,6 +32,10 @@ pub struct Interrupt {
     flags: u64,
     bit: Cell<u64>,
     endpoint: Cell<Option<Ref<Endpoint>>>,
+    /// Its bit was raised for a level and it has not acknowledged yet.
+    owes: Cell<bool>,
+    /// The next object of the same pin.
+    next: Cell<Option<Ref<Interrupt>>>,
     pub count: Cell<u64>,
     pub references: Cell<u32>,
     link: Link<Interrupt>,
@@ -43,8 +51,10 @@ static INTERRUPTS: Global<Slab<Interrupt>> = Global::new(Slab::new());
 static BY_VECTOR: Global<[Cell<Option<Ref<Interrupt>>>; 256]> =
     Global::new([const { Cell::new(None) }; 256]);
 
-/// An interrupt for `gsi` (or [`MESSAGE`]); the caller owns one reference. `Busy`: the gsi is taken.
+/// An interrupt for `gsi` (or [`MESSAGE`]); the caller owns one reference. `Busy`: the gsi is taken,
+/// and not both are level-triggered with the same polarity.
 pub fn create(pid: u32, gsi: u32, flags: u64) -> Result<Ref<Interrupt>> {
+    let mut shared = None;
     if gsi == MESSAGE {
         if flags != 0 {
             return Err(Error::Inval);
@@ -56,13 +66,20 @@ pub fn create(pid: u32, gsi: u32, flags: u64) -> Result<Ref<Interrupt>> {
         if !apic::has_gsi(gsi) {
             return Err(Error::NxIo);
         }
-        if BY_VECTOR.iter().filter_map(Cell::get).any(|other| other.gsi == gsi) {
+        shared = BY_VECTOR.iter().filter_map(Cell::get).find(|other| other.gsi == gsi);
+        if shared.is_some_and(|other| flags & IRQ_LEVEL == 0 || other.flags != flags) {
             return Err(Error::Busy);
         }
     }
-    let vector = (FIRST_VECTOR..=LAST_VECTOR)
-        .find(|&vector| BY_VECTOR[vector as usize].get().is_none())
-        .ok_or(Error::Limit)?;
+    if INTERRUPTS.live() > LAST_VECTOR - FIRST_VECTOR {
+        return Err(Error::Limit);
+    }
+    let vector = match shared {
+        Some(other) => other.vector,
+        None => (FIRST_VECTOR..=LAST_VECTOR)
+            .find(|&vector| BY_VECTOR[vector as usize].get().is_none())
+            .ok_or(Error::Limit)?,
+    };
     let interrupt = Interrupt {
         vector,
         gsi,
@@ -70,6 +87,8 @@ pub fn create(pid: u32, gsi: u32, flags: u64) -> Result<Ref<Interrupt>> {
         flags,
         bit: Cell::new(0),
         endpoint: Cell::new(None),
+        owes: Cell::new(false),
+        next: Cell::new(shared),
         count: Cell::new(0),
         references: Cell::new(1),
         link: Link::new(),
@@ -95,6 +114,18 @@ impl Interrupt {
             apic::route(self.gsi, self.vector, level, low, masked);
         }
     }
+
+    /// Opens the pin if somebody wants it and nobody owes an acknowledgement, else masks it.
+    fn settle(&self) {
+        let wanted = on_vector(self.vector).any(|other| other.endpoint.get().is_some());
+        let owed = on_vector(self.vector).any(|other| other.owes.get());
+        self.set_masked(!wanted || owed);
+    }
+}
+
+/// All objects with this vector.
+fn on_vector(vector: u32) -> impl Iterator<Item = Ref<Interrupt>> {
+    core::iter::successors(BY_VECTOR[vector as usize & 255].get(), |interrupt| interrupt.next.get())
 }
 
 /// Lets the interrupt raise bit number `bit` of `endpoint`.
@@ -109,44 +140,54 @@ pub fn bind(interrupt: Ref<Interrupt>, endpoint: Ref<Endpoint>, bit: u64) -> Res
     interrupt.bit.set(1 << bit);
     interrupt.endpoint.set(Some(endpoint));
     endpoint.interrupts.push_back(interrupt);
-    interrupt.set_masked(false);
+    interrupt.settle();
     Ok(())
 }
 
-/// Masks it and takes it off its endpoint.
+/// Takes it off its endpoint; the pin is masked when it was the last.
 pub fn unbind(interrupt: Ref<Interrupt>) {
     if let Some(endpoint) = interrupt.endpoint.take() {
         endpoint.interrupts.remove(interrupt);
-        interrupt.set_masked(true);
+        interrupt.owes.set(false);
+        interrupt.settle();
     }
 }
 
 /// A level-triggered interrupt may come again.
 pub fn acknowledge(interrupt: Ref<Interrupt>) {
-    if interrupt.flags & IRQ_LEVEL != 0 && interrupt.endpoint.get().is_some() {
-        interrupt.set_masked(false);
+    if interrupt.owes.take() {
+        interrupt.settle();
     }
 }
 
 /// The vector was delivered.
 pub fn arrived(vector: u64) {
-    if let Some(interrupt) = BY_VECTOR[vector as usize & 255].get() {
+    let vector = vector as u32 & 255;
+    if let Some(first) = BY_VECTOR[vector as usize].get()
+        && first.flags & IRQ_LEVEL != 0
+    {
+        first.set_masked(true);
+    }
+    apic::end_of_interrupt();
+    for interrupt in on_vector(vector) {
         interrupt.count.set(interrupt.count.get() + 1);
-        if interrupt.flags & IRQ_LEVEL != 0 {
-            interrupt.set_masked(true);
-        }
-        apic::end_of_interrupt();
         if let Some(endpoint) = interrupt.endpoint.get() {
+            interrupt.owes.set(interrupt.flags & IRQ_LEVEL != 0);
             endpoint::notify(endpoint, interrupt.bit.get());
         }
-    } else {
-        apic::end_of_interrupt();
     }
 }
 
 pub fn destroy(interrupt: Ref<Interrupt>) {
     unbind(interrupt);
-    BY_VECTOR[interrupt.vector as usize].set(None);
+    let first = &BY_VECTOR[interrupt.vector as usize];
+    if first.get().is_some_and(|first| first == interrupt) {
+        first.set(interrupt.next.get());
+    } else if let Some(before) = on_vector(interrupt.vector)
+        .find(|other| other.next.get().is_some_and(|next| next == interrupt))
+    {
+        before.next.set(interrupt.next.get());
+    }
     INTERRUPTS.release(interrupt);
 }
 

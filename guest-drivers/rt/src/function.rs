@@ -30,14 +30,29 @@ impl PciDevice {
         self.device
     }
 
-    /// Routes the function's message `index` to notification bit `bit` of this service, for the rest
-    /// of the process's life: closing the interrupt's handle would end it, so nobody gets it.
-    pub fn bind_interrupt(&self, index: u32, bit: u32) -> Result<()> {
+    /// Routes the function's message `index` (or its pin) to notification bit `bit` of this service, for
+    /// the rest of the process's life: closing the interrupt's handle would end it, so nobody gets
+    /// it.
+    pub fn bind_interrupt(&self, index: u32, bit: u32) -> Result<Interrupt> {
         let reply = ipc::call(self.pci, &pci::Interrupt { index })?;
         let interrupt = OwnedHandle::from_raw(reply.interrupt);
         sys::irq_bind(interrupt.raw(), server::own_endpoint()?, bit)?;
-        interrupt.into_raw();
-        Ok(())
+        Ok(Interrupt { handle: interrupt.into_raw(), level: reply.level })
+    }
+}
+
+/// An interrupt that raises a bit of this service.
+#[derive(Clone, Copy, Debug)]
+pub struct Interrupt {
+    handle: Handle,
+    level: bool,
+}
+
+impl Interrupt {
+    /// The device has been asked and holds its pin no more: it may interrupt again. Costs nothing
+    /// for messages, which need no acknowledgement.
+    pub fn acknowledge(&self) -> Result<()> {
+        if self.level { sys::irq_ack(self.handle) } else { Ok(()) }
     }
 }
 

@@ -23,7 +23,10 @@ pub fn interrupts_and_ports(c: &mut Checks) {
     let (irq, message) =
         call2(nr::IRQ_CREATE, &[r, GSI, IRQ_LEVEL | IRQ_ACTIVE_LOW]).unwrap_or((0, 1));
     c.equal(message, 0, "a pin has no message");
-    c.equal(call(nr::IRQ_CREATE, &[r, GSI, 0]), Err(Error::Busy), "taken");
+    c.equal(call(nr::IRQ_CREATE, &[r, GSI, 0]), Err(Error::Busy), "an edge is not shared");
+    c.equal(call(nr::IRQ_CREATE, &[r, GSI, IRQ_LEVEL]), Err(Error::Busy), "other polarity");
+    let sharer = call(nr::IRQ_CREATE, &[r, GSI, IRQ_LEVEL | IRQ_ACTIVE_LOW]).unwrap_or(0);
+    c.equal(call(nr::IRQ_ACK, &[sharer]), Ok(0), "nothing to acknowledge");
     c.equal(call(nr::IRQ_CREATE, &[r, 1000, 0]), Err(Error::NxIo), "no such pin");
     c.equal(call(nr::IRQ_CREATE, &[r, 5, 4]), Err(Error::Inval), "unknown flag");
     c.equal(call(nr::IRQ_CREATE, &[r, 1 << 40, 0]), Err(Error::Inval), "no gsi");
@@ -41,6 +44,8 @@ pub fn interrupts_and_ports(c: &mut Checks) {
     let e = endpoint();
     c.equal(call(nr::IRQ_BIND, &[irq, e, 3]), Ok(0), "bind again");
     c.equal(close(irq), Ok(0), "close");
+    c.equal(call(nr::IRQ_CREATE, &[r, GSI, 0]), Err(Error::Busy), "the sharer has it");
+    c.equal(close(sharer), Ok(0), "close the sharer");
     c.equal(call(nr::IRQ_CREATE, &[r, GSI, 0]).and_then(close), Ok(0), "free again");
     c.equal(close(msi), Ok(0), "close");
 

@@ -2,17 +2,19 @@
 
 use crate::bar::{self, Bar, Space};
 use crate::enumerate::Found;
-use crate::interrupt::Msix;
+use crate::interrupt::{self, Msix};
 use crate::{ConfigAccess, filter};
 use alloc::vec::Vec;
 use xinim_abi::error::{Error, Result};
 use xinim_abi::hw::pci::{BAR_COUNT, CAP_MSI, CAP_MSIX};
 use xinim_driver_kit::pci::{Capability, read_capability, walk_capabilities};
 
-/// How a function signals by message.
+/// How a function interrupts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Messages {
     None,
+    /// The pin, at this I/O APIC input.
+    Pin(u8),
     /// One message, of the MSI capability at this offset.
     Msi(u8),
     Msix(Msix),
@@ -24,12 +26,15 @@ pub struct Function {
     /// Offset and first dword of each capability, once read.
     capabilities: Option<Vec<(u8, u32)>>,
     messages: Option<Messages>,
+    /// The process that has the pin's interrupt; only its start opens the pin.
+    pub pin_owner: Option<u32>,
     bars: [Option<Bar>; BAR_COUNT],
 }
 
 impl Function {
     pub fn new(found: Found) -> Self {
-        Self { found, capabilities: None, messages: None, bars: [None; BAR_COUNT] }
+        let bars = [None; BAR_COUNT];
+        Self { found, capabilities: None, messages: None, pin_owner: None, bars }
     }
 
     /// All capabilities; read at the first call.
@@ -62,7 +67,7 @@ impl Function {
         Ok(read_capability(at, head, |at| config.read32(bdf, at.into())))
     }
 
-    /// How it signals by message: MSI-X before MSI.
+    /// How it interrupts: MSI-X before MSI before its pin.
     pub fn messages(&mut self, config: &impl ConfigAccess) -> Messages {
         if let Some(messages) = self.messages {
             return messages;
@@ -73,7 +78,7 @@ impl Function {
         let messages = match (find(CAP_MSIX), find(CAP_MSI)) {
             (Some((at, head)), _) => Messages::Msix(Msix::read(config, bdf, at, head)),
             (None, Some((at, _))) => Messages::Msi(at),
-            (None, None) => Messages::None,
+            (None, None) => interrupt::pin(config, bdf).map_or(Messages::None, Messages::Pin),
         };
         self.messages = Some(messages);
         messages
@@ -109,7 +114,7 @@ impl Function {
         }
         let len = match self.messages(config) {
             Messages::Msix(msix) => bar::visible(bar.len, &msix.hidden(index as u8)),
-            Messages::Msi(_) | Messages::None => Some(bar.len),
+            Messages::Pin(_) | Messages::Msi(_) | Messages::None => Some(bar.len),
         };
         len.map(|len| Bar { len, ..bar }).ok_or(Error::NotSup)
     }

@@ -100,12 +100,34 @@ fn msi_is_programmed_in_both_widths() {
 fn enabling_writes_only_changes() {
     let (config, function) = virtio();
     let bdf = function.found.bdf;
-    interrupt::enable(&config, bdf, Some(true));
+    interrupt::enable(&config, bdf, false, Some(true));
     assert_eq!(config.dump(bdf)[4..6], [0x06, 0x04]);
     let before = config.writes();
-    interrupt::enable(&config, bdf, None);
-    interrupt::enable(&config, bdf, Some(true));
+    interrupt::enable(&config, bdf, false, None);
+    interrupt::enable(&config, bdf, false, Some(true));
     assert_eq!(config.writes(), before);
-    interrupt::enable(&config, bdf, Some(false));
+    interrupt::enable(&config, bdf, false, Some(false));
     assert_eq!(config.dump(bdf)[4..6], [0x02, 0x04]);
+    interrupt::enable(&config, bdf, true, None);
+    assert_eq!(config.dump(bdf)[4..6], [0x02, 0x00]);
+}
+
+#[test]
+fn a_function_without_messages_has_its_pin() {
+    let pin_of = |line: u8, pin: u8| {
+        let (config, function) = virtio();
+        let bdf = function.found.bdf;
+        config.set_bytes(bdf, 0x34, &[0]); // no capabilities
+        config.set_bytes(bdf, 0x3C, &[line, pin]);
+        Function::new(function.found).messages(&config)
+    };
+    assert_eq!(pin_of(11, 1), Messages::Pin(11));
+    assert_eq!(pin_of(20, 4), Messages::Pin(20));
+    for (line, pin) in [(0, 1), (255, 1), (11, 0), (11, 5), (11, 255)] {
+        assert_eq!(pin_of(line, pin), Messages::None, "{line} {pin}");
+    }
+    let (_, mut function) = virtio();
+    let (config, _) = virtio();
+    config.set_bytes(function.found.bdf, 0x3C, &[11, 1]);
+    assert!(matches!(function.messages(&config), Messages::Msix(_)));
 }

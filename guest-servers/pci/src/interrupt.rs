@@ -1,7 +1,8 @@
-//! Message-signalled interrupts: MSI-X (PCI 6.8.2), else MSI (6.8.1).
+//! A function's interrupts: MSI-X (PCI 6.8.2), else MSI (6.8.1), else its pin (INTx, 2.2.6), which
+//! firmware has wired to the I/O APIC input named in the interrupt line register.
 
 use crate::ConfigAccess;
-use xinim_abi::hw::pci::{Bdf, COMMAND, Command, msix};
+use xinim_abi::hw::pci::{Bdf, COMMAND, Command, INTERRUPT_LINE, msix};
 use xinim_driver_kit::Mmio;
 
 /// Where a function's MSI-X table and pending bits are.
@@ -91,11 +92,19 @@ pub fn program_msi(
     config.write16(function, at + MSI_CONTROL, control | MSI_ENABLE);
 }
 
-/// The command register with what a started driver needs: memory decoding, no INTx, bus mastering
-/// as asked. Written only where it changes.
-pub fn enable(config: &impl ConfigAccess, function: Bdf, bus_master: Option<bool>) {
+/// The I/O APIC input of a function's pin. `None`: it has no pin, or firmware knows no route.
+pub fn pin(config: &impl ConfigAccess, function: Bdf) -> Option<u8> {
+    let word = config.read16(function, INTERRUPT_LINE);
+    let (line, pin) = (word as u8, word >> 8);
+    ((1..=4).contains(&pin) && !matches!(line, 0 | 0xFF)).then_some(line)
+}
+
+/// The command register with what a started driver needs: memory decoding, its pin or no INTx, bus
+/// mastering as asked. Written only where it changes.
+pub fn enable(config: &impl ConfigAccess, function: Bdf, pin: bool, bus_master: Option<bool>) {
     let command = Command::from_bits_retain(config.read16(function, COMMAND));
-    let mut wanted = command | Command::MEMORY_SPACE | Command::INTX_DISABLE;
+    let mut wanted = command | Command::MEMORY_SPACE;
+    wanted.set(Command::INTX_DISABLE, !pin);
     if let Some(on) = bus_master {
         wanted.set(Command::BUS_MASTER, on);
     }

@@ -25,6 +25,7 @@ use xinim_abi::object::{DeviceMemoryFlags, Handle, PAGE_SIZE, Protection, Rights
 use xinim_abi::services::pci::pci;
 use xinim_abi::services::rs::rs;
 use xinim_abi::start::role;
+use xinim_abi::syscall::{IRQ_ACTIVE_LOW, IRQ_LEVEL};
 use xinim_driver_kit::mmio::Mmio;
 use xinim_pci::bar::{Bar, Space};
 use xinim_pci::enumerate::{Found, enumerate};
@@ -115,6 +116,7 @@ impl Service {
         let bdf = Bdf::from_bits(request.badge as u16);
         let function = self.functions.get_mut(&bdf).ok_or(Error::NoDev)?;
         let config = &self.config;
+        let pin = function.pin_owner == Some(request.sender);
         match call {
             pci::Call::ConfigRead(read) => {
                 let (offset, size) = filter::check_shape(read.offset, read.size)?;
@@ -129,7 +131,7 @@ impl Service {
             }
             pci::Call::Bar(pci::Bar { index }) => {
                 let bar = function.memory_bar(config, index, &self.found)?;
-                interrupt::enable(config, bdf, None);
+                interrupt::enable(config, bdf, pin, None);
                 let memory = device_memory(self.resource, &bar)?;
                 let reply = pci::BarReply { len: bar.len, memory: memory.raw() }.encode();
                 self.sent = Some(memory);
@@ -147,19 +149,21 @@ impl Service {
                 Ok(reply)
             }
             pci::Call::Interrupt(pci::Interrupt { index }) => {
-                let irq = self.route(bdf, index)?;
-                let reply = pci::InterruptReply { interrupt: irq.raw() }.encode();
+                let function_messages = function.messages(config);
+                let irq = self.route(bdf, index, request.sender)?;
+                let level = matches!(function_messages, Messages::Pin(_));
+                let reply = pci::InterruptReply { level, interrupt: irq.raw() }.encode();
                 self.sent = Some(irq);
                 Ok(reply)
             }
             pci::Call::Enable(pci::Enable { bus_master }) => {
-                interrupt::enable(config, bdf, Some(bus_master));
+                interrupt::enable(config, bdf, pin, Some(bus_master));
                 Ok(pci::Enabled {}.encode())
             }
             pci::Call::InterruptCount(_) => {
                 let count = match function.messages(config) {
                     Messages::None => 0,
-                    Messages::Msi(_) => 1,
+                    Messages::Pin(_) | Messages::Msi(_) => 1,
                     Messages::Msix(msix) => msix.count,
                 };
                 Ok(pci::InterruptCountReply { count }.encode())
@@ -177,8 +181,9 @@ impl Service {
         }
     }
 
-    /// A new interrupt object for message `index` of the function, programmed and enabled.
-    fn route(&mut self, bdf: Bdf, index: u32) -> Result<OwnedHandle> {
+    /// A new interrupt object for message `index` of the function (or its pin), programmed and
+    /// enabled, for the process `driver`.
+    fn route(&mut self, bdf: Bdf, index: u32, driver: u32) -> Result<OwnedHandle> {
         let function = self.functions.get_mut(&bdf).ok_or(Error::NoDev)?;
         let config = &self.config;
         let messages = function.messages(config);
@@ -192,7 +197,7 @@ impl Service {
                     return Err(Error::Io);
                 }
                 // The table answers only while memory is decoded.
-                interrupt::enable(config, bdf, None);
+                interrupt::enable(config, bdf, false, None);
                 let (irq, address, data) = sys::irq_create_msi(self.resource)?;
                 let irq = OwnedHandle::from_raw(irq);
                 let entry = Entry::map(self.resource, bar.address + at)?;
@@ -205,6 +210,14 @@ impl Service {
                 let irq = OwnedHandle::from_raw(irq);
                 interrupt::program_msi(config, bdf, at, address, data as u16);
                 Ok(irq)
+            }
+            Messages::Pin(gsi) if index == 0 => {
+                // PCI's pins are level-triggered, active-low and shared.
+                let flags = IRQ_LEVEL | IRQ_ACTIVE_LOW;
+                let irq = sys::irq_create_gsi(self.resource, gsi.into(), flags)?;
+                function.pin_owner = Some(driver);
+                interrupt::enable(config, bdf, true, None);
+                Ok(OwnedHandle::from_raw(irq))
             }
             _ => Err(Error::NoEnt),
         }

@@ -14,12 +14,13 @@ crate::interface! {
         /// BAR `index` (0..=5) as device memory; `NoEnt` if it is not there, `NotSup` if it is ports.
         /// Pages with the MSI-X table or pending bits are left out (`NotSup` if that leaves nothing).
         3 idempotent Bar { index: u32 } -> BarReply { len: u64; memory: handle }
-        /// Routes MSI-X (or MSI) message `index` to a new interrupt object and enables it. `NoEnt`: the
-        /// function has no such message.
-        4 idempotent Interrupt { index: u32 } -> InterruptReply { ; interrupt: handle }
+        /// Routes MSI-X (or MSI) message `index`, or the pin of a function without messages (index 0), to
+        /// a new interrupt object and enables it. `level`: a pin, each interrupt of which wants
+        /// `IRQ_ACK` after the device was asked. `NoEnt`: the function has no such message.
+        4 idempotent Interrupt { index: u32 } -> InterruptReply { level: bool; interrupt: handle }
         /// Memory decoding, and bus mastering when `bus_master`.
         5 idempotent Enable { bus_master: bool } -> Enabled { }
-        /// How many messages the function has.
+        /// How many messages the function has; 1 for one with only a pin.
         6 idempotent InterruptCount { } -> InterruptCountReply { count: u32 }
         /// BAR `index` as I/O ports; `NoEnt`, or `NotSup` if it is memory.
         7 idempotent PortBar { index: u32 } -> PortBarReply { len: u64; ports: handle }
