@@ -152,7 +152,7 @@ impl ModelFunction {
         let Messages::Msix(msix) = function.messages(&config) else { return Err(Error::NoEnt) };
         let bar = function.bar(&config, msix.table_bar.into(), &self.found)?;
         let address = bar.address + u64::from(msix.table_offset) + u64::from(index) * 16;
-        interrupt::enable(&config, bdf, None);
+        interrupt::enable(&config, bdf, false, None);
         let entry = BarMmio { state: Rc::clone(&self.state), address, len: 16, doorbells: None };
         interrupt::program_entry(&entry, 0xFEE0_0000, data);
         msix.enable(&config, bdf);
@@ -175,14 +175,19 @@ impl PciFunction for ModelFunction {
         let config = self.config();
         let mut function = self.function.borrow_mut();
         let bar = function.memory_bar(&config, index.into(), &self.found)?;
-        interrupt::enable(&config, function.found.bdf, None);
+        interrupt::enable(&config, function.found.bdf, false, None);
         let doorbells = (index == REGISTER_BAR).then_some(NOTIFY_OFFSET);
         let (address, len) = (bar.address, bar.len as usize);
         Ok(BarMmio { state: Rc::clone(&self.state), address, len, doorbells })
     }
 
     fn enable(&self, bus_master: bool) -> Result<()> {
-        interrupt::enable(&self.config(), self.function.borrow().found.bdf, Some(bus_master));
+        interrupt::enable(
+            &self.config(),
+            self.function.borrow().found.bdf,
+            false,
+            Some(bus_master),
+        );
         Ok(())
     }
 
