@@ -1,4 +1,5 @@
-use super::super::{ahci, chipset, pci, rtc, uart16550, virtio, virtio_blk, virtio_console};
+use super::super::{ahci, chipset, e1000, pci, rtc, uart16550};
+use super::super::{virtio, virtio_blk, virtio_console, virtio_net};
 use super::*;
 
 fn tables() -> std::vec::Vec<(&'static str, &'static [Register])> {
@@ -13,6 +14,10 @@ fn tables() -> std::vec::Vec<(&'static str, &'static [Register])> {
         ("virtio-console", virtio_console::CONFIG),
         ("ahci hba", ahci::HBA),
         ("ahci port", ahci::PORT),
+        ("virtio-net", virtio_net::CONFIG),
+        ("e1000", e1000::REGISTERS),
+        ("e1000 8254x", e1000::REGISTERS_8254X),
+        ("e1000 82574", e1000::REGISTERS_82574),
         ("16550", uart16550::REGISTERS),
         ("16550 divisor", uart16550::DIVISOR),
         ("rtc", rtc::REGISTERS),
@@ -90,4 +95,31 @@ fn constants_and_tables_agree() {
     assert_eq!(at(virtio::COMMON, virtio::common::DEVICE_STATUS), Some(("device_status", 0x14)));
     assert_eq!(at(virtio_blk::CONFIG, virtio_blk::config::BLK_SIZE), Some(("blk_size", 20)));
     assert_eq!(at(uart16550::REGISTERS, 5), Some(("LSR", uart16550::LSR as usize)));
+}
+
+#[test]
+fn e1000_arrays_are_found_and_belong_to_their_models() {
+    use e1000::{BLOCKS, Model, reg, registers::locate};
+    for block in BLOCKS {
+        let last = block.first + (block.count - 1) * block.stride;
+        let found = locate(Model::I82574l, last).expect("the 82574L has every array");
+        assert_eq!((found.1, found.2), (0, Some(block.count as u16 - 1)));
+        assert_eq!(locate(Model::I82540em, last).is_none(), block.only_82574);
+    }
+    let name = |model, offset| locate(model, offset).and_then(|(t, o, _)| find(t, o, false));
+    assert_eq!(name(Model::I82540em, reg::RAH).map(|r| r.name), Some("RAH"));
+    assert_eq!(name(Model::I82540em, reg::IVAR), None);
+    assert_eq!(name(Model::I82574l, reg::IVAR).map(|r| r.name), Some("IVAR"));
+    // The two layouts of EERD.
+    let done = |model| name(model, reg::EERD).map(|r| r.fields[1].lsb);
+    assert_eq!((done(Model::I82540em), done(Model::I82574l)), (Some(4), Some(1)));
+}
+
+#[test]
+fn an_e1000_checksum_is_made_as_it_is_checked() {
+    use e1000::nvm;
+    let mut words = [0x1234; nvm::WORDS];
+    assert!(!nvm::is_valid(&words));
+    nvm::seal(&mut words);
+    assert!(nvm::is_valid(&words));
 }
