@@ -60,7 +60,7 @@ impl Client {
 
     fn request(&mut self, id: u64, op: u32, sector: u64, offset: usize, len: usize) {
         let (offset, len) = ((DATA_OFFSET + offset) as u32, len as u32);
-        self.submit(Submission { id, sector, offset, len, op, reserved: 0 });
+        self.submit(Submission { id, sector, offset, len, op, flags: 0 });
     }
 
     fn completions(&mut self) -> Vec<(u64, u32)> {
@@ -72,6 +72,7 @@ impl Client {
             self.head = self.head.wrapping_add(1);
         }
         self.memory.store_u32(index::CQ_HEAD, self.head);
+        self.memory.store_u32(index::CQ_EVENT, self.head);
         found
     }
 }
@@ -132,15 +133,40 @@ fn two_clients_share_the_disk_and_are_told_once_a_batch() {
 }
 
 #[test]
+fn a_client_is_told_of_the_completion_it_waits_for_and_requests_are_counted() {
+    let (rig, clock) = (rig(), FakeClock::default());
+    let mut service = rig.service(&clock);
+    let mut client = Client::new(&rig.machine);
+    client.attach(1, &mut service);
+    client.memory.store_u32(index::CQ_EVENT, 2);
+    for id in 0..2 {
+        client.request(id, op::READ, id, 0, 512);
+    }
+    pump(&mut service);
+    assert_eq!(client.told.0.get(), 0, "it waits for the third");
+    client.request(2, op::WRITE, 9, 0, 1024);
+    pump(&mut service);
+    assert_eq!(client.told.0.get(), 1);
+    assert_eq!(client.completions().len(), 3);
+    let (reads, writes) =
+        (service.statistics(op::READ).unwrap(), service.statistics(op::WRITE).unwrap());
+    assert_eq!((reads.requests, reads.bytes, reads.in_flight), (2, 1024, 0));
+    assert_eq!((writes.requests, writes.bytes, writes.errors), (1, 1024, 0));
+    assert_eq!(service.statistics(op::COUNT), Err(Error::Inval));
+}
+
+#[test]
 fn bad_requests_are_answered_one_by_one() {
     let (rig, clock) = (rig(), FakeClock::default());
     let mut service = rig.service(&clock);
     let mut client = Client::new(&rig.machine);
     client.attach(1, &mut service);
-    let good = Submission { id: 1, sector: 0, offset: 16384, len: 512, op: op::READ, reserved: 0 };
+    let good = Submission { id: 1, sector: 0, offset: 16384, len: 512, op: op::READ, flags: 0 };
     let end = (DATA_OFFSET + DATA) as u32;
     for bad in [
-        Submission { op: 3, ..good },
+        Submission { op: op::COUNT, ..good },
+        Submission { flags: 1, ..good },
+        Submission { flags: u32::MAX, op: op::WRITE, ..good },
         Submission { op: u32::MAX, ..good },
         Submission { len: 0, ..good },
         Submission { len: 513, ..good },

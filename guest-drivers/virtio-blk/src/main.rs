@@ -18,7 +18,7 @@ use alloc::collections::BTreeMap;
 use xinim_abi::error::{Error, Result};
 use xinim_abi::ipc::{Message, bits};
 use xinim_abi::object::Handle;
-use xinim_abi::services::block::{COMPLETION_BIT, block};
+use xinim_abi::services::block::{COMPLETION_BIT, Text, block};
 use xinim_driver_rt::{PciDevice, PinnedMemory, Registers, RtClock, RtDma};
 use xinim_rt::handle::OwnedHandle;
 use xinim_rt::memory::Memory;
@@ -84,11 +84,32 @@ impl Server for BlockServer {
     fn call(&mut self, request: Request) -> Option<Message> {
         match block::Call::decode(&request.message) {
             Err(error) => answer::<block::Attached>(Err(error)),
-            Ok(block::Call::Info(_)) => answer(Ok(self.service.info())),
+            Ok(block::Call::Units(_)) => answer(Ok(self.service.units())),
+            // The one unit neither comes nor goes: nobody has to be told.
+            Ok(block::Call::Subscribe(_)) => {
+                answer(Ok(block::Subscribed { generation: self.service.units().generation }))
+            }
+            Ok(block::Call::Info(info)) => {
+                answer(self.service.check_unit(info.unit).map(|()| self.service.info()))
+            }
+            Ok(block::Call::Limits(limits)) => {
+                answer(self.service.check_unit(limits.unit).map(|()| self.service.limits()))
+            }
+            Ok(block::Call::Identity(identity)) => {
+                let text = Text::default();
+                let unit = self.service.check_unit(identity.unit);
+                answer(unit.map(|()| block::IdentityReply { text }))
+            }
+            Ok(block::Call::Statistics(asked)) => {
+                let unit = self.service.check_unit(asked.unit);
+                answer(unit.and_then(|()| self.service.statistics(asked.what)))
+            }
             Ok(block::Call::Attach(attach)) => answer(self.attach(&request, attach)),
-            Ok(block::Call::Detach(_)) => {
-                self.service.forget(request.sender);
-                answer(Ok(block::Detached {}))
+            Ok(block::Call::Detach(detach)) => {
+                answer(self.service.check_unit(detach.unit).map(|()| {
+                    self.service.forget(request.sender);
+                    block::Detached {}
+                }))
             }
         }
     }
@@ -121,6 +142,7 @@ impl Server for BlockServer {
 
 impl BlockServer {
     fn attach(&mut self, request: &Request, attach: block::Attach) -> Result<block::Attached> {
+        self.service.check_unit(attach.unit)?;
         let memory = Memory::from_handle(request.handle(attach.ring))?;
         let notify = request.handle(attach.notify);
         if attach.len > memory.len() || memory.len() > CLIENT_MEMORY_MAX {

@@ -1,8 +1,10 @@
 //! The driver's side of one client's rings (`services::block`). Everything in the memory is the
 //! client's word: indices are compared with the driver's own copies, entries are read once.
 
+use core::sync::atomic::{Ordering, fence};
+
 use xinim_abi::services::block::{
-    CQ_OFFSET, Completion, DATA_OFFSET, ENTRIES, SQ_OFFSET, Submission, index,
+    CQ_OFFSET, Completion, DATA_OFFSET, ENTRIES, SQ_OFFSET, Submission, index, passes,
 };
 use xinim_driver_kit::SharedMemory;
 
@@ -18,8 +20,8 @@ pub struct Ring<S> {
     cq_tail: u32,
     /// Taken and not completed.
     in_flight: u32,
-    /// Completions written and not yet shown to the client.
-    unpublished: bool,
+    /// The client has been shown the completions before this one.
+    published: u32,
 }
 
 impl<S: SharedMemory> Ring<S> {
@@ -31,7 +33,7 @@ impl<S: SharedMemory> Ring<S> {
         }
         let sq_head = memory.load_u32(index::SQ_HEAD);
         let cq_tail = memory.load_u32(index::CQ_TAIL);
-        Some(Self { memory, sq_head, cq_tail, in_flight: 0, unpublished: false })
+        Some(Self { memory, sq_head, cq_tail, in_flight: 0, published: cq_tail })
     }
 
     pub fn memory(&self) -> &S {
@@ -77,14 +79,18 @@ impl<S: SharedMemory> Ring<S> {
         self.memory.write_value(CQ_OFFSET + slot * size_of::<Completion>(), &entry);
         self.cq_tail = self.cq_tail.wrapping_add(1);
         self.in_flight -= 1;
-        self.unpublished = true;
     }
 
-    /// Shows the client what was completed; true if there was something, so that it must be told.
+    /// Shows the client what was completed; true if the completion it waits for is among that, so
+    /// that it must be told.
     pub fn publish(&mut self) -> bool {
-        if self.unpublished {
-            self.memory.store_u32(index::CQ_TAIL, self.cq_tail);
+        let old = core::mem::replace(&mut self.published, self.cq_tail);
+        if old == self.cq_tail {
+            return false;
         }
-        core::mem::take(&mut self.unpublished)
+        self.memory.store_u32(index::CQ_TAIL, self.cq_tail);
+        // The client stores its event, then looks for the tail; so one of us sees the other's.
+        fence(Ordering::SeqCst);
+        passes(self.memory.load_u32(index::CQ_EVENT), old, self.cq_tail)
     }
 }

@@ -31,14 +31,33 @@ pub trait Notify {
     fn notify(&self);
 }
 
+/// A request the disk has.
+#[derive(Clone, Copy, Default)]
+struct Under {
+    id: u64,
+    op: u32,
+    bytes: u32,
+    since: u64,
+}
+
+/// Counts of one kind of request.
+#[derive(Clone, Copy, Default)]
+struct Counts {
+    requests: u64,
+    bytes: u64,
+    errors: u64,
+    time_ns: u64,
+    in_flight: u32,
+}
+
 struct Client<R, N> {
     /// Who attached it.
     owner: u32,
     ring: Ring<R>,
     notify: N,
     draining: bool,
-    /// Ids of requests in flight by their place; the place is part of the disk's cookie.
-    ids: Vec<u64>,
+    /// Requests in flight by their place; the place is part of the disk's cookie.
+    under: Vec<Under>,
     free: Vec<u16>,
 }
 
@@ -60,6 +79,10 @@ pub struct Service<M, D: Dma, C, R, N> {
     list: SgList,
     done: Vec<Completion>,
     completed: u64,
+    counts: [Counts; block::op::COUNT as usize],
+    /// Time with anything in flight, and since when there is something, in ns.
+    busy_ns: u64,
+    busy_since: u64,
     /// How long to look for completions before asking for an interrupt, in ns.
     spin_ns: u64,
 }
@@ -70,7 +93,10 @@ impl<M: Mmio, D: Dma, C: Clock, R: DmaBuffer, N: Notify> Service<M, D, C, R, N> 
         let mut clients = Vec::new();
         clients.resize_with(CLIENTS_MAX, || None);
         let (list, done) = (SgList::new(), Vec::new());
-        Self { disk, clients, turn: 0, list, done, completed: 0, spin_ns }
+        let counts = [Counts::default(); block::op::COUNT as usize];
+        let (busy_ns, busy_since) = (0, 0);
+        let (turn, completed) = (0, 0);
+        Self { disk, clients, turn, list, done, completed, counts, busy_ns, busy_since, spin_ns }
     }
 
     pub fn disk(&self) -> &Disk<M, D, C> {
@@ -79,6 +105,16 @@ impl<M: Mmio, D: Dma, C: Clock, R: DmaBuffer, N: Notify> Service<M, D, C, R, N> 
 
     pub fn disk_mut(&mut self) -> &mut Disk<M, D, C> {
         &mut self.disk
+    }
+
+    /// Answer to `Units`: the one that a function has, always.
+    pub fn units(&self) -> block::block::UnitsReply {
+        block::block::UnitsReply { present: 1, generation: 1 }
+    }
+
+    /// `NxIo` for any but the one unit.
+    pub fn check_unit(&self, unit: u32) -> Result<()> {
+        if unit == 0 { Ok(()) } else { Err(Error::NxIo) }
     }
 
     /// Answer to `Info`.
@@ -97,7 +133,36 @@ impl<M: Mmio, D: Dma, C: Clock, R: DmaBuffer, N: Notify> Service<M, D, C, R, N> 
             flags,
             max_bytes: info.max_bytes,
             depth: u32::from(crate::disk::DEPTH),
+            instance: 1,
         }
+    }
+
+    /// Answer to `Limits`.
+    pub fn limits(&self) -> block::block::LimitsReply {
+        block::block::LimitsReply {
+            physical_block: self.disk.info().block_size,
+            discard_granule: 0,
+            max_discard: 0,
+            max_zeroes: 0,
+            rotation: 0,
+        }
+    }
+
+    /// Answer to `Statistics`. `Inval`: no such kind of request.
+    pub fn statistics(&self, what: u32) -> Result<block::block::StatisticsReply> {
+        let counts = self.counts.get(what as usize).ok_or(Error::Inval)?;
+        let running = match self.disk.in_flight() {
+            0 => 0,
+            _ => self.disk.clock().now_ns().saturating_sub(self.busy_since),
+        };
+        Ok(block::block::StatisticsReply {
+            requests: counts.requests,
+            bytes: counts.bytes,
+            errors: counts.errors,
+            time_ns: counts.time_ns,
+            in_flight: counts.in_flight,
+            busy_ns: self.busy_ns + running,
+        })
     }
 
     /// A client shares `memory`; its older one drains. Answers the number of its doorbell, below
@@ -107,8 +172,8 @@ impl<M: Mmio, D: Dma, C: Clock, R: DmaBuffer, N: Notify> Service<M, D, C, R, N> 
         let place = self.clients.iter().position(Option::is_none).ok_or(Error::Limit)?;
         let ring = Ring::new(memory).ok_or(Error::Inval)?;
         let free = (0..block::ENTRIES as u16).rev().collect();
-        let ids = alloc::vec![0; block::ENTRIES as usize];
-        self.clients[place] = Some(Client { owner, ring, notify, draining: false, ids, free });
+        let under = alloc::vec![Under::default(); block::ENTRIES as usize];
+        self.clients[place] = Some(Client { owner, ring, notify, draining: false, under, free });
         Ok(place as u32)
     }
 
@@ -228,6 +293,7 @@ impl<M: Mmio, D: Dma, C: Clock, R: DmaBuffer, N: Notify> Service<M, D, C, R, N> 
         };
         let Some(&index) = client.free.last() else { return Taken::Nothing };
         let cookie = (place as u64) << 16 | u64::from(index);
+        let was_idle = self.disk.in_flight() == 0;
         let result =
             start(&mut self.disk, &mut self.list, client.ring.memory(), &submission, cookie);
         if result == Err(Error::Again) {
@@ -236,8 +302,14 @@ impl<M: Mmio, D: Dma, C: Clock, R: DmaBuffer, N: Notify> Service<M, D, C, R, N> 
         client.ring.take();
         match result {
             Ok(()) => {
-                client.ids[usize::from(index)] = submission.id;
+                let Submission { id, op, len: bytes, .. } = submission;
+                let since = self.disk.clock().now_ns();
+                client.under[usize::from(index)] = Under { id, op, bytes, since };
                 client.free.pop();
+                self.counts[op as usize].in_flight += 1;
+                if was_idle {
+                    self.busy_since = since;
+                }
             }
             Err(error) => {
                 client.ring.complete(submission.id, error as u32);
@@ -267,23 +339,35 @@ impl<M: Mmio, D: Dma, C: Clock, R: DmaBuffer, N: Notify> Service<M, D, C, R, N> 
     fn deliver(&mut self) -> usize {
         let count = self.done.len();
         self.completed += count as u64;
+        if count == 0 {
+            return 0;
+        }
+        let now = self.disk.clock().now_ns();
+        if self.disk.in_flight() == 0 {
+            self.busy_ns += now.saturating_sub(self.busy_since);
+        }
         for completion in self.done.drain(..) {
             let (place, index) = ((completion.cookie >> 16) as usize, completion.cookie as u16);
             let Some(Some(client)) = self.clients.get_mut(place) else { continue };
             let status = completion.result.err().map_or(0, |error| error as u32);
-            client.ring.complete(client.ids[usize::from(index)], status);
+            let request = client.under[usize::from(index)];
+            client.ring.complete(request.id, status);
             client.free.push(index);
+            let counts = &mut self.counts[request.op as usize];
+            counts.requests += 1;
+            counts.bytes += u64::from(request.bytes);
+            counts.errors += u64::from(status != 0);
+            counts.time_ns += now.saturating_sub(request.since);
+            counts.in_flight -= 1;
         }
-        if count > 0 {
-            for place in 0..self.clients.len() {
-                if let Some(client) = &mut self.clients[place]
-                    && client.ring.publish()
-                    && !client.draining
-                {
-                    client.notify.notify();
-                }
-                self.sweep(place);
+        for place in 0..self.clients.len() {
+            if let Some(client) = &mut self.clients[place]
+                && client.ring.publish()
+                && !client.draining
+            {
+                client.notify.notify();
             }
+            self.sweep(place);
         }
         count
     }
@@ -303,10 +387,15 @@ fn start<M: Mmio, D: Dma, C: Clock, R: DmaBuffer>(
     submission: &Submission,
     cookie: u64,
 ) -> Result<()> {
-    let operation = match submission.op {
-        block::op::READ => Operation::Read,
-        block::op::WRITE => Operation::Write,
-        block::op::FLUSH => Operation::Flush,
+    let operation = match (submission.op, submission.flags) {
+        (block::op::READ, 0) => Operation::Read,
+        (block::op::WRITE, 0) => Operation::Write,
+        (block::op::FLUSH, 0) => Operation::Flush,
+        // What `info` and `limits` do not offer.
+        (block::op::WRITE, block::flags::FUA) => return Err(Error::NotSup),
+        (block::op::DISCARD, 0) | (block::op::WRITE_ZEROES, 0 | block::flags::MAY_UNMAP) => {
+            return Err(Error::NotSup);
+        }
         _ => return Err(Error::Inval),
     };
     list.clear();

@@ -392,7 +392,7 @@ impl<T: Transport> Cache<T> {
                     offset: (slot * self.line_len() + at) as u32,
                     len: (part * self.granule) as u32,
                     op: operation,
-                    reserved: 0,
+                    flags: 0,
                 });
                 done += part;
             }

@@ -69,7 +69,7 @@ impl Disk {
     /// memory is short; at least 64 KiB).
     pub fn open(label: Name, len: usize) -> Result<Self> {
         let service = Service::with_name(label);
-        let answer = service.call(&block::Info {})?;
+        let answer = service.call(&block::Info { unit: 0 })?;
         let info = Info {
             sectors: answer.sectors,
             block_size: answer.block_size,
@@ -108,7 +108,7 @@ impl Disk {
     fn try_attach(&mut self) -> Result<()> {
         let driver = self.service.pid()?;
         sys::watch(driver, self.events.raw(), driver.into())?;
-        let answer = self.service.call(&block::Info {})?;
+        let answer = self.service.call(&block::Info { unit: 0 })?;
         if answer.sectors != self.info.sectors || answer.block_size != self.info.block_size {
             return Err(Error::Io); // another device stands there now
         }
@@ -116,8 +116,12 @@ impl Disk {
         let rights = Rights::READ | Rights::WRITE | Rights::TRANSFER;
         let ring = self.memory.handle().mint(rights, 0)?;
         let notify = self.events.mint(Rights::NOTIFY | Rights::TRANSFER, 0)?;
-        let request =
-            block::Attach { len: self.memory.len(), ring: ring.raw(), notify: notify.raw() };
+        let request = block::Attach {
+            unit: 0,
+            len: self.memory.len(),
+            ring: ring.raw(),
+            notify: notify.raw(),
+        };
         let endpoint = self.service.connect(true)?;
         let answer = xinim_rt::ipc::call(endpoint, &request)?;
         if answer.bit >= 48 {
@@ -158,7 +162,6 @@ impl Disk {
                 died |= obituary.pid == self.driver;
             }
         }
-        debug_assert!(raised & !(bits::OBITUARY | 1 << COMPLETION_BIT) == 0);
         Ok(died)
     }
 }
@@ -213,6 +216,9 @@ impl Transport for Disk {
             let taken = self.take(completions);
             if !completions.is_empty() {
                 return Ok(());
+            }
+            if taken.is_ok() && self.ring.arm(&self.mapping, 1)? {
+                continue;
             }
             // A driver whose indices lie is as good as dead: start over with it.
             let recover = taken.is_err() || self.wait_event()?;

@@ -4,6 +4,7 @@
 //! long as at most [`ENTRIES`] requests are outstanding, which `push` checks.
 
 use alloc::vec::Vec;
+use core::sync::atomic::{Ordering, fence};
 
 use xinim_abi::error::{Error, Result};
 use xinim_abi::services::block::{CQ_OFFSET, Completion, ENTRIES, SQ_OFFSET, Submission, index};
@@ -31,7 +32,8 @@ fn entry(base: usize, position: u32, size: usize) -> usize {
 impl Ring {
     /// An empty ring in `memory`, before it is attached to a driver.
     pub fn reset(memory: &impl SharedMemory) -> Result<Self> {
-        for at in [index::SQ_TAIL, index::SQ_HEAD, index::CQ_TAIL, index::CQ_HEAD] {
+        for at in [index::SQ_TAIL, index::SQ_HEAD, index::CQ_TAIL, index::CQ_HEAD, index::CQ_EVENT]
+        {
             memory.store_u32(at, 0)?;
         }
         Ok(Self::default())
@@ -53,6 +55,15 @@ impl Ring {
             self.sq_tail = self.sq_tail.wrapping_add(1);
         }
         memory.store_u32(index::SQ_TAIL, self.sq_tail)
+    }
+
+    /// Asks to be woken when `wanted` (at least 1) more completions are there. True: they are already,
+    /// and nobody will wake us.
+    pub fn arm(&mut self, memory: &impl SharedMemory, wanted: u32) -> Result<bool> {
+        memory.store_u32(index::CQ_EVENT, self.cq_head.wrapping_add(wanted - 1))?;
+        // The driver stores its tail, then looks for the event; so one of us sees the other's.
+        fence(Ordering::SeqCst);
+        Ok(memory.load_u32(index::CQ_TAIL)?.wrapping_sub(self.cq_head) >= wanted)
     }
 
     /// Takes all completions that are there. `Proto`: the driver's index lies.

@@ -154,7 +154,7 @@ impl<T: Transport> RawDisk<T> {
                 offset: at as u32,
                 len: most.min(len - at) as u32,
                 op,
-                reserved: 0,
+                flags: 0,
             })
             .collect();
         self.submit_all(&requests)
