@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! programs -> pm -> vfs -> file systems (ramfs, devfs, procfs, fs-fat) -> block drivers -> pci
+//!            vfs and programs -> net -> network drivers -> pci
 //!                      programs and vfs -> character devices (tty, log, virtio-console)
 //! everybody -> rs          rs -> nobody (it only notifies)
 //! ```
@@ -12,7 +13,9 @@ pub mod block;
 pub mod chardev;
 pub mod fs;
 pub mod hostlink;
+pub mod link;
 pub mod pci;
 pub mod pm;
 pub mod rs;
+pub mod socket;
 pub mod vfs;
