@@ -21,7 +21,7 @@
 
 crate::interface! {
     /// Operations of a network driver.
-    pub mod link = 0x0A {
+    pub mod link = 0x0B {
         /// `mac` in its first six bytes, lowest first; flags: see [`super::info`]. `mtu`: longest IP
         /// packet. `queues`: pairs in use on the device. `speed` Mbit/s, 0 unknown.
         1 idempotent Info { } -> InfoReply { mac: u64, flags: u32, mtu: u32, queues: u32, speed: u32 }
@@ -34,7 +34,7 @@ crate::interface! {
         /// Adds a multicast address to those received (or takes it away).
         5 idempotent Multicast { mac: u64, join: bool } -> MulticastSet { }
         /// Text, `name value` a line, of the device's and the driver's counters into `memory`.
-        6 idempotent Statistics { memory: handle } -> StatisticsReply { len: u64 }
+        6 idempotent Statistics { ; memory: handle } -> StatisticsReply { len: u64 }
         /// Stops or starts the transmitter and receiver.
         7 idempotent SetUp { up: bool } -> UpSet { }
     }

@@ -8,7 +8,7 @@
 
 crate::interface! {
     /// Operations of the network server for programs.
-    pub mod socket = 0x0B {
+    pub mod socket = 0x0C {
         1 idempotent Attach { len: u64; window: handle } -> Attached { }
         /// See [`super::domain`] and [`super::kind`]. `protocol` 0 or the IP protocol.
         2 once Open { domain: u32, kind: u32, protocol: u32 } -> Opened { cookie: u64 }
