@@ -34,13 +34,8 @@ struct Rig {
 fn rig_with(disk: MemoryDisk, queue_size: u16, seed: Option<u64>) -> Rig {
     let memory = ram(4096);
     let msi = MsiLog::new();
-    let mut block = Block::new(disk, &BlockConfig::default());
-    if let Some(mut seed) = seed {
-        block.set_order(Box::new(move |_| {
-            seed = seed.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
-            (seed >> 33) as usize
-        }));
-    }
+    let disk = MemoryDisk { shuffle: seed, ..disk };
+    let block = Block::new(disk, &BlockConfig::default());
     let mut setup = VirtioConfig::new("virtio-blk.0", memory.clone(), msi.clone());
     setup.queue_size = queue_size;
     let model = Arc::new(Mutex::new(VirtioPci::new(block, setup).unwrap()));

@@ -36,8 +36,14 @@ pub mod config {
     pub const OPT_IO_SIZE: usize = 28;
     pub const WRITEBACK: usize = 32;
     pub const NUM_QUEUES: usize = 34;
+    pub const MAX_DISCARD_SECTORS: usize = 36;
+    pub const MAX_DISCARD_SEG: usize = 40;
+    pub const DISCARD_SECTOR_ALIGNMENT: usize = 44;
+    pub const MAX_WRITE_ZEROES_SECTORS: usize = 48;
+    pub const MAX_WRITE_ZEROES_SEG: usize = 52;
+    pub const WRITE_ZEROES_MAY_UNMAP: usize = 56;
     /// End of the fields described here.
-    pub const SIZE: usize = 36;
+    pub const SIZE: usize = 60;
 }
 
 /// Request types (5.2.6).
@@ -91,6 +97,24 @@ pub struct RequestHeader {
 
 const _: () = assert!(size_of::<RequestHeader>() == 16);
 
+/// One range of a DISCARD or WRITE_ZEROES request; the request's data are some of these (5.2.6).
+#[repr(C)]
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout,
+)]
+pub struct RangeSegment {
+    /// In units of [`SECTOR_SIZE`].
+    pub sector: u64,
+    pub num_sectors: u32,
+    /// [`RANGE_UNMAP`]; the other bits are reserved and 0.
+    pub flags: u32,
+}
+
+/// WRITE_ZEROES may give the space back to the host; must be 0 for DISCARD.
+pub const RANGE_UNMAP: u32 = 1 << 0;
+
+const _: () = assert!(size_of::<RangeSegment>() == 16);
+
 /// Device configuration (5.2.4).
 pub const CONFIG: &[Register] = &[
     Register::ro(0, "capacity", 8, "VIRTIO 5.2.4"),
@@ -104,6 +128,12 @@ pub const CONFIG: &[Register] = &[
     Register::ro(25, "alignment_offset", 1, "VIRTIO 5.2.4"),
     Register::ro(26, "min_io_size", 2, "VIRTIO 5.2.4"),
     Register::ro(28, "opt_io_size", 4, "VIRTIO 5.2.4"),
-    Register::ro(32, "writeback", 1, "VIRTIO 5.2.4"),
+    Register::rw(32, "writeback", 1, "VIRTIO 5.2.4"),
     Register::ro(34, "num_queues", 2, "VIRTIO 5.2.4"),
+    Register::ro(36, "max_discard_sectors", 4, "VIRTIO 5.2.4"),
+    Register::ro(40, "max_discard_seg", 4, "VIRTIO 5.2.4"),
+    Register::ro(44, "discard_sector_alignment", 4, "VIRTIO 5.2.4"),
+    Register::ro(48, "max_write_zeroes_sectors", 4, "VIRTIO 5.2.4"),
+    Register::ro(52, "max_write_zeroes_seg", 4, "VIRTIO 5.2.4"),
+    Register::ro(56, "write_zeroes_may_unmap", 1, "VIRTIO 5.2.4"),
 ];

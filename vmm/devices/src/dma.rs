@@ -9,6 +9,15 @@ pub struct DmaError {
     pub length: u64,
 }
 
+/// A buffer in guest memory. Not checked against RAM: the access does that.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Segment {
+    /// Guest-physical address.
+    pub address: u64,
+    /// Bytes.
+    pub length: u32,
+}
+
 /// Reads and writes guest-physical memory. Every address comes from the guest: implementations
 /// check bounds and overflow. A range must lie wholly in RAM, else nothing is transferred.
 ///

@@ -19,7 +19,7 @@ fn image(directory: &TempDir, length: u64) -> std::path::PathBuf {
 fn reads_return_what_was_written() {
     let directory = TempDir::new().unwrap();
     let mut disk = RawImage::open(&spec(&image(&directory, 4096), false)).unwrap();
-    assert_eq!((disk.len(), disk.read_only()), (4096, false));
+    assert_eq!((disk.length, disk.read_only), (4096, false));
     disk.write_at(512, &[5; 512]).unwrap();
     disk.flush().unwrap();
     let mut data = [0; 1024];

@@ -15,6 +15,7 @@
 
 mod routing;
 
+use crate::backend::DriveBays;
 use crate::device::{Access, Action, Device, GuestError, Origin};
 use crate::pci::{DoorbellSink, PciDevice};
 use crate::trace::Tracer;
@@ -191,6 +192,12 @@ impl Bus {
             Some(found) => lock(&found.device).notify_queue(queue, origin),
             None => false,
         }
+    }
+
+    /// Lets `work` at the disks behind a function; `None` if it has none.
+    pub fn bays<T>(&self, function: Bdf, work: impl FnOnce(&mut dyn DriveBays) -> T) -> Option<T> {
+        let found = self.functions.iter().find(|f| f.bdf == function)?;
+        lock(&found.device).bays().map(work)
     }
 
     /// Power-on state of every device; BARs have to be assigned again.

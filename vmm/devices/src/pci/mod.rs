@@ -8,6 +8,7 @@ pub use config::{BarSpec, ConfigSpace, Identity};
 pub use host_bridge::HostBridge;
 pub use msix::Msix;
 
+use crate::backend::DriveBays;
 use crate::device::{Access, Origin, Outcome};
 use xinim_abi::hw::pci::Bdf;
 
@@ -52,6 +53,11 @@ pub trait PciDevice: Send {
     /// do: the machine then calls again (and may let others have the device in between).
     fn notify_queue(&mut self, _queue: u16, _origin: &Origin) -> bool {
         false
+    }
+
+    /// The disks behind it, if it is that kind of device.
+    fn bays(&mut self) -> Option<&mut dyn DriveBays> {
+        None
     }
 
     /// Back to the state after power-on, BARs and command register included.

@@ -1,9 +1,12 @@
 //! Stand-ins for everything around a device, for tests (of this crate and of drivers that are
 //! run against these models in one process): memory, disks, streams, interrupts, clock, trace.
 
+pub mod disk;
 pub mod driver;
 
-use crate::backend::{BackendError, BlockBackend, ByteStream, Clock};
+pub use disk::MemoryDisk;
+
+use crate::backend::{ByteStream, Clock};
 use crate::dma::{Dma, DmaError};
 use crate::irq::{IrqLine, MsiMessage, MsiRoute, MsiSink};
 use crate::trace::{Event, TraceSink};
@@ -84,61 +87,6 @@ impl Dma for FlatMemory {
 
     fn contains(&self, address: u64, length: u64) -> bool {
         usize::try_from(length).is_ok_and(|length| self.with(address, length, |_| ()).is_ok())
-    }
-}
-
-/// A disk in memory that can be told to fail.
-#[derive(Clone, Debug, Default)]
-pub struct MemoryDisk {
-    pub data: Vec<u8>,
-    pub read_only: bool,
-    /// Reads, writes and flushes fail with EIO (5).
-    pub failing: bool,
-    pub flushes: usize,
-    /// Requests beyond the end, which a device must never make.
-    pub violations: usize,
-}
-
-impl MemoryDisk {
-    pub fn new(size: usize) -> Self {
-        Self { data: vec![0; size], ..Self::default() }
-    }
-
-    fn range(&mut self, offset: u64, length: usize) -> Result<&mut [u8], BackendError> {
-        if self.failing {
-            return Err(BackendError { errno: 5 });
-        }
-        let start = usize::try_from(offset).map_err(|_| BackendError { errno: 0 })?;
-        let end = start.checked_add(length).filter(|&end| end <= self.data.len());
-        self.violations += usize::from(end.is_none());
-        let end = end.ok_or(BackendError { errno: 0 })?;
-        Ok(&mut self.data[start..end])
-    }
-}
-
-impl BlockBackend for MemoryDisk {
-    fn read_at(&mut self, offset: u64, data: &mut [u8]) -> Result<(), BackendError> {
-        data.copy_from_slice(self.range(offset, data.len())?);
-        Ok(())
-    }
-
-    fn write_at(&mut self, offset: u64, data: &[u8]) -> Result<(), BackendError> {
-        self.range(offset, data.len())?.copy_from_slice(data);
-        Ok(())
-    }
-
-    fn flush(&mut self) -> Result<(), BackendError> {
-        self.range(0, 0)?;
-        self.flushes += 1;
-        Ok(())
-    }
-
-    fn len(&self) -> u64 {
-        self.data.len() as u64
-    }
-
-    fn read_only(&self) -> bool {
-        self.read_only
     }
 }
 

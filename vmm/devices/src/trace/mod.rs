@@ -63,7 +63,8 @@ pub enum EventKind {
     /// An interrupt line changed.
     Line { level: bool },
     /// A block request was carried out.
-    BlockRequest { kind: u32, sector: u64, length: u64, status: u8 },
+    /// `errno`: the host's, if it was the host that failed.
+    BlockRequest { kind: u32, sector: u64, length: u64, status: u8, errno: i32 },
 }
 
 /// A device's way to the trace.

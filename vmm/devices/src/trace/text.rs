@@ -65,16 +65,17 @@ fn kind(f: &mut Formatter<'_>, kind: &EventKind) -> Result {
             write!(f, "msi vector={vector} {:#x}<-{:#x}{pending}", message.address, message.data)
         }
         EventKind::Line { level } => write!(f, "irq level={}", u8::from(level)),
-        EventKind::BlockRequest { kind, sector, length, status } => {
+        EventKind::BlockRequest { kind, sector, length, status, errno } => {
             match request_name(kind) {
                 Some(name) => write!(f, "request {name}")?,
                 None => write!(f, "request type={kind}")?,
             }
             write!(f, " sector={sector} length={length} status=")?;
             match Status::from_u8(status) {
-                Some(status) => write!(f, "{status:?}"),
-                None => write!(f, "{status}"),
+                Some(status) => write!(f, "{status:?}")?,
+                None => write!(f, "{status}")?,
             }
+            if errno == 0 { Ok(()) } else { write!(f, " errno={errno}") }
         }
     }
 }
@@ -85,6 +86,8 @@ fn request_name(kind: u32) -> Option<&'static str> {
         request::OUT => "OUT",
         request::FLUSH => "FLUSH",
         request::GET_ID => "GET_ID",
+        request::DISCARD => "DISCARD",
+        request::WRITE_ZEROES => "WRITE_ZEROES",
         _ => return None,
     })
 }

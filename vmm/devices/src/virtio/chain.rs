@@ -1,16 +1,7 @@
 //! A descriptor chain as popped from a virtqueue: checked segments and cursors over them.
 
 use super::Context;
-use crate::dma::DmaError;
-
-/// A buffer in guest memory. Not checked against RAM: the access does that.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Segment {
-    /// Guest-physical address.
-    pub address: u64,
-    /// Bytes.
-    pub length: u32,
-}
+use crate::dma::{DmaError, Segment};
 
 /// A chain: its device-readable segments, then its device-writable ones (2.7.4.2). The lengths of
 /// all segments together fit a u32.
@@ -87,6 +78,18 @@ impl<'a> Cursor<'a> {
             let Some((_, taken)) = self.piece(max) else { return };
             count -= taken as u64;
         }
+    }
+
+    /// The next `count` bytes, at most to the end, as pieces of guest memory.
+    pub fn take(&mut self, mut count: u64) -> Vec<Segment> {
+        let mut pieces = Vec::with_capacity(self.segments.len());
+        while count > 0 {
+            let max = usize::try_from(count).unwrap_or(usize::MAX);
+            let Some((address, taken)) = self.piece(max) else { break };
+            pieces.push(Segment { address, length: taken as u32 });
+            count -= taken as u64;
+        }
+        pieces
     }
 
     /// Fills `data` from guest memory as far as the segments go; returns the bytes read.

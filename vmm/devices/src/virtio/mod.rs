@@ -10,13 +10,14 @@ pub mod console;
 pub mod pci;
 pub mod queue;
 
+pub use crate::dma::Segment;
 pub use blk::{Block, BlockConfig};
-pub use chain::{Chain, Segment};
+pub use chain::Chain;
 pub use console::Console;
 pub use pci::{VirtioConfig, VirtioPci};
 pub use queue::Queue;
 
-use crate::device::Origin;
+use crate::device::{GuestError, Origin};
 use crate::dma::{Dma, DmaError};
 use crate::trace::{EventKind, Tracer};
 use xinim_abi::hw::register::Register;
@@ -73,6 +74,13 @@ impl Context<'_> {
         result
     }
 
+    /// Reports that the back end has moved a request's data; `write`: into guest memory.
+    pub fn moved(&self, write: bool, segments: &[Segment], ok: bool) {
+        for segment in segments {
+            self.trace_dma(write, segment.address, segment.length as usize, ok);
+        }
+    }
+
     fn trace_dma(&self, write: bool, address: u64, length: usize, ok: bool) {
         let length = length as u64;
         self.tracer.emit(self.origin, || EventKind::Dma { write, address, length, ok });
@@ -107,11 +115,22 @@ pub trait VirtioDevice: Send {
     /// Contents of its configuration; shorter than the table where features are not offered.
     fn config(&self) -> &[u8];
 
+    /// The driver writes to its configuration.
+    fn write_config(&mut self, _offset: u64, _size: u8, _value: u64) -> Result<(), GuestError> {
+        Err(GuestError::ReadOnly)
+    }
+
     /// The driver has accepted these features and set DRIVER_OK.
     fn activate(&mut self, features: u64);
 
     /// Forget everything the driver did; nothing of a queue may be touched any more.
     fn reset(&mut self);
+
+    /// Whether a back end may still touch guest memory on behalf of the driver before the reset.
+    /// The driver is told that the reset is done when this says no.
+    fn is_resetting(&mut self) -> bool {
+        false
+    }
 
     /// Works on queue `index`: pops chains and pushes completions, a bounded number of them.
     /// After an error the queue is broken.
@@ -121,4 +140,32 @@ pub trait VirtioDevice: Send {
         queue: &mut Queue,
         context: &Context<'_>,
     ) -> Result<Progress, RingError>;
+
+    /// Pushes what the back end has finished, to whichever queue it belongs; called after each
+    /// `process` and when the machine says so ([`DriveBays::ready`](crate::backend::DriveBays)).
+    /// An error names the queue that is broken.
+    fn complete(
+        &mut self,
+        _queues: &mut [Queue],
+        _context: &Context<'_>,
+    ) -> Result<Progress, (u16, RingError)> {
+        Ok(Progress::Idle)
+    }
+
+    /// Queues that were left with work because of a bound on what is in flight, as a mask, and
+    /// that can go on now. Asking forgets them.
+    fn resumable(&mut self) -> u64 {
+        0
+    }
+
+    /// Whether it has a disk behind it, and so is a [`DriveBays`](crate::backend::DriveBays).
+    fn has_disk(&self) -> bool {
+        false
+    }
+
+    /// The back end may have another size: brings the configuration up to date; whether it
+    /// changed.
+    fn resize(&mut self) -> bool {
+        false
+    }
 }

@@ -18,6 +18,7 @@ impl<D: VirtioDevice> VirtioPci<D> {
     /// Registers take accesses of their own width; 64-bit ones also as aligned halves
     /// (4.1.3.1). Reads of part of a register are answered and reported.
     pub(super) fn common_access(&mut self, access: Access) -> Outcome {
+        self.settle();
         let offset = access.offset as u32;
         let Some(register) = find(virtio::COMMON, offset, access.is_write()) else {
             return Outcome::value(0).with_error(GuestError::NoRegister).at(virtio::COMMON, offset);
@@ -71,8 +72,7 @@ impl<D: VirtioDevice> VirtioPci<D> {
             common::CONFIG_MSIX_VECTOR => u64::from(self.config_vector),
             common::NUM_QUEUES => self.queues.len() as u64,
             common::DEVICE_STATUS => u64::from(self.status.bits()),
-            // Configurations never change while the machine runs.
-            common::CONFIG_GENERATION => 0,
+            common::CONFIG_GENERATION => u64::from(self.generation),
             common::QUEUE_SELECT => u64::from(self.queue_select),
             common::QUEUE_SIZE => of_queue(|q| u64::from(q.size)),
             common::QUEUE_MSIX_VECTOR => {
@@ -92,6 +92,9 @@ impl<D: VirtioDevice> VirtioPci<D> {
     fn common_write(&mut self, register: &Register, value: u64, origin: &Origin) -> Written {
         if register.direction == Direction::ReadOnly {
             return Err(GuestError::ReadOnly);
+        }
+        if self.resetting {
+            return Err(GuestError::BadState);
         }
         match register.offset as usize {
             common::DEVICE_FEATURE_SELECT => self.device_feature_select = value as u32,

@@ -15,6 +15,7 @@ mod common;
 mod window;
 
 use super::{Context, Progress, Queue, RingError, VirtioDevice};
+use crate::backend::DriveBays;
 use crate::device::{Access, Action, GuestError, Op, Origin, Outcome};
 use crate::dma::Dma;
 use crate::irq::{IrqLine, MsiSink};
@@ -89,6 +90,9 @@ pub struct VirtioPci<D> {
     queue_select: u16,
     isr: u8,
     line: bool,
+    /// A reset was asked for and the back end is not quiet yet.
+    resetting: bool,
+    generation: u8,
 }
 
 impl<D: VirtioDevice> VirtioPci<D> {
@@ -141,6 +145,8 @@ impl<D: VirtioDevice> VirtioPci<D> {
             queue_select: 0,
             isr: 0,
             line: false,
+            resetting: false,
+            generation: 0,
         })
     }
 
@@ -169,6 +175,25 @@ impl<D: VirtioDevice> VirtioPci<D> {
     /// Lets the device work on one queue, raises what interrupt is due, and reports whether work
     /// is left. What keeps it from working is an error.
     pub fn serve(&mut self, index: u16, origin: &Origin) -> Result<Progress, GuestError> {
+        self.check_running()?;
+        let Some(queue) = self.queues.get_mut(usize::from(index)).filter(|q| q.is_live()) else {
+            return Err(GuestError::BadQueue);
+        };
+        let context = Context { dma: &*self.dma, tracer: &self.tracer, origin };
+        match self.device.process(index, queue, &context) {
+            Ok(progress) => match self.deliver(origin)? {
+                Progress::More => Ok(Progress::More),
+                Progress::Idle => Ok(progress),
+            },
+            Err(error) => Err(self.broken(index, error, origin)),
+        }
+    }
+
+    /// Whether the device may touch the driver's memory.
+    fn check_running(&self) -> Result<(), GuestError> {
+        if self.resetting {
+            return Err(GuestError::BadState);
+        }
         if self.status.contains(Status::NEEDS_RESET) {
             return Err(GuestError::NeedsReset);
         }
@@ -178,23 +203,25 @@ impl<D: VirtioDevice> VirtioPci<D> {
         if !self.bus_master() {
             return Err(GuestError::BusMasterOff);
         }
-        let Some(queue) = self.queues.get_mut(usize::from(index)).filter(|q| q.is_live()) else {
-            return Err(GuestError::BadQueue);
-        };
+        Ok(())
+    }
+
+    /// Pushes what the back end has finished and raises the interrupts that are due.
+    fn deliver(&mut self, origin: &Origin) -> Result<Progress, GuestError> {
         let context = Context { dma: &*self.dma, tracer: &self.tracer, origin };
-        let result = self.device.process(index, queue, &context).and_then(|progress| {
-            let interrupt = queue.wants_interrupt(&context)?;
-            Ok((progress, interrupt, queue.vector))
-        });
-        match result {
-            Ok((progress, interrupt, vector)) => {
-                if interrupt {
-                    self.interrupt(vector, virtio::ISR_QUEUE, origin);
-                }
-                Ok(progress)
+        let mut result = self.device.complete(&mut self.queues, &context);
+        let mut due = Vec::new();
+        for (index, queue) in (0..).zip(&mut self.queues) {
+            match queue.wants_interrupt(&context) {
+                Ok(true) => due.push(queue.vector),
+                Ok(false) => {}
+                Err(error) => result = Err((index, error)),
             }
-            Err(error) => Err(self.broken(index, error, origin)),
         }
+        for vector in due {
+            self.interrupt(vector, virtio::ISR_QUEUE, origin);
+        }
+        result.map_err(|(index, error)| self.broken(index, error, origin))
     }
 
     /// A queue broke its rules: it is dead, and the driver is told (2.1.2).
@@ -240,8 +267,9 @@ impl<D: VirtioDevice> VirtioPci<D> {
     /// Device reset (2.4): by writing 0 to the status, or with the machine.
     fn reset_device(&mut self, origin: &Origin) {
         self.device.reset();
+        self.resetting = true;
         self.queues.iter_mut().for_each(Queue::reset);
-        self.status = Status::empty();
+        self.settle();
         self.device_feature_select = 0;
         self.driver_feature_select = 0;
         self.driver_features = 0;
@@ -249,6 +277,15 @@ impl<D: VirtioDevice> VirtioPci<D> {
         self.queue_select = 0;
         self.isr = 0;
         self.update_line(origin);
+    }
+
+    /// Ends a reset when the back end touches nothing any more; until then the driver reads the
+    /// old status (2.4.2: it waits for 0).
+    fn settle(&mut self) {
+        if self.resetting && !self.device.is_resetting() {
+            self.resetting = false;
+            self.status = Status::empty();
+        }
     }
 
     fn isr_access(&mut self, access: Access) -> Outcome {
@@ -275,7 +312,10 @@ impl<D: VirtioDevice> VirtioPci<D> {
                 Outcome::value(value)
             }
             Op::Read => Outcome::value(0).with_error(GuestError::NoRegister),
-            Op::Write(_) => Outcome::done().with_error(GuestError::ReadOnly),
+            Op::Write(value) => match self.device.write_config(access.offset, access.size, value) {
+                Ok(()) => Outcome::done(),
+                Err(error) => Outcome::done().with_error(error),
+            },
         };
         outcome.at(table, access.offset as u32)
     }
@@ -358,10 +398,40 @@ impl<D: VirtioDevice> PciDevice for VirtioPci<D> {
         self.serve(queue, origin) == Ok(Progress::More)
     }
 
+    fn bays(&mut self) -> Option<&mut dyn DriveBays> {
+        if self.device.has_disk() { Some(self) } else { None }
+    }
+
     fn reset(&mut self) {
         self.config.reset();
         self.msix.reset();
         self.reset_device(&Origin::default());
+    }
+}
+
+impl<D: VirtioDevice> DriveBays for VirtioPci<D> {
+    fn ready(&mut self, _unit: u16, origin: &Origin) -> bool {
+        if self.check_running().is_err() {
+            // Completions of before a reset or a mistake: nobody waits for them.
+            self.device.is_resetting();
+            self.settle();
+            return false;
+        }
+        let mut more = self.deliver(origin) == Ok(Progress::More);
+        let resumable = self.device.resumable();
+        for index in (0..self.queues.len() as u16).filter(|i| resumable >> i & 1 != 0) {
+            more |= self.serve(index, origin) == Ok(Progress::More);
+        }
+        more
+    }
+
+    fn resized(&mut self, _unit: u16, origin: &Origin) {
+        if self.device.resize() {
+            self.generation = self.generation.wrapping_add(1);
+            if self.status.contains(Status::DRIVER_OK) {
+                self.interrupt(self.config_vector, virtio::ISR_CONFIG, origin);
+            }
+        }
     }
 }
 
