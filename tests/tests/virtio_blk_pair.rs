@@ -6,17 +6,21 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use xinim_abi::error::Error;
 use xinim_abi::hw::virtio::{self, common, feature};
+use xinim_abi::services::block::info;
+use xinim_block_service::{BlockDevice, Completion, Operation, Request, Unit};
 use xinim_devices::dma::Dma as _;
 use xinim_devices::testing::{FlatMemory, MemoryDisk, MsiLog};
 use xinim_devices::virtio::{Block, BlockConfig, VirtioConfig, VirtioPci};
 use xinim_driver_kit::pci::PciFunction;
 use xinim_driver_kit::testing::FakeClock;
-use xinim_driver_kit::{Clock, Constraints, Dma, Mmio, SgList, SharedMemory};
+use xinim_driver_kit::{Clock, Constraints, Dma, Mmio, Segment, SgList, SharedMemory};
 use xinim_tests::pair::{BarMmio, Machine, RamBuffer, RamDma, ram};
-use xinim_virtio_blk::disk::{ATTEMPTS, Completion, TIMEOUT_NS};
-use xinim_virtio_blk::{Disk, Operation};
+use xinim_virtio_blk::disk::{ATTEMPTS, TIMEOUT_NS};
+use xinim_virtio_blk::{Disk, Vectors};
 
 const SECTORS: usize = 256;
+/// One message for everything.
+const VECTORS: Vectors = Vectors { queues: Some(0), config: Some(0) };
 /// Buffers a test keeps in flight, and the bytes of each.
 const BUFFERS: usize = 160;
 const BUFFER: usize = 16 * 1024;
@@ -53,7 +57,7 @@ fn rig() -> Rig {
 impl Rig {
     fn start<'a>(&self, clock: &'a FakeClock) -> TestDisk<'a> {
         self.machine.function.route(0, 0x41).unwrap();
-        Disk::start(&self.machine.function, &self.machine.ram, clock, Some(0)).unwrap()
+        Disk::start(&self.machine.function, &self.machine.ram, clock, VECTORS).unwrap()
     }
 
     fn contents(&self) -> Vec<u8> {
@@ -71,6 +75,22 @@ fn list(buffer: &RamBuffer, len: usize) -> SgList {
     list
 }
 
+fn unit<'d>(disk: &'d TestDisk<'_>) -> &'d Unit {
+    disk.unit(0).unwrap()
+}
+
+/// Submits a request of as many bytes as the segments have.
+fn submit(
+    disk: &mut TestDisk<'_>,
+    operation: Operation,
+    sector: u64,
+    data: &[Segment],
+    cookie: u64,
+) -> Result<(), Error> {
+    let bytes = data.iter().map(|segment| segment.len).sum();
+    disk.submit(0, &Request { operation, sector, bytes, flags: 0 }, data, cookie)
+}
+
 /// One request to its end.
 fn run(
     disk: &mut TestDisk<'_>,
@@ -79,13 +99,11 @@ fn run(
     buffer: &RamBuffer,
     len: usize,
 ) -> Result<(), Error> {
-    disk.submit(op, sector, list(buffer, len).segments(), 77)?;
+    submit(disk, op, sector, list(buffer, len).segments(), 77)?;
     disk.kick();
     let mut done = Vec::new();
     for _ in 0..=ATTEMPTS {
-        if disk.poll(&mut done).is_err() {
-            disk.recover(&mut done).unwrap();
-        }
+        disk.poll(&mut done).unwrap();
         if let Some(completion) = done.pop() {
             assert_eq!(completion.cookie, 77);
             return completion.result;
@@ -110,15 +128,15 @@ fn works(disk: &mut TestDisk<'_>, rig: &Rig) {
 fn reads_writes_flushes_and_interrupts() {
     let (rig, clock) = (rig(), FakeClock::default());
     let mut disk = rig.start(&clock);
-    assert_eq!(disk.info().sectors, SECTORS as u64);
-    assert!(disk.info().write_cache && !disk.info().read_only);
-    assert_eq!(disk.info().max_bytes, 256 * 1024);
+    assert_eq!(unit(&disk).sectors, SECTORS as u64);
+    assert!(unit(&disk).has(info::WRITE_CACHE) && !unit(&disk).has(info::READ_ONLY));
+    assert_eq!(unit(&disk).max_bytes, 256 * 1024);
     works(&mut disk, &rig);
     assert_eq!(rig.backend(|disk| disk.flushes), 1);
     rig.msi.take();
     assert!(!disk.arm());
     let buffer = rig.machine.ram.allocate(512, Constraints::DATA).unwrap();
-    disk.submit(Operation::Read, 0, list(&buffer, 512).segments(), 1).unwrap();
+    submit(&mut disk, Operation::Read, 0, list(&buffer, 512).segments(), 1).unwrap();
     disk.kick();
     let signals = rig.msi.take();
     assert_eq!(signals.len(), 1);
@@ -126,7 +144,7 @@ fn reads_writes_flushes_and_interrupts() {
     let mut done = Vec::new();
     disk.poll(&mut done).unwrap();
     // Not armed: further completions come without interrupts.
-    disk.submit(Operation::Read, 0, list(&buffer, 512).segments(), 2).unwrap();
+    submit(&mut disk, Operation::Read, 0, list(&buffer, 512).segments(), 2).unwrap();
     disk.kick();
     assert!(rig.msi.take().is_empty());
     assert!(disk.arm(), "the completion is there already");
@@ -140,17 +158,17 @@ fn a_whole_queue_goes_out_with_one_doorbell() {
     let mut disk = rig.start(&clock);
     rig.machine.defer_doorbells(true);
     let buffers: Vec<_> =
-        (0..128).map(|_| rig.machine.ram.allocate(512, Constraints::DATA).unwrap()).collect();
+        (0..256).map(|_| rig.machine.ram.allocate(512, Constraints::DATA).unwrap()).collect();
     for (i, buffer) in buffers.iter().enumerate() {
         let list = list(buffer, 512);
-        disk.submit(Operation::Read, i as u64, list.segments(), i as u64).unwrap();
+        submit(&mut disk, Operation::Read, i as u64 % 200, list.segments(), i as u64).unwrap();
     }
-    assert_eq!(disk.submit(Operation::Flush, 0, &[], 999), Err(Error::Again));
+    assert_eq!(submit(&mut disk, Operation::Flush, 0, &[], 999), Err(Error::Again));
     disk.kick();
-    assert_eq!(disk.in_flight(), 128);
+    assert_eq!(disk.in_flight(), 256);
     assert_eq!(rig.machine.ring(), 1);
     let mut done = Vec::new();
-    while done.len() < 128 {
+    while done.len() < 256 {
         let before = done.len();
         disk.poll(&mut done).unwrap();
         if done.len() == before {
@@ -166,7 +184,8 @@ fn impossible_requests_never_reach_the_device() {
     let (rig, clock) = (rig(), FakeClock::default());
     let mut disk = rig.start(&clock);
     let buffer = rig.machine.ram.allocate(8192, Constraints::RING).unwrap();
-    let mut submit = |op, sector, len| disk.submit(op, sector, list(&buffer, len).segments(), 0);
+    let mut submit =
+        |op, sector, len| self::submit(&mut disk, op, sector, list(&buffer, len).segments(), 0);
     assert_eq!(submit(Operation::Read, SECTORS as u64, 512), Err(Error::Inval));
     assert_eq!(submit(Operation::Read, SECTORS as u64 - 1, 1024), Err(Error::Inval));
     assert_eq!(submit(Operation::Write, u64::MAX, 512), Err(Error::Inval));
@@ -190,7 +209,7 @@ fn host_errors_and_read_only_disks_are_reported() {
     image.read_only = true;
     let rig = rig_with(image, 256, None);
     let mut disk = rig.start(&clock);
-    assert!(disk.info().read_only);
+    assert!(unit(&disk).has(info::READ_ONLY));
     assert_eq!(run(&mut disk, Operation::Write, 0, &buffer, 512), Err(Error::RoFs));
 }
 
@@ -200,31 +219,34 @@ fn a_request_that_gets_lost_is_sent_again_and_given_up_in_the_end() {
     let mut disk = rig.start(&clock);
     rig.machine.defer_doorbells(true);
     let buffer = rig.machine.ram.allocate(512, Constraints::DATA).unwrap();
-    disk.submit(Operation::Read, 3, list(&buffer, 512).segments(), 5).unwrap();
+    submit(&mut disk, Operation::Read, 3, list(&buffer, 512).segments(), 5).unwrap();
     disk.kick();
     let mut done = Vec::new();
     // Lost once: the second sending reaches the device.
     rig.machine.lose_doorbells();
-    assert!(!disk.expired());
+    disk.attend();
+    disk.poll(&mut done).unwrap();
+    assert_eq!(disk.statistics().recoveries, 0);
     clock.advance(TIMEOUT_NS);
-    assert!(disk.expired());
-    disk.recover(&mut done).unwrap();
+    assert!(disk.wake_at().is_some_and(|at| at <= clock.now_ns()));
+    disk.attend();
+    disk.poll(&mut done).unwrap();
     assert_eq!(rig.machine.ring(), 1);
     disk.poll(&mut done).unwrap();
     assert_eq!(done, [Completion { cookie: 5, result: Ok(()) }]);
     // Lost every time.
     done.clear();
-    disk.submit(Operation::Read, 3, list(&buffer, 512).segments(), 6).unwrap();
+    submit(&mut disk, Operation::Read, 3, list(&buffer, 512).segments(), 6).unwrap();
     disk.kick();
     for _ in 0..ATTEMPTS {
         assert!(done.is_empty());
         rig.machine.lose_doorbells();
         clock.advance(TIMEOUT_NS);
-        assert!(disk.expired());
-        disk.recover(&mut done).unwrap();
+        disk.attend();
+        disk.poll(&mut done).unwrap();
     }
     assert_eq!(done, [Completion { cookie: 6, result: Err(Error::Io) }]);
-    assert_eq!(disk.deadline(), None);
+    assert_eq!(disk.wake_at(), None);
     rig.machine.defer_doorbells(false);
     works(&mut disk, &rig);
 }
@@ -235,15 +257,16 @@ fn a_device_that_needs_a_reset_gets_one() {
     let mut disk = rig.start(&clock);
     let buffer = rig.machine.ram.allocate(512, Constraints::DATA).unwrap();
     rig.machine.defer_doorbells(true);
-    disk.submit(Operation::Read, 9, list(&buffer, 512).segments(), 1).unwrap();
+    submit(&mut disk, Operation::Read, 9, list(&buffer, 512).segments(), 1).unwrap();
     disk.kick();
     // Break the available ring under the driver: its index jumps.
     let (address, _) = ring_addresses(&rig);
     rig.memory.store_u16(address + 2, 0x4000).unwrap();
     rig.machine.ring();
-    assert!(disk.check_status().is_err());
     let mut done = Vec::new();
-    disk.recover(&mut done).unwrap();
+    disk.attend();
+    disk.poll(&mut done).unwrap();
+    assert_eq!(disk.statistics().recoveries, 1);
     rig.machine.ring();
     disk.poll(&mut done).unwrap();
     assert_eq!(done, [Completion { cookie: 1, result: Ok(()) }]);
@@ -266,11 +289,11 @@ fn a_new_driver_takes_over_and_the_old_ones_memory_is_left_alone() {
     let mut old = rig.start(&clock);
     rig.machine.defer_doorbells(true);
     let buffer = rig.machine.ram.allocate(512, Constraints::DATA).unwrap();
-    old.submit(Operation::Read, 1, list(&buffer, 512).segments(), 1).unwrap();
+    submit(&mut old, Operation::Read, 1, list(&buffer, 512).segments(), 1).unwrap();
     old.kick();
     // The old driver is gone without a word; its doorbell is still on the way.
     let function = rig.machine.fresh_function();
-    let mut new = Disk::start(&function, &rig.machine.ram, &clock, Some(0)).unwrap();
+    let mut new = Disk::start(&function, &rig.machine.ram, &clock, VECTORS).unwrap();
     rig.machine.ring();
     let mut seen = [1; 512];
     buffer.read_bytes(0, &mut seen);
@@ -362,7 +385,7 @@ proptest! {
         for step in steps {
             match step {
                 Step::Submit { write, sector, sectors } => {
-                    let max = (disk.info().max_bytes as usize / 512).min(SECTORS - sector as usize);
+                    let max = (unit(&disk).max_bytes as usize / 512).min(SECTORS - sector as usize);
                     let sectors = sectors.min(max);
                     let clash = pending
                         .values()
@@ -380,7 +403,7 @@ proptest! {
                     let operation = if write { Operation::Write } else { Operation::Read };
                     let list = list(&buffers[buffer], sectors * 512);
                     let data = expected[range.clone()].to_vec();
-                    match disk.submit(operation, sector, list.segments(), cookie) {
+                    match submit(&mut disk, operation, sector, list.segments(), cookie) {
                         Ok(()) => {
                             pending.insert(cookie, Pending { write, sector, data, buffer });
                         }
@@ -399,7 +422,7 @@ proptest! {
                 }
                 Step::Flush => {
                     if let Some(buffer) = free.pop() {
-                        match disk.submit(Operation::Flush, 0, &[], cookie) {
+                        match submit(&mut disk, Operation::Flush, 0, &[], cookie) {
                             Ok(()) => {
                                 let data = Vec::new();
                                 pending.insert(cookie, Pending { write: true, sector: 0, data, buffer });
@@ -465,7 +488,7 @@ proptest! {
         for (index, bytes) in lies {
             for i in 0..submits {
                 let list = list(&buffers[i % buffers.len()], 4096);
-                if disk.submit(Operation::Read, 0, list.segments(), cookie).is_ok() {
+                if submit(&mut disk, Operation::Read, 0, list.segments(), cookie).is_ok() {
                     pending.insert(cookie);
                 }
                 cookie += 1;
@@ -480,10 +503,7 @@ proptest! {
             }
             let _ = rig.memory.store_u16(used + 2, index);
             for _ in 0..ATTEMPTS + 1 {
-                match disk.poll(&mut done) {
-                    Ok(()) => break,
-                    Err(_) => disk.recover(&mut done).unwrap(),
-                }
+                disk.poll(&mut done).unwrap();
             }
             for completion in done.drain(..) {
                 prop_assert!(pending.remove(&completion.cookie), "{completion:?} twice");
@@ -515,19 +535,20 @@ proptest! {
             reads += 1;
             lies.next().flatten().filter(|_| reads < 1000).unwrap_or(value)
         })));
-        let started = Disk::start(&rig.machine.function, &rig.machine.ram, &clock, Some(0));
+        let started = Disk::start(&rig.machine.function, &rig.machine.ram, &clock, VECTORS);
         let before = clock.now_ns();
         prop_assert!(before < 20_000_000_000, "waited {before} ns");
         if let Ok(mut disk) = started {
             let buffer = rig.machine.ram.allocate(4096, Constraints::DATA).unwrap();
-            let _ = disk.submit(Operation::Read, 0, list(&buffer, 4096).segments(), 1);
+            let _ = submit(&mut disk, Operation::Read, 0, list(&buffer, 4096).segments(), 1);
             disk.kick();
             let _ = disk.poll(&mut Vec::new());
-            let _ = disk.check_status();
+            disk.attend();
+            let _ = disk.poll(&mut Vec::new());
             drop(disk);
         }
         rig.machine.lie(None);
-        let mut disk = Disk::start(&rig.machine.fresh_function(), &rig.machine.ram, &clock, Some(0))
+        let mut disk = Disk::start(&rig.machine.fresh_function(), &rig.machine.ram, &clock, VECTORS)
             .unwrap();
         works(&mut disk, &rig);
     }

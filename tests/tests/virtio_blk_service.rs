@@ -9,27 +9,31 @@ use xinim_abi::error::Error;
 use xinim_abi::services::block::{
     CQ_OFFSET, Completion, DATA_OFFSET, ENTRIES, SQ_OFFSET, Submission, index, op,
 };
+use xinim_block_service::BlockDevice;
+use xinim_block_service::service::{CLIENTS_MAX, Notify, Pumped, Service};
 use xinim_devices::testing::{MemoryDisk, MsiLog};
 use xinim_devices::virtio::{Block, BlockConfig, VirtioConfig, VirtioPci};
 use xinim_driver_kit::testing::FakeClock;
 use xinim_driver_kit::{Constraints, Dma, SharedMemory};
 use xinim_tests::pair::{BarMmio, Machine, RamBuffer, RamDma, ram};
-use xinim_virtio_blk::Disk;
 use xinim_virtio_blk::disk::TIMEOUT_NS;
-use xinim_virtio_blk::service::{CLIENTS_MAX, Notify, Pumped, Service};
+use xinim_virtio_blk::{Disk, Vectors};
 
 const SECTORS: usize = 512;
 const DATA: usize = 256 * 1024;
 
-type TestService<'a> = Service<BarMmio, RamDma, &'a FakeClock, Rc<RamBuffer>, Told>;
+type TestService<'a> = Service<Disk<BarMmio, RamDma, &'a FakeClock>, Rc<RamBuffer>, Told>;
 
-/// Counts how often a client was told.
+/// Counts how often a client was told: completions in ones, units in thousands.
 #[derive(Clone, Default)]
 struct Told(Rc<Cell<usize>>);
 
 impl Notify for Told {
-    fn notify(&self) {
+    fn completed(&self) {
         self.0.set(self.0.get() + 1);
+    }
+    fn units_changed(&self) {
+        self.0.set(self.0.get() + 1000);
     }
 }
 
@@ -47,8 +51,8 @@ impl Client {
         Self { memory: Rc::new(memory), told: Told::default(), tail: 0, head: 0 }
     }
 
-    fn attach(&self, owner: u32, service: &mut TestService<'_>) -> u32 {
-        service.attach(owner, Rc::clone(&self.memory), self.told.clone()).unwrap()
+    fn attach(&self, owner: u32, service: &mut TestService<'_>) {
+        service.attach(owner, 0, Rc::clone(&self.memory), self.told.clone()).unwrap();
     }
 
     fn submit(&mut self, submission: Submission) {
@@ -97,7 +101,8 @@ fn rig() -> Rig {
 impl Rig {
     fn service<'a>(&self, clock: &'a FakeClock) -> TestService<'a> {
         let function = self.machine.fresh_function();
-        Service::new(Disk::start(&function, &self.machine.ram, clock, Some(0)).unwrap(), 0)
+        let vectors = Vectors { queues: Some(0), config: Some(0) };
+        Service::new(Disk::start(&function, &self.machine.ram, clock, vectors).unwrap(), 0)
     }
 }
 
@@ -110,8 +115,8 @@ fn two_clients_share_the_disk_and_are_told_once_a_batch() {
     let (rig, clock) = (rig(), FakeClock::default());
     let mut service = rig.service(&clock);
     let (mut a, mut b) = (Client::new(&rig.machine), Client::new(&rig.machine));
-    assert_eq!(a.attach(10, &mut service), 0);
-    assert_eq!(b.attach(11, &mut service), 1);
+    a.attach(10, &mut service);
+    b.attach(11, &mut service);
     rig.machine.defer_doorbells(true);
     a.memory.write_bytes(DATA_OFFSET, &[0xAA; 4096]);
     a.request(1, op::WRITE, 100, 0, 4096);
@@ -149,10 +154,10 @@ fn a_client_is_told_of_the_completion_it_waits_for_and_requests_are_counted() {
     assert_eq!(client.told.0.get(), 1);
     assert_eq!(client.completions().len(), 3);
     let (reads, writes) =
-        (service.statistics(op::READ).unwrap(), service.statistics(op::WRITE).unwrap());
+        (service.statistics(0, op::READ).unwrap(), service.statistics(0, op::WRITE).unwrap());
     assert_eq!((reads.requests, reads.bytes, reads.in_flight), (2, 1024, 0));
     assert_eq!((writes.requests, writes.bytes, writes.errors), (1, 1024, 0));
-    assert_eq!(service.statistics(op::COUNT), Err(Error::Inval));
+    assert_eq!(service.statistics(0, op::COUNT), Err(Error::Inval));
 }
 
 #[test]
@@ -220,11 +225,11 @@ fn attaching_again_replaces_and_places_run_out() {
     for owner in 2..=CLIENTS_MAX as u32 {
         client.attach(owner, &mut service);
     }
-    let refused = service.attach(99, Rc::clone(&client.memory), client.told.clone());
+    let refused = service.attach(99, 0, Rc::clone(&client.memory), client.told.clone());
     assert_eq!(refused, Err(Error::Limit));
     let small = rig.machine.ram.allocate(4096, Constraints::DATA).unwrap();
     service.forget(2);
-    let refused = service.attach(99, Rc::new(small), Told::default());
+    let refused = service.attach(99, 0, Rc::new(small), Told::default());
     assert_eq!(refused, Err(Error::Inval));
 }
 
@@ -265,14 +270,14 @@ fn a_lost_request_is_found_by_its_deadline() {
     pump(&mut service);
     rig.machine.lose_doorbells();
     rig.machine.defer_doorbells(false);
-    service.check_health().unwrap();
+    service.device_mut().attend();
     pump(&mut service);
     assert!(client.completions().is_empty());
     clock.advance(TIMEOUT_NS);
-    service.check_health().unwrap();
+    service.device_mut().attend();
     pump(&mut service);
     assert_eq!(client.completions(), [(1, 0)]);
-    assert_eq!(service.disk().statistics().recoveries, 1);
+    assert_eq!(service.device().statistics().recoveries, 1);
 }
 
 #[test]

@@ -1,94 +1,88 @@
-//! The device: requests in, completions out, in any order, many at a time.
+//! The device: requests in, completions out, in any order, many at a time, on all its queues.
 //!
 //! ```text
 //!   start() --> live --submit()/kick()--> in flight --poll()--> completions
 //!                 ^                          |
-//!                 |                          | poll() fails, or expired(): the device broke a rule
-//!                 `------- recover() <-------'      or a request took too long
+//!                 |                          | the device broke a rule or set NEEDS_RESET,
+//!                 `---- recover(), in poll --'  or a request took too long
 //! ```
 //! `recover` resets the device, so that it certainly does no more DMA, and sends again what was in
-//! flight; reads, writes and flushes may be done twice. A request that was in flight at
-//! [`ATTEMPTS`] failures ends with `Io`: it may be the very one the device breaks on.
+//! flight; all operations may be done twice. A request that was in flight at [`ATTEMPTS`] failures
+//! ends with `Io`: it may be the very one the device breaks on.
+//!
+//! Queues: a batch goes out on one queue, so that it costs one doorbell, and the next batch on the
+//! next. The guest has one processor, so queues of its processors' own would be one queue.
 
 use alloc::vec;
 use alloc::vec::Vec;
 use xinim_abi::error::{Error, Result};
-use xinim_abi::hw::virtio::feature as ring_feature;
+use xinim_abi::hw::virtio::{Status as DeviceStatus, feature as ring_feature};
 use xinim_abi::hw::virtio_blk::{
-    REQUEST_QUEUE, RequestHeader, SECTOR_SIZE, Status, config, feature, request,
+    ID_LEN, RANGE_UNMAP, RangeSegment, RequestHeader, SECTOR_SIZE, Status, feature, request,
 };
+use xinim_abi::services::block::{Text, flags};
+use xinim_block_service::{BlockDevice, Completion, Operation, Request, Unit};
 use xinim_driver_kit::pci::PciFunction;
-use xinim_driver_kit::{Carver, Clock, Dma, DmaBuffer, Mmio, Segment, SharedMemory, Slice};
+use xinim_driver_kit::{
+    Carver, Clock, Dma, DmaBuffer, Mmio, Segment, SharedMemory, Slice, wait_until,
+};
 use xinim_virtio::queue::{self, QueueOptions};
 use xinim_virtio::{DeviceError, Queue, StartError, Transport};
 
+use crate::config::{self, EXTRA_SEGMENTS};
+
 /// Requests in flight, at most.
-pub const DEPTH: u16 = 128;
-/// Segments of data per request, at most: 256 KiB in scattered pages, starting anywhere.
-const DATA_SEGMENTS_MAX: u32 = 65;
-/// Header before and status byte behind the data.
-const EXTRA_SEGMENTS: u32 = 2;
+pub const DEPTH: usize = 1024;
+/// Queues used, at most.
+pub const QUEUES: u16 = 8;
 /// Descriptors of an indirect table: requests on contiguous memory, which clients use, need three.
 /// Others take descriptors of the ring.
 const INDIRECT: u16 = 4;
-/// Longest request whatever its segments (the unit is bytes).
-const BYTES_MAX: u64 = 4 << 20;
 /// How often a request is sent before it counts as failed.
 pub const ATTEMPTS: u8 = 3;
 /// A request that takes longer has got lost. Generous: the host's disk may be very busy.
 pub const TIMEOUT_NS: u64 = 30_000_000_000;
+/// The serial number needs no disk; a device that takes longer is asked no more.
+const ID_TIMEOUT_NS: u64 = 2_000_000_000;
 
-/// Size of the area with header and status of one request.
-const AREA: usize = 32;
+/// Size of the area with header, status and range of one request, and the offsets in it.
+const AREA: usize = 64;
 const AREA_STATUS: usize = 16;
+const AREA_RANGE: usize = 32;
 /// What the status byte holds until the device writes it; no valid status.
 const STATUS_PENDING: u8 = 0xFF;
+/// Cookie of the request for the serial number.
+const ID_COOKIE: u32 = u32::MAX;
 
-const WANTED: u64 = feature::SEG_MAX
+const WANTED: u64 = feature::SIZE_MAX
+    | feature::SEG_MAX
     | feature::RO
     | feature::BLK_SIZE
     | feature::FLUSH
+    | feature::TOPOLOGY
+    | feature::CONFIG_WCE
+    | feature::MQ
+    | feature::DISCARD
+    | feature::WRITE_ZEROES
     | ring_feature::INDIRECT_DESC
     | ring_feature::EVENT_IDX;
 
-/// What the disk is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Info {
-    /// Capacity in 512-byte sectors.
-    pub sectors: u64,
-    /// Logical block size in bytes: requests are multiples of it.
-    pub block_size: u32,
-    pub read_only: bool,
-    /// Writes are volatile until a flush.
-    pub write_cache: bool,
-    /// Longest request in bytes that fits however scattered its memory is.
-    pub max_bytes: u32,
-    /// Most segments of data in one request.
-    pub max_segments: u32,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Operation {
-    Read,
-    Write,
-    Flush,
-}
-
-/// A finished request.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Completion {
-    /// As passed to [`Disk::submit`].
-    pub cookie: u64,
-    pub result: Result<()>,
+/// MSI-X vectors; `None` for polling only.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Vectors {
+    /// Of all queues.
+    pub queues: Option<u16>,
+    /// Of changes of configuration and status.
+    pub config: Option<u16>,
 }
 
 #[derive(Clone, Debug)]
 struct Slot {
     busy: bool,
     cookie: u64,
-    operation: Operation,
-    sector: u64,
+    request: Request,
     data: Vec<Segment>,
+    queue: u16,
     /// When it was sent, in ns.
     since: u64,
     attempts: u8,
@@ -107,29 +101,37 @@ pub struct Statistics {
 /// A virtio-blk device in use.
 pub struct Disk<M, D: Dma, C> {
     transport: Transport<M>,
-    queue: Queue<Slice<D::Buffer>>,
-    /// `AREA` bytes per slot.
+    queues: Vec<Queue<Slice<D::Buffer>>>,
+    /// `AREA` bytes per slot, and one more.
     areas: Slice<D::Buffer>,
     clock: C,
     features: u64,
-    vector: Option<u16>,
-    info: Info,
+    vectors: Vectors,
+    unit: Unit,
+    /// Longest segment the device takes, in bytes.
+    max_segment: u32,
+    generation: u64,
     slots: Vec<Slot>,
     free: Vec<u16>,
+    /// Where the present batch goes.
+    queue: usize,
     /// Done without the device.
     immediate: Vec<Completion>,
+    /// Look at status, configuration and deadlines at the next poll.
+    attention: bool,
+    /// No request runs out of time before this, in ns.
+    watch: u64,
     chain: Vec<Segment>,
     statistics: Statistics,
 }
 
 impl<M: Mmio, D: Dma, C: Clock> Disk<M, D, C> {
-    /// Takes over the device of `function` from whatever state it is in. On `Ok` it works;
-    /// `vector` is its MSI-X vector, `None` for polling only.
+    /// Takes over the device of `function` from whatever state it is in. On `Ok` it works.
     pub fn start<F: PciFunction<Mmio = M>>(
         function: &F,
         dma: &D,
         clock: C,
-        vector: Option<u16>,
+        vectors: Vectors,
     ) -> core::result::Result<Self, StartError> {
         let mut transport = Transport::open(function)?;
         transport.reset(&clock)?;
@@ -140,170 +142,170 @@ impl<M: Mmio, D: Dma, C: Clock> Disk<M, D, C> {
         let has_indirect = features & ring_feature::INDIRECT_DESC != 0;
         let indirect = if has_indirect { INDIRECT } else { 0 };
         let options = QueueOptions { event_idx, indirect };
-        let size = transport.queue_size(REQUEST_QUEUE, queue::SIZE_MAX)?;
-        if u32::from(size) < EXTRA_SEGMENTS + 1 {
-            return Err(DeviceError::Queue(REQUEST_QUEUE).into());
+        let count = config::queue_count(&transport, features)?.min(QUEUES);
+        let mut sizes = Vec::new();
+        for queue in 0..count {
+            let size = transport.queue_size(queue, queue::SIZE_MAX)?;
+            if u32::from(size) < EXTRA_SEGMENTS + 1 {
+                return Err(DeviceError::Queue(queue).into());
+            }
+            sizes.push(size);
         }
-        let info = read_info(&transport, features, size)?;
-        let area_bytes = usize::from(DEPTH) * AREA;
-        let mut carver = Carver::new(dma, area_bytes + queue::bytes(size, options))?;
+        let smallest = sizes.iter().copied().min().unwrap_or(0);
+        let depth = sizes.iter().map(|&size| usize::from(size)).sum::<usize>().min(DEPTH);
+        let (unit, max_segment) = config::read_unit(&transport, features, smallest, depth as u32)?;
+        let area_bytes = (depth + 1) * AREA;
+        let ring_bytes: usize = sizes.iter().map(|&size| queue::bytes(size, options)).sum();
+        let mut carver = Carver::new(dma, area_bytes + ring_bytes)?;
         let areas = carver.take(area_bytes, AREA)?;
-        let queue = Queue::new(&mut carver, size, options)?;
+        let mut queues = Vec::new();
+        for size in sizes {
+            queues.push(Queue::new(&mut carver, size, options)?);
+        }
         let idle = Slot {
             busy: false,
             cookie: 0,
-            operation: Operation::Flush,
-            sector: 0,
+            request: Request::flush(),
             data: Vec::new(),
+            queue: 0,
             since: 0,
             attempts: 0,
         };
         let mut disk = Self {
             transport,
-            queue,
+            queues,
             areas,
             clock,
             features,
-            vector,
-            info,
-            slots: vec![idle; usize::from(DEPTH)],
-            free: (0..DEPTH).rev().collect(),
+            vectors,
+            unit,
+            max_segment,
+            generation: 1,
+            slots: vec![idle; depth],
+            free: (0..depth as u16).rev().collect(),
+            queue: 0,
             immediate: Vec::new(),
+            attention: false,
+            watch: 0,
             chain: Vec::new(),
             statistics: Statistics::default(),
         };
-        disk.enable_queue()?;
+        disk.enable_queues()?;
+        disk.read_serial()?;
         Ok(disk)
     }
 
-    fn enable_queue(&mut self) -> core::result::Result<(), DeviceError> {
-        let (size, addresses) = (self.queue.size(), self.queue.addresses());
-        self.transport.set_config_vector(self.vector);
-        self.transport.setup_queue(REQUEST_QUEUE, size, addresses, self.vector)?;
+    fn enable_queues(&mut self) -> core::result::Result<(), DeviceError> {
+        self.transport.set_config_vector(self.vectors.config);
+        for (index, queue) in self.queues.iter().enumerate() {
+            let (size, addresses) = (queue.size(), queue.addresses());
+            self.transport.setup_queue(index as u16, size, addresses, self.vectors.queues)?;
+        }
         self.transport.driver_ok();
         Ok(())
     }
 
-    pub fn info(&self) -> &Info {
-        &self.info
+    /// Asks for the serial number (5.2.6: GET_ID) and waits for it. A device that refuses has none;
+    /// one that does not answer is reset and asked no more.
+    fn read_serial(&mut self) -> core::result::Result<(), StartError> {
+        let area = self.slots.len() * AREA;
+        let header = RequestHeader { kind: request::GET_ID, reserved: 0, sector: 0 };
+        self.areas.write_value(area, &header);
+        self.areas.write_bytes(area + AREA_STATUS, &[STATUS_PENDING]);
+        let part = |at: usize, len| Segment { address: self.areas.device_address(at).address, len };
+        let chain = [
+            part(area, size_of::<RequestHeader>() as u32),
+            part(area + AREA_RANGE, ID_LEN as u32),
+            part(area + AREA_STATUS, 1),
+        ];
+        self.queues[0].disarm();
+        self.queues[0].add(&chain, 1, ID_COOKIE)?;
+        self.kick();
+        let queue = &mut self.queues[0];
+        let answered = wait_until(&self.clock, ID_TIMEOUT_NS, || queue.has_used());
+        if !answered || queue.pop().is_err() {
+            return self.restart();
+        }
+        let (mut status, mut id) = ([0], [0; ID_LEN]);
+        self.areas.read_bytes(area + AREA_STATUS, &mut status);
+        self.areas.read_bytes(area + AREA_RANGE, &mut id);
+        if status[0] == Status::Ok as u8 {
+            self.unit.serial = Text::from_device(&id);
+        }
+        Ok(())
     }
 
     pub fn statistics(&self) -> Statistics {
         self.statistics
     }
 
-    pub fn clock(&self) -> &C {
-        &self.clock
+    /// Queues in use.
+    pub fn queue_count(&self) -> usize {
+        self.queues.len()
     }
 
-    /// Requests submitted and not completed.
-    pub fn in_flight(&self) -> usize {
-        self.slots.len() - self.free.len()
-    }
-
-    /// Whether a request on these bytes of the disk is possible at all: `RoFs`, or `Inval` where
-    /// it is empty, too long, not whole blocks or past the end.
-    pub fn check(&self, operation: Operation, sector: u64, bytes: u64) -> Result<()> {
-        match operation {
-            Operation::Flush => return Ok(()),
-            Operation::Write if self.info.read_only => return Err(Error::RoFs),
-            Operation::Read | Operation::Write => {}
-        }
-        let block = u64::from(self.info.block_size);
-        let sectors = bytes / SECTOR_SIZE;
-        let whole = bytes.is_multiple_of(block) && sector.is_multiple_of(block / SECTOR_SIZE);
-        let end = sector.checked_add(sectors).ok_or(Error::Inval)?;
-        let fits = end <= self.info.sectors && bytes > 0 && bytes <= BYTES_MAX;
-        (whole && fits).then_some(()).ok_or(Error::Inval)
-    }
-
-    /// Adds a request; `data` is where the bytes come from or go to. The device hears of it at the
-    /// next [`kick`](Self::kick). `Again`: no room now, try after a completion. Else the errors of
-    /// [`check`](Self::check), and `Inval` for more than `max_segments`.
-    pub fn submit(
-        &mut self,
-        operation: Operation,
-        sector: u64,
-        data: &[Segment],
-        cookie: u64,
-    ) -> Result<()> {
-        let bytes = data.iter().map(|s| u64::from(s.len)).sum();
-        self.check(operation, sector, bytes)?;
-        if operation == Operation::Flush && self.features & feature::FLUSH == 0 {
-            // Without the feature every completed write is durable (5.2.6.2).
-            self.immediate.push(Completion { cookie, result: Ok(()) });
-            return Ok(());
-        }
-        if data.len() > self.info.max_segments as usize {
-            return Err(Error::Inval);
-        }
-        let index = self.free.last().copied().ok_or(Error::Again)?;
-        let slot = &mut self.slots[usize::from(index)];
-        slot.data.clear();
-        if operation != Operation::Flush {
-            slot.data.extend_from_slice(data);
-        }
-        (slot.operation, slot.sector, slot.cookie, slot.attempts) = (operation, sector, cookie, 0);
-        self.send(index)?;
-        self.slots[usize::from(index)].busy = true;
-        self.free.pop();
-        self.statistics.requests += 1;
-        self.statistics.bytes += bytes;
-        Ok(())
-    }
-
-    /// Puts the request of a slot on the queue.
-    fn send(&mut self, index: u16) -> Result<()> {
+    /// Puts the request of a slot on `queue`.
+    fn send(&mut self, index: u16, queue: usize) -> Result<()> {
         let area = usize::from(index) * AREA;
         let slot = &mut self.slots[usize::from(index)];
-        let kind = match slot.operation {
+        let Request { operation, sector, bytes, flags: given } = slot.request;
+        let kind = match operation {
             Operation::Read => request::IN,
             Operation::Write => request::OUT,
             Operation::Flush => request::FLUSH,
+            Operation::Discard => request::DISCARD,
+            Operation::WriteZeroes => request::WRITE_ZEROES,
         };
-        let sector = if slot.operation == Operation::Flush { 0 } else { slot.sector };
-        self.areas.write_value(area, &RequestHeader { kind, reserved: 0, sector });
+        let header_sector = if operation.has_data() { sector } else { 0 };
+        let header = RequestHeader { kind, reserved: 0, sector: header_sector };
+        self.areas.write_value(area, &header);
         self.areas.write_bytes(area + AREA_STATUS, &[STATUS_PENDING]);
         let part = |at: usize, len| Segment { address: self.areas.device_address(at).address, len };
         self.chain.clear();
         self.chain.push(part(area, size_of::<RequestHeader>() as u32));
-        self.chain.extend_from_slice(&slot.data);
+        if matches!(operation, Operation::Discard | Operation::WriteZeroes) {
+            let num_sectors = bytes / SECTOR_SIZE as u32;
+            let unmap = given & flags::MAY_UNMAP != 0;
+            let range =
+                RangeSegment { sector, num_sectors, flags: if unmap { RANGE_UNMAP } else { 0 } };
+            self.areas.write_value(area + AREA_RANGE, &range);
+            self.chain.push(part(area + AREA_RANGE, size_of::<RangeSegment>() as u32));
+        } else {
+            self.chain.extend_from_slice(&slot.data);
+        }
         self.chain.push(part(area + AREA_STATUS, 1));
-        let readable = match slot.operation {
-            Operation::Write => self.chain.len() - 1,
-            Operation::Read | Operation::Flush => 1,
+        let readable = match operation {
+            Operation::Read => 1,
+            _ => self.chain.len() - 1,
         };
-        self.queue.add(&self.chain, readable, u32::from(index))?;
+        self.queues[queue].add(&self.chain, readable, index.into())?;
+        slot.queue = queue as u16;
         slot.since = self.clock.now_ns();
         slot.attempts += 1;
         Ok(())
     }
 
-    /// Tells the device about everything submitted, if it has to be told.
-    pub fn kick(&mut self) {
-        if self.queue.publish() {
-            self.transport.notify(REQUEST_QUEUE);
-            self.statistics.doorbells += 1;
-        }
-    }
-
-    /// Moves what is finished to `done`. After an error only [`recover`](Self::recover) helps.
-    pub fn poll(&mut self, done: &mut Vec<Completion>) -> core::result::Result<(), DeviceError> {
+    /// Moves what the queues returned to `done`.
+    fn collect(&mut self, done: &mut Vec<Completion>) -> core::result::Result<(), DeviceError> {
         done.append(&mut self.immediate);
-        while let Some(used) = self.queue.pop()? {
-            let index = used.cookie as u16;
-            let mut status = [0];
-            self.areas.read_bytes(usize::from(index) * AREA + AREA_STATUS, &mut status);
-            let slot = &self.slots[usize::from(index)];
-            let result = match Status::from_u8(status[0]) {
-                Some(Status::Ok) if short(slot, used.len) => Err(Error::Io),
-                Some(Status::Ok) => Ok(()),
-                Some(Status::IoErr) => Err(Error::Io),
-                Some(Status::Unsupported) => Err(Error::NotSup),
-                // The slot stays busy: it is sent again.
-                None => return Err(DeviceError::Answer(status[0])),
-            };
-            self.finish(index, result, done);
+        for queue in 0..self.queues.len() {
+            while let Some(used) = self.queues[queue].pop()? {
+                let index = used.cookie as u16;
+                let mut status = [0];
+                self.areas.read_bytes(usize::from(index) * AREA + AREA_STATUS, &mut status);
+                let request = &self.slots[usize::from(index)].request;
+                // A read that is reported done but not complete: its data are not to be trusted.
+                let short = request.operation == Operation::Read && used.len < request.bytes;
+                let result = match Status::from_u8(status[0]) {
+                    Some(Status::Ok) if short => Err(Error::Io),
+                    Some(Status::Ok) => Ok(()),
+                    Some(Status::IoErr) => Err(Error::Io),
+                    Some(Status::Unsupported) => Err(Error::NotSup),
+                    // The slot stays busy: it is sent again.
+                    None => return Err(DeviceError::Answer(status[0])),
+                };
+                self.finish(index, result, done);
+            }
         }
         Ok(())
     }
@@ -316,55 +318,53 @@ impl<M: Mmio, D: Dma, C: Clock> Disk<M, D, C> {
         self.free.push(index);
     }
 
-    /// Whether [`poll`](Self::poll) would find anything.
-    pub fn has_completions(&self) -> bool {
-        !self.immediate.is_empty() || self.queue.has_used()
-    }
-
-    /// Asks for an interrupt at the next completion. True: poll again first, one is there.
-    pub fn arm(&mut self) -> bool {
-        self.queue.arm() || !self.immediate.is_empty()
-    }
-
-    /// Asks for no interrupts while completions are being polled for.
-    pub fn disarm(&mut self) {
-        self.queue.disarm();
-    }
-
-    /// An interrupt without completions: the device may have said that it is broken.
-    pub fn check_status(&self) -> core::result::Result<(), DeviceError> {
-        let broken =
-            self.transport.device_status().contains(xinim_abi::hw::virtio::Status::NEEDS_RESET);
-        if broken { Err(DeviceError::NeedsReset) } else { Ok(()) }
-    }
-
-    /// When the oldest request runs out of time, in ns; `None` when nothing is in flight.
-    pub fn deadline(&self) -> Option<u64> {
+    /// Looks at what interrupts do not say: deadlines, NEEDS_RESET, a new capacity.
+    fn examine(&mut self) -> core::result::Result<(), DeviceError> {
         let busy = self.slots.iter().filter(|slot| slot.busy);
-        busy.map(|slot| slot.since.saturating_add(TIMEOUT_NS)).min()
+        let oldest = busy.map(|slot| slot.since).min();
+        self.watch = oldest.map_or(0, |since| since.saturating_add(TIMEOUT_NS));
+        if oldest.is_some() && self.clock.now_ns() >= self.watch {
+            return Err(DeviceError::TimedOut);
+        }
+        if self.transport.device_status().contains(DeviceStatus::NEEDS_RESET) {
+            return Err(DeviceError::NeedsReset);
+        }
+        self.resize()
     }
 
-    /// Whether a request has taken too long.
-    pub fn expired(&self) -> bool {
-        let now = self.clock.now_ns();
-        self.deadline().is_some_and(|deadline| now >= deadline)
+    fn resize(&mut self) -> core::result::Result<(), DeviceError> {
+        let sectors = config::capacity(&self.transport)?;
+        if sectors != self.unit.sectors {
+            self.unit.sectors = sectors;
+            self.generation += 1;
+        }
+        Ok(())
+    }
+
+    /// Resets the device and sets it up as it was; nothing is in flight then.
+    fn restart(&mut self) -> core::result::Result<(), StartError> {
+        self.transport.reset(&self.clock)?;
+        // The very same features, so that ring layout and limits stay what they are.
+        if self.transport.negotiate(self.features)? != self.features {
+            return Err(DeviceError::FeaturesRefused.into());
+        }
+        for (index, queue) in self.queues.iter_mut().enumerate() {
+            if self.transport.queue_size(index as u16, queue.size())? != queue.size() {
+                return Err(DeviceError::Queue(index as u16).into());
+            }
+            queue.clear();
+        }
+        self.enable_queues()?;
+        Ok(())
     }
 
     /// Resets the device and sends again what was in flight. On error the device is beyond help:
     /// it may still do DMA, so the memory of its requests must not be used by anybody.
     pub fn recover(&mut self, done: &mut Vec<Completion>) -> core::result::Result<(), StartError> {
         self.statistics.recoveries += 1;
-        self.transport.reset(&self.clock)?;
-        // The very same features, so that ring layout and limits stay what they are.
-        if self.transport.negotiate(self.features)? != self.features {
-            return Err(DeviceError::FeaturesRefused.into());
-        }
-        if self.transport.queue_size(REQUEST_QUEUE, self.queue.size())? != self.queue.size() {
-            return Err(DeviceError::Queue(REQUEST_QUEUE).into());
-        }
-        self.queue.clear();
-        self.enable_queue()?;
-        for index in 0..DEPTH {
+        self.restart()?;
+        self.resize()?;
+        for index in 0..self.slots.len() as u16 {
             let slot = &self.slots[usize::from(index)];
             if !slot.busy {
                 continue;
@@ -372,67 +372,136 @@ impl<M: Mmio, D: Dma, C: Clock> Disk<M, D, C> {
             if slot.attempts >= ATTEMPTS {
                 self.finish(index, Err(Error::Io), done);
             } else {
-                // It fitted before together with all the others, so it fits again.
-                self.send(index)?;
+                // It fitted before together with all the others there, so it fits again.
+                self.send(index, usize::from(slot.queue))?;
             }
         }
+        self.watch = self.clock.now_ns().saturating_add(TIMEOUT_NS);
         self.kick();
         Ok(())
     }
-
-    /// Stops the device for good (an orderly end of the driver).
-    pub fn stop(&mut self) -> core::result::Result<(), DeviceError> {
-        self.transport.reset(&self.clock)
-    }
 }
 
-/// A read that is reported done but not complete: its data are not to be trusted.
-fn short(slot: &Slot, len: u32) -> bool {
-    let bytes: u64 = slot.data.iter().map(|s| u64::from(s.len)).sum();
-    slot.operation == Operation::Read && u64::from(len) < bytes
-}
-
-/// Reads and judges the configuration. A request's segments must fit into a queue of `size`.
-fn read_info<M: Mmio>(
-    transport: &Transport<M>,
-    features: u64,
-    size: u16,
-) -> core::result::Result<Info, StartError> {
-    let has = |bit| features & bit != 0;
-    let (sectors, seg_max, block_size) = transport.config(|c| {
-        (
-            c.u64(config::CAPACITY),
-            has(feature::SEG_MAX).then(|| c.u32(config::SEG_MAX)).flatten(),
-            has(feature::BLK_SIZE).then(|| c.u32(config::BLK_SIZE)).flatten(),
-        )
-    })?;
-    let sectors = sectors.ok_or(DeviceError::Config("no capacity"))?;
-    if sectors > u64::MAX / SECTOR_SIZE {
-        return Err(DeviceError::Config("capacity").into());
-    }
-    let block_size = block_size.unwrap_or(SECTOR_SIZE as u32);
-    if !block_size.is_power_of_two() || !(512..=65536).contains(&block_size) {
-        return Err(DeviceError::Config("block size").into());
-    }
-    let mut max_segments = DATA_SEGMENTS_MAX.min(u32::from(size) - EXTRA_SEGMENTS);
-    if let Some(seg_max) = seg_max {
-        max_segments = max_segments.min(seg_max.max(1));
-    }
-    // Memory may start anywhere in a page, which costs one segment more than its pages. One
-    // segment alone never crosses a page boundary only if it is a sector.
-    let max_bytes = match max_segments {
-        1 => 512,
-        n => (n - 1) * 4096,
-    };
-    if max_bytes < block_size {
-        return Err(DeviceError::Config("fewer segments than a block needs").into());
-    }
-    Ok(Info {
-        sectors,
-        block_size,
-        read_only: has(feature::RO),
-        write_cache: has(feature::FLUSH),
-        max_bytes,
-        max_segments,
+/// A segment in pieces of at most `longest` bytes.
+fn cut(segment: Segment, longest: u32) -> impl Iterator<Item = Segment> {
+    (0..segment.len).step_by(longest as usize).map(move |at| Segment {
+        address: segment.address + u64::from(at),
+        len: longest.min(segment.len - at),
     })
+}
+
+impl<M: Mmio, D: Dma, C: Clock> BlockDevice for Disk<M, D, C> {
+    type Error = StartError;
+
+    fn unit(&self, unit: u32) -> Option<&Unit> {
+        (unit == 0).then_some(&self.unit)
+    }
+
+    fn instance(&self, _unit: u32) -> u32 {
+        1
+    }
+
+    fn generation(&self) -> u64 {
+        self.generation
+    }
+
+    fn submit(
+        &mut self,
+        unit: u32,
+        request: &Request,
+        data: &[Segment],
+        cookie: u64,
+    ) -> Result<()> {
+        self.unit(unit).ok_or(Error::NxIo)?.check(request)?;
+        let operation = request.operation;
+        if operation == Operation::Flush && self.features & feature::FLUSH == 0 {
+            // Without the feature every completed write is durable (5.2.6.2).
+            self.immediate.push(Completion { cookie, result: Ok(()) });
+            return Ok(());
+        }
+        let bytes: u64 = data.iter().map(|s| u64::from(s.len)).sum();
+        let expected = if operation.has_data() { request.bytes } else { 0 };
+        let pieces: u64 = data.iter().map(|s| u64::from(s.len.div_ceil(self.max_segment))).sum();
+        if pieces > self.unit.max_segments.into() || bytes != u64::from(expected) {
+            return Err(Error::Inval);
+        }
+        let index = self.free.last().copied().ok_or(Error::Again)?;
+        let slot = &mut self.slots[usize::from(index)];
+        slot.data.clear();
+        slot.data.extend(data.iter().flat_map(|segment| cut(*segment, self.max_segment)));
+        (slot.request, slot.cookie, slot.attempts) = (*request, cookie, 0);
+        let first = self.queue;
+        while let Err(error) = self.send(index, self.queue) {
+            self.queue = (self.queue + 1) % self.queues.len();
+            if error != Error::Again || self.queue == first {
+                return Err(error);
+            }
+        }
+        if self.in_flight() == 0 {
+            self.watch = self.slots[usize::from(index)].since.saturating_add(TIMEOUT_NS);
+        }
+        self.slots[usize::from(index)].busy = true;
+        self.free.pop();
+        self.statistics.requests += 1;
+        self.statistics.bytes += bytes;
+        Ok(())
+    }
+
+    fn kick(&mut self) {
+        for (index, queue) in self.queues.iter_mut().enumerate() {
+            if queue.has_unpublished() {
+                self.queue = index + 1;
+                if queue.publish() {
+                    self.transport.notify(index as u16);
+                    self.statistics.doorbells += 1;
+                }
+            }
+        }
+        self.queue %= self.queues.len();
+    }
+
+    fn poll(&mut self, done: &mut Vec<Completion>) -> core::result::Result<(), StartError> {
+        let mut health = self.collect(done);
+        if health.is_ok() && core::mem::take(&mut self.attention) {
+            health = self.examine();
+        }
+        match health {
+            Ok(()) => Ok(()),
+            Err(_) => self.recover(done),
+        }
+    }
+
+    fn has_completions(&self) -> bool {
+        let used = self.queues.iter().any(Queue::has_used);
+        used || self.attention || !self.immediate.is_empty()
+    }
+
+    fn arm(&mut self) -> bool {
+        let used = self.queues.iter_mut().fold(false, |any, queue| queue.arm() | any);
+        used || self.attention || !self.immediate.is_empty()
+    }
+
+    fn disarm(&mut self) {
+        self.queues.iter_mut().for_each(Queue::disarm);
+    }
+
+    fn attend(&mut self) {
+        self.attention = true;
+    }
+
+    fn wake_at(&self) -> Option<u64> {
+        (self.in_flight() > 0).then_some(self.watch)
+    }
+
+    fn in_flight(&self) -> usize {
+        self.slots.len() - self.free.len()
+    }
+
+    fn now_ns(&self) -> u64 {
+        self.clock.now_ns()
+    }
+
+    fn stop(&mut self) -> core::result::Result<(), StartError> {
+        Ok(self.transport.reset(&self.clock)?)
+    }
 }

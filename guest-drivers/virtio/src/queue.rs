@@ -25,7 +25,7 @@ use xinim_driver_kit::dma::{DmaBuffer, Segment};
 use xinim_driver_kit::memory::full_barrier;
 
 /// Largest queue this driver uses; deeper ones only cost memory here.
-pub const SIZE_MAX: u16 = 256;
+pub const SIZE_MAX: u16 = 1024;
 
 /// Device addresses of the three parts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -241,9 +241,14 @@ impl<B: DmaBuffer> Queue<B> {
         Ok(())
     }
 
+    /// Whether something was added that the device does not see yet.
+    pub fn has_unpublished(&self) -> bool {
+        self.avail_idx != self.published
+    }
+
     /// Lets the device see everything added; true: ring the doorbell.
     pub fn publish(&mut self) -> bool {
-        if self.avail_idx == self.published {
+        if !self.has_unpublished() {
             return false;
         }
         let (avail, used) = (avail_at(self.size), used_at(self.size));

@@ -1,12 +1,11 @@
 //! The driver's side of one client's rings (`services::block`). Everything in the memory is the
 //! client's word: indices are compared with the driver's own copies, entries are read once.
 
-use core::sync::atomic::{Ordering, fence};
-
 use xinim_abi::services::block::{
     CQ_OFFSET, Completion, DATA_OFFSET, ENTRIES, SQ_OFFSET, Submission, index, passes,
 };
 use xinim_driver_kit::SharedMemory;
+use xinim_driver_kit::memory::full_barrier;
 
 /// The client broke the ring: an index further ahead than there are entries. Nothing in it can be
 /// understood any more.
@@ -18,10 +17,10 @@ pub struct Ring<S> {
     memory: S,
     sq_head: u32,
     cq_tail: u32,
+    /// What the client sees of `cq_tail`.
+    published: u32,
     /// Taken and not completed.
     in_flight: u32,
-    /// The client has been shown the completions before this one.
-    published: u32,
 }
 
 impl<S: SharedMemory> Ring<S> {
@@ -33,7 +32,7 @@ impl<S: SharedMemory> Ring<S> {
         }
         let sq_head = memory.load_u32(index::SQ_HEAD);
         let cq_tail = memory.load_u32(index::CQ_TAIL);
-        Some(Self { memory, sq_head, cq_tail, in_flight: 0, published: cq_tail })
+        Some(Self { memory, sq_head, cq_tail, published: cq_tail, in_flight: 0 })
     }
 
     pub fn memory(&self) -> &S {
@@ -81,16 +80,15 @@ impl<S: SharedMemory> Ring<S> {
         self.in_flight -= 1;
     }
 
-    /// Shows the client what was completed; true if the completion it waits for is among that, so
-    /// that it must be told.
+    /// Shows the client what was completed; true if the completion it waits for is among it, so that
+    /// it must be told.
     pub fn publish(&mut self) -> bool {
         let old = core::mem::replace(&mut self.published, self.cq_tail);
         if old == self.cq_tail {
             return false;
         }
         self.memory.store_u32(index::CQ_TAIL, self.cq_tail);
-        // The client stores its event, then looks for the tail; so one of us sees the other's.
-        fence(Ordering::SeqCst);
+        full_barrier();
         passes(self.memory.load_u32(index::CQ_EVENT), old, self.cq_tail)
     }
 }

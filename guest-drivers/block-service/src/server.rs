@@ -1,0 +1,194 @@
+//! The server of a block driver: `services::block` on one side, the device's logic on the other.
+//!
+//! ```text
+//! INTERRUPT    completions
+//! ATTENTION    a change of configuration or status, where the device has a message of its own for it
+//! DOORBELL     some client submitted
+//! AGAIN        raised by ourselves: the last pump left work
+//! TIMER        the device wants to be looked at (a deadline, a state that ends by itself)
+//! OBITUARY     a client died
+//! ```
+//! All clients share one doorbell bit: every pump looks at every ring, which costs a load each. A
+//! device beyond recovery ends the process: the kernel stops the function's DMA then, and RS decides
+//! whether to try again.
+
+use alloc::collections::BTreeSet;
+use xinim_abi::error::{Error, Result};
+use xinim_abi::ipc::{Message, bits};
+use xinim_abi::object::Handle;
+use xinim_abi::services::block::{COMPLETION_BIT, UNITS_BIT, block};
+use xinim_driver_rt::{PciDevice, PinnedMemory};
+use xinim_rt::handle::OwnedHandle;
+use xinim_rt::memory::Memory;
+use xinim_rt::server::{Request, Server, answer};
+use xinim_rt::{log, process, server, sys, time};
+
+use crate::device::BlockDevice;
+use crate::service::{CLIENT_MEMORY_MAX, Notify, Pumped, Service};
+
+/// Bits of the driver's endpoint that its interrupts are bound to.
+pub const INTERRUPT_BIT: u32 = 0;
+pub const ATTENTION_BIT: u32 = 1;
+const DOORBELL_BIT: u32 = 2;
+const AGAIN_BIT: u32 = 3;
+/// How long to look for completions before waiting for the interrupt.
+const SPIN_NS: u64 = 50_000;
+
+/// The endpoint a client wants to be told on.
+struct Client(OwnedHandle);
+
+impl Notify for Client {
+    // Both fail where the client died; its obituary is on the way.
+    fn completed(&self) {
+        let _ = sys::notify(self.0.raw(), 1 << COMPLETION_BIT);
+    }
+    fn units_changed(&self) {
+        let _ = sys::notify(self.0.raw(), 1 << UNITS_BIT);
+    }
+}
+
+struct BlockServer<B> {
+    name: &'static str,
+    service: Service<B, PinnedMemory, Client>,
+    device: PciDevice,
+    endpoint: Handle,
+    /// Clients whose death we are told of, by process id.
+    watched: BTreeSet<u32>,
+    /// When the timer that is set runs out.
+    timer: Option<u64>,
+    /// INTERRUPT may mean what ATTENTION would.
+    shared: bool,
+}
+
+/// Announces the service and serves for ever. `shared`: the device has one message for everything
+/// and says what it meant nowhere but in its registers.
+pub fn run<B: BlockDevice>(name: &'static str, device: PciDevice, block: B, shared: bool) -> ! {
+    let endpoint = match server::own_endpoint() {
+        Ok(endpoint) => endpoint,
+        Err(_) => process::exit(1),
+    };
+    let service = Service::new(block, SPIN_NS);
+    let (watched, timer) = (BTreeSet::new(), None);
+    let mut server = BlockServer { name, service, device, endpoint, watched, timer, shared };
+    server.set_timer();
+    server::run(&mut server)
+}
+
+impl<B: BlockDevice> Server for BlockServer<B> {
+    fn call(&mut self, request: Request) -> Option<Message> {
+        match block::Call::decode(&request.message) {
+            Err(error) => answer::<block::Attached>(Err(error)),
+            Ok(block::Call::Info(call)) => answer(self.service.info(call.unit)),
+            Ok(block::Call::Limits(call)) => answer(self.service.limits(call.unit)),
+            Ok(block::Call::Identity(call)) => answer(self.service.identity(call.unit, call.what)),
+            Ok(block::Call::Statistics(call)) => {
+                answer(self.service.statistics(call.unit, call.what))
+            }
+            Ok(block::Call::Units(_)) => answer(Ok(self.service.units())),
+            Ok(block::Call::Attach(attach)) => answer(self.attach(&request, attach)),
+            Ok(block::Call::Subscribe(call)) => answer(self.subscribe(&request, call)),
+            Ok(block::Call::Detach(call)) => {
+                self.service.detach(request.sender, call.unit);
+                answer(Ok(block::Detached {}))
+            }
+        }
+    }
+
+    fn notified(&mut self, raised: u64) {
+        if raised & bits::OBITUARY != 0 {
+            self.bury();
+        }
+        if raised & bits::TIMER != 0 {
+            self.timer = None;
+        }
+        let due = self.service.device().wake_at().is_some_and(|at| at <= time::now_ns());
+        if due || raised & 1 << ATTENTION_BIT != 0 {
+            self.service.device_mut().attend();
+        }
+        let interrupt = 1 << INTERRUPT_BIT;
+        let work = interrupt | 1 << ATTENTION_BIT | 1 << DOORBELL_BIT | 1 << AGAIN_BIT;
+        if due || raised & work != 0 {
+            let before = self.service.completed();
+            self.pump();
+            // An interrupt that brought nothing: look whether the device says why.
+            let idle = self.service.completed() == before;
+            if self.shared && raised == interrupt && idle {
+                self.service.device_mut().attend();
+                self.pump();
+            }
+        }
+        self.set_timer();
+    }
+
+    fn terminate(&mut self) -> i32 {
+        i32::from(self.service.device_mut().stop().is_err())
+    }
+}
+
+impl<B: BlockDevice> BlockServer<B> {
+    /// Learns of the caller's death.
+    fn watch(&mut self, client: u32) -> Result<()> {
+        if self.watched.insert(client)
+            && let Err(error) = sys::watch(client, self.endpoint, client.into())
+        {
+            self.watched.remove(&client);
+            return Err(error);
+        }
+        Ok(())
+    }
+
+    fn attach(&mut self, request: &Request, attach: block::Attach) -> Result<block::Attached> {
+        let memory = Memory::from_handle(request.handle(attach.ring))?;
+        let notify = request.handle(attach.notify);
+        if attach.len > memory.len() || memory.len() > CLIENT_MEMORY_MAX {
+            return Err(Error::Inval);
+        }
+        let pinned = PinnedMemory::new(self.device.device(), memory)?;
+        self.watch(request.sender)?;
+        self.service.attach(request.sender, attach.unit, pinned, Client(notify))?;
+        Ok(block::Attached { bit: DOORBELL_BIT })
+    }
+
+    fn subscribe(
+        &mut self,
+        request: &Request,
+        subscribe: block::Subscribe,
+    ) -> Result<block::Subscribed> {
+        let notify = Client(request.handle(subscribe.notify));
+        self.watch(request.sender)?;
+        let generation = self.service.subscribe(request.sender, notify)?;
+        Ok(block::Subscribed { generation })
+    }
+
+    /// Forgets the clients that died.
+    fn bury(&mut self) {
+        while let Ok(Some(obituary)) = sys::event_next(self.endpoint) {
+            let client = obituary.cookie as u32;
+            self.watched.remove(&client);
+            self.service.forget(client);
+        }
+    }
+
+    fn pump(&mut self) {
+        match self.service.pump() {
+            Ok(Pumped::Idle) => {}
+            Ok(Pumped::Again) => {
+                let _ = sys::notify(self.endpoint, 1 << AGAIN_BIT);
+            }
+            // What is in flight may still be written to: only the end of this process stops that.
+            Err(error) => {
+                log!("{}: {error}", self.name);
+                process::exit(1)
+            }
+        }
+    }
+
+    /// Has a timer run out when the device wants to be looked at. One that runs out earlier is left
+    /// alone, as setting it costs a system call.
+    fn set_timer(&mut self) {
+        let Some(at) = self.service.device().wake_at() else { return };
+        if self.timer.is_none_or(|set| set > at) {
+            self.timer = sys::timer_set(self.endpoint, at).is_ok().then_some(at);
+        }
+    }
+}
