@@ -9,6 +9,7 @@
 //! * [`ring`]: the two rings in shared memory, the peer's indices distrusted;
 //! * [`cache`]: write-back cache whose lines *are* the ring's data buffers, so that data moves
 //!   between device and cache without a copy; read-ahead for sequential reads;
+//! * [`Storage`]: what file systems ask of a cache, or of an image in a test;
 //! * [`partition`]: MBR and GPT tables; [`names`]: what /dev calls devices.
 //!
 //! One cache serves one opened device or partition; two openings of the same sectors do not see
@@ -24,6 +25,7 @@ pub mod cache;
 pub mod names;
 pub mod partition;
 pub mod ring;
+mod storage;
 mod transport;
 
 #[cfg(feature = "guest")]
@@ -37,4 +39,5 @@ mod fake;
 mod partition_tests;
 
 pub use cache::Cache;
+pub use storage::Storage;
 pub use transport::{Info, Transport};

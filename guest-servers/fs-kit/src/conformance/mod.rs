@@ -10,10 +10,13 @@
 
 mod checks;
 pub mod model;
+mod random;
+
+pub use random::Random;
 
 use alloc::vec::Vec;
 use xinim_abi::error::Result;
-use xinim_abi::services::vfs::mode;
+use xinim_abi::services::vfs::{NAME_MAX, mode};
 
 use crate::{DirBuffer, FileSystem, Ino, entries};
 
@@ -30,6 +33,8 @@ pub struct Abilities {
     pub access_times: bool,
     /// FIFOs, sockets and device files can be made.
     pub special_files: bool,
+    /// Longest name in bytes.
+    pub name_max: usize,
     /// Names that differ in case only are different files.
     pub case_sensitive: bool,
     /// Largest number of nanoseconds by which a time may be rounded down.
@@ -49,6 +54,7 @@ impl Default for Abilities {
             owners: true,
             access_times: true,
             special_files: true,
+            name_max: NAME_MAX,
             case_sensitive: true,
             time_step: 0,
             max_size: 1 << 40,

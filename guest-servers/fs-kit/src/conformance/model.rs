@@ -10,7 +10,7 @@ use alloc::vec::Vec;
 use xinim_abi::error::Error;
 use xinim_abi::services::vfs::mode;
 
-use super::{Abilities, DIR, FILE, list};
+use super::{Abilities, DIR, FILE, Random, list};
 use crate::{FileSystem, Ino, NewFile, SetAttributes};
 
 const DIRS: usize = 3;
@@ -19,19 +19,10 @@ const NAMES: [&[u8]; 6] =
 /// Longest file the exercise makes.
 const MAX_LEN: u64 = 40_000;
 
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, bound: u64) -> u64 {
-        // xorshift64*: enough to mix operations.
-        self.0 ^= self.0 >> 12;
-        self.0 ^= self.0 << 25;
-        self.0 ^= self.0 >> 27;
-        (self.0.wrapping_mul(0x2545_F491_4F6C_DD1D) >> 33) % bound
-    }
-
-    fn name(&mut self) -> &'static [u8] {
-        NAMES[self.below(NAMES.len() as u64) as usize]
+fn pick_name(random: &mut Random, can: &Abilities) -> &'static [u8] {
+    match NAMES[random.below(NAMES.len() as u64) as usize] {
+        name if name.len() <= can.name_max => name,
+        _ => NAMES[0],
     }
 }
 
@@ -39,7 +30,7 @@ type Files = BTreeMap<(usize, &'static [u8]), usize>;
 
 /// Does `steps` random operations below `root` and compares. Panics where they differ.
 pub fn exercise<F: FileSystem>(fs: &mut F, root: Ino, can: &Abilities, seed: u64, steps: usize) {
-    let mut random = Random(seed | 1);
+    let mut random = Random::new(seed);
     let dirs: Vec<Ino> = (0..DIRS)
         .map(|n| fs.create(root, &[b'D', b'0' + n as u8], &NewFile::new(DIR)).expect("mkdir").ino)
         .collect();
@@ -47,7 +38,7 @@ pub fn exercise<F: FileSystem>(fs: &mut F, root: Ino, can: &Abilities, seed: u64
     // File bodies; names point into it, so that hard links share one.
     let mut bodies: Vec<Vec<u8>> = Vec::new();
     for step in 0..steps {
-        let place = (random.below(DIRS as u64) as usize, random.name());
+        let place = (random.below(DIRS as u64) as usize, pick_name(&mut random, can));
         let (dir, name) = (dirs[place.0], place.1);
         match random.below(9) {
             0 | 1 => match fs.create(dir, name, &NewFile::new(FILE)) {
@@ -87,7 +78,7 @@ pub fn exercise<F: FileSystem>(fs: &mut F, root: Ino, can: &Abilities, seed: u64
                 assert_eq!(fs.unlink(dir, name, false), expected, "step {step}");
             }
             6 | 7 => {
-                let to = (random.below(DIRS as u64) as usize, random.name());
+                let to = (random.below(DIRS as u64) as usize, pick_name(&mut random, can));
                 let result = fs.rename((dir, name), (dirs[to.0], to.1));
                 match files.get(&place).copied() {
                     None => assert_eq!(result, Err(Error::NoEnt), "step {step}"),
@@ -101,7 +92,7 @@ pub fn exercise<F: FileSystem>(fs: &mut F, root: Ino, can: &Abilities, seed: u64
                 }
             }
             _ => {
-                let to = (random.below(DIRS as u64) as usize, random.name());
+                let to = (random.below(DIRS as u64) as usize, pick_name(&mut random, can));
                 let Some(&body) = files.get(&place) else { continue };
                 let ino = fs.lookup(dir, name).expect("lookup").ino;
                 match fs.link(ino, dirs[to.0], to.1) {

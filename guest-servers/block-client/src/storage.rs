@@ -1,0 +1,77 @@
+//! What a file system's logic stands on: bytes at offsets, and an order between writes.
+//!
+//! [`Cache`] is one in the guest; host tests put a plain image, a recorder for power cuts or a
+//! damaged image in its place (crate `xinim-fs-testing`), tools a file.
+
+use alloc::boxed::Box;
+
+use xinim_abi::error::Result;
+
+use crate::{Cache, Transport};
+
+/// A device or partition as its file system uses it. Offsets and lengths are bytes, any alignment.
+pub trait Storage {
+    /// Bytes.
+    fn len(&self) -> u64;
+
+    fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    fn read_only(&self) -> bool;
+
+    /// Fills `out`. `Inval` beyond the end.
+    fn read(&mut self, offset: u64, out: &mut [u8]) -> Result<()>;
+
+    /// Takes all of `data`, durable at the next [`Storage::flush`]. Before that any part of it,
+    /// down to single 512-byte sectors, may be on the medium or not, in any order. `RoFs`,
+    /// `Inval` beyond the end.
+    fn write(&mut self, offset: u64, data: &[u8]) -> Result<()>;
+
+    /// Nothing written from now on reaches the medium before everything written so far has.
+    fn barrier(&mut self) -> Result<()> {
+        self.flush()
+    }
+
+    /// Everything written so far is on the medium when this returns `Ok`.
+    fn flush(&mut self) -> Result<()>;
+}
+
+impl<T: Transport> Storage for Cache<T> {
+    fn len(&self) -> u64 {
+        Cache::len(self)
+    }
+    fn read_only(&self) -> bool {
+        Cache::read_only(self)
+    }
+    fn read(&mut self, offset: u64, out: &mut [u8]) -> Result<()> {
+        Cache::read(self, offset, out)
+    }
+    fn write(&mut self, offset: u64, data: &[u8]) -> Result<()> {
+        Cache::write(self, offset, data)
+    }
+    fn flush(&mut self) -> Result<()> {
+        Cache::flush(self)
+    }
+}
+
+impl<S: Storage + ?Sized> Storage for Box<S> {
+    fn len(&self) -> u64 {
+        (**self).len()
+    }
+    fn read_only(&self) -> bool {
+        (**self).read_only()
+    }
+    fn read(&mut self, offset: u64, out: &mut [u8]) -> Result<()> {
+        (**self).read(offset, out)
+    }
+    fn write(&mut self, offset: u64, data: &[u8]) -> Result<()> {
+        (**self).write(offset, data)
+    }
+    fn barrier(&mut self) -> Result<()> {
+        (**self).barrier()
+    }
+    fn flush(&mut self) -> Result<()> {
+        (**self).flush()
+    }
+}
