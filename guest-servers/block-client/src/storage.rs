@@ -55,23 +55,29 @@ impl<T: Transport> Storage for Cache<T> {
     }
 }
 
-impl<S: Storage + ?Sized> Storage for Box<S> {
-    fn len(&self) -> u64 {
-        (**self).len()
-    }
-    fn read_only(&self) -> bool {
-        (**self).read_only()
-    }
-    fn read(&mut self, offset: u64, out: &mut [u8]) -> Result<()> {
-        (**self).read(offset, out)
-    }
-    fn write(&mut self, offset: u64, data: &[u8]) -> Result<()> {
-        (**self).write(offset, data)
-    }
-    fn barrier(&mut self) -> Result<()> {
-        (**self).barrier()
-    }
-    fn flush(&mut self) -> Result<()> {
-        (**self).flush()
-    }
+macro_rules! pointers {
+    ($($pointer:ty),*) => {$(
+        impl<S: Storage + ?Sized> Storage for $pointer {
+        fn len(&self) -> u64 {
+            (**self).len()
+        }
+        fn read_only(&self) -> bool {
+            (**self).read_only()
+        }
+        fn read(&mut self, offset: u64, out: &mut [u8]) -> Result<()> {
+            (**self).read(offset, out)
+        }
+        fn write(&mut self, offset: u64, data: &[u8]) -> Result<()> {
+            (**self).write(offset, data)
+        }
+        fn barrier(&mut self) -> Result<()> {
+            (**self).barrier()
+        }
+        fn flush(&mut self) -> Result<()> {
+            (**self).flush()
+        }
+        }
+    )*};
 }
+
+pointers!(Box<S>, &mut S);

@@ -181,7 +181,9 @@ impl Check<'_> {
         let pointers = self.geometry().pointers() as u64;
         match (root + 1).saturating_sub(DIRECT) {
             0 => root as u64,
-            level => DIRECT as u64 + (1..level as u32).map(|below| pointers.pow(below)).sum::<u64>(),
+            level => {
+                DIRECT as u64 + (1..level as u32).map(|below| pointers.pow(below)).sum::<u64>()
+            }
         }
     }
 
@@ -395,7 +397,8 @@ impl Check<'_> {
                 let wanted = right.0[position] | u8::from(position == 0);
                 let wrong = (*byte ^ wanted) & meant;
                 if wrong != 0 {
-                    let (used, free) = ((*byte & wrong).count_ones(), (wanted & wrong).count_ones());
+                    let (used, free) =
+                        ((*byte & wrong).count_ones(), (wanted & wrong).count_ones());
                     self.problem(format_args!(
                         "{what}, {first} on: {used} set without need, {free} not set"
                     ));

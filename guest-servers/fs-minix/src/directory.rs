@@ -26,7 +26,9 @@ pub struct Slot {
 pub enum Search {
     Found(Slot),
     /// Not there; the first free slot, maybe behind the end.
-    Missing { free: u64 },
+    Missing {
+        free: u64,
+    },
 }
 
 pub fn is_directory(inode: &Inode) -> bool {
@@ -63,7 +65,8 @@ impl<S: Storage> Volume<S> {
         let mut buffer = vec![0; block];
         while at < end {
             let within = (at % block as u64) as usize;
-            let part = &mut buffer[..(block - within).min(usize::try_from(end - at).unwrap_or(block))];
+            let part =
+                &mut buffer[..(block - within).min(usize::try_from(end - at).unwrap_or(block))];
             self.read(dir, at, part)?;
             for raw in part.chunks_exact(entry_len as usize) {
                 let mut number = [0; 4];

@@ -93,19 +93,21 @@ impl Geometry {
             if !matches!(block, 1024 | 2048 | 4096) || u16_at(raw, 12) != 0 {
                 return None;
             }
-            return Some(Self {
-                version: Version::V3,
-                name_len: 60,
-                block,
-                inodes: u32_at(raw, 0),
-                zones: u32_at(raw, 20),
-                imap_blocks: u16_at(raw, 6).into(),
-                zmap_blocks: u16_at(raw, 8).into(),
-                first_data: u16_at(raw, 10).into(),
-                max_size: u32_at(raw, 16).into(),
-                clean: u16_at(raw, 14) & FLAG_CLEAN != 0,
-            }
-            .completed());
+            return Some(
+                Self {
+                    version: Version::V3,
+                    name_len: 60,
+                    block,
+                    inodes: u32_at(raw, 0),
+                    zones: u32_at(raw, 20),
+                    imap_blocks: u16_at(raw, 6).into(),
+                    zmap_blocks: u16_at(raw, 8).into(),
+                    first_data: u16_at(raw, 10).into(),
+                    max_size: u32_at(raw, 16).into(),
+                    clean: u16_at(raw, 14) & FLAG_CLEAN != 0,
+                }
+                .completed(),
+            );
         }
         let (version, name_len) = match u16_at(raw, 16) {
             MAGIC_V1_14 => (Version::V1, 14),
@@ -118,19 +120,21 @@ impl Geometry {
             return None;
         }
         let zones = if version == Version::V1 { u16_at(raw, 2).into() } else { u32_at(raw, 20) };
-        Some(Self {
-            version,
-            name_len,
-            block: 1024,
-            inodes: u16_at(raw, 0).into(),
-            zones,
-            imap_blocks: u16_at(raw, 4).into(),
-            zmap_blocks: u16_at(raw, 6).into(),
-            first_data: u16_at(raw, 8).into(),
-            max_size: u32_at(raw, 12).into(),
-            clean: u16_at(raw, 18) & (STATE_VALID | STATE_ERROR) == STATE_VALID,
-        }
-        .completed())
+        Some(
+            Self {
+                version,
+                name_len,
+                block: 1024,
+                inodes: u16_at(raw, 0).into(),
+                zones,
+                imap_blocks: u16_at(raw, 4).into(),
+                zmap_blocks: u16_at(raw, 6).into(),
+                first_data: u16_at(raw, 8).into(),
+                max_size: u32_at(raw, 12).into(),
+                clean: u16_at(raw, 18) & (STATE_VALID | STATE_ERROR) == STATE_VALID,
+            }
+            .completed(),
+        )
     }
 
     /// Fills in what may be 0 on disk, and bounds the file size by what inodes can address.

@@ -38,10 +38,6 @@ impl Map {
         Self { start, block: geometry.block, last, next: 1, free: None }
     }
 
-    pub fn last(&self) -> u32 {
-        self.last
-    }
-
     /// Whether a bit is set; those without a meaning are.
     pub fn get(&self, storage: &mut dyn Storage, bit: u32) -> Result<bool> {
         if bit == 0 || bit > self.last {

@@ -282,12 +282,11 @@ impl<S: Storage> Volume<S> {
             let position = offset + done as u64;
             let within = (position % block as u64) as usize;
             let count = (block - within).min(data.len() - done);
-            let (zone, fresh) =
-                match self.zone_for_writing(inode, position / block as u64, goal) {
-                    Ok(found) => found,
-                    Err(Error::NoSpc) if done > 0 => break,
-                    Err(error) => return Err(error),
-                };
+            let (zone, fresh) = match self.zone_for_writing(inode, position / block as u64, goal) {
+                Ok(found) => found,
+                Err(Error::NoSpc) if done > 0 => break,
+                Err(error) => return Err(error),
+            };
             goal = zone + 1;
             let at = self.geometry.zone_at(zone)?;
             if fresh && count < block {

@@ -12,13 +12,11 @@ fn find(tool: &str) -> Option<std::path::PathBuf> {
     path.split(':').map(|dir| std::path::Path::new(dir).join(tool)).find(|file| file.is_file())
 }
 
-/// True if the test can run. Where one of `tools` is missing it says so and answers false; with
-/// `XINIM_NO_SKIP` in the environment it fails instead.
+/// True if the test can run. Where one of `tools` is missing the test counts as skipped
+/// ([`xinim_machine::testing::skip`]).
 pub fn require(test: &str, tools: &[&str]) -> bool {
     let Some(missing) = tools.iter().find(|tool| !have(tool)) else { return true };
-    let no_skip = std::env::var_os("XINIM_NO_SKIP").is_some();
-    assert!(!no_skip, "{test}: {missing} is not installed (scripts/install-test-tools.sh)");
-    eprintln!("SKIPPED {test}: {missing} is not installed");
+    xinim_machine::testing::skip(test, &format!("{missing} is not installed"));
     false
 }
 

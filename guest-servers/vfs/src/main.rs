@@ -104,7 +104,7 @@ impl Host for Machine {
     }
 
     fn types(&self) -> &[&'static str] {
-        &["fat"]
+        &["fat", "minix"]
     }
 
     fn map_window(&mut self, window: Handle, len: usize) -> Result<SharedWindow> {

@@ -29,6 +29,8 @@ pub struct Abilities {
     pub modes: bool,
     /// Uid and gid are kept.
     pub owners: bool,
+    /// Largest group that is kept, where owners are.
+    pub gid_max: u32,
     /// Access times are kept apart from modification times.
     pub access_times: bool,
     /// FIFOs, sockets and device files can be made.
@@ -52,6 +54,7 @@ impl Default for Abilities {
             hard_links: true,
             modes: true,
             owners: true,
+            gid_max: u32::MAX,
             access_times: true,
             special_files: true,
             name_max: NAME_MAX,

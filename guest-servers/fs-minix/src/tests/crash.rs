@@ -18,6 +18,11 @@ static MEMORY: xinim_fs_testing::memory::Counting = xinim_fs_testing::memory::Co
 /// afterwards is taken out by the next mark.
 type Promises = Vec<BTreeMap<String, Vec<u8>>>;
 
+/// A name is about to change: what was promised of it holds no longer.
+fn withdraw(promise: &mut BTreeMap<String, Vec<u8>>, name: &str) {
+    promise.retain(|names, _| names.split('|').all(|own| own != name));
+}
+
 /// A workload with fsyncs; the promise in force after mark `n` is element `n`.
 fn workload(image: &Image, seed: u64) -> Promises {
     let mut random = Random::new(seed);
@@ -34,7 +39,7 @@ fn workload(image: &Image, seed: u64) -> Promises {
         let mut promise = promises.last().expect("one").clone();
         match random.below(8) {
             0..3 => {
-                promise.remove(&name);
+                withdraw(&mut promise, &name);
                 promises.push(promise);
                 image.mark(promises.len() as u64 - 1);
                 let ino = match fs.lookup(root, name.as_bytes()) {
@@ -55,7 +60,7 @@ fn workload(image: &Image, seed: u64) -> Promises {
                 }
             }
             3 => {
-                promise.remove(&name);
+                withdraw(&mut promise, &name);
                 promises.push(promise);
                 image.mark(promises.len() as u64 - 1);
                 let _ = fs.unlink(root, name.as_bytes(), false);
@@ -66,14 +71,12 @@ fn workload(image: &Image, seed: u64) -> Promises {
                 // one of the two at any time, so a promised target stays promised in some form;
                 // what is checked here is that the file is not lost under both names.
                 if name != other && now.contains_key(&name) {
-                    promise.remove(&name);
-                    promise.remove(&other);
-                    if promises.last().expect("one").get(&name) == now.get(&name) {
+                    let held = promise.get(&name) == now.get(&name);
+                    withdraw(&mut promise, &name);
+                    withdraw(&mut promise, &other);
+                    if held {
                         promise.insert(format!("{name}|{other}"), now[&name].clone());
                     }
-                    promise.retain(|key, _| {
-                        !key.contains('|') || *key == format!("{name}|{other}")
-                    });
                     promises.push(promise);
                     image.mark(promises.len() as u64 - 1);
                     fs.rename((root, name.as_bytes()), (root, other.as_bytes())).expect("rename");

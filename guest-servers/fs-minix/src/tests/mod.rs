@@ -58,7 +58,7 @@ pub fn mounted(image: &Image) -> (Minix<Image>, Ino) {
 fn abilities(options: &Options) -> Abilities {
     let first = options.version == Version::V1;
     Abilities {
-        owners: !first,
+        gid_max: if first { 0xFF } else { 0xFFFF },
         access_times: !first,
         name_max: options.name_len,
         time_step: 1_000_000_000,
