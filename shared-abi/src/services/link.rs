@@ -91,7 +91,8 @@ pub mod index {
 /// Flags of [`Transmit`].
 pub mod transmit {
     /// Put the Internet checksum from `checksum_start` to the end at `checksum_start +
-    /// checksum_offset`, where the pseudo-header's sum already is.
+    /// checksum_offset`, where the pseudo-header's sum already is, counting the length of the whole
+    /// packet also where it is to be cut up.
     pub const CHECKSUM: u16 = 1;
     /// A TCP segment to be cut into such of `segment_size` bytes of payload.
     pub const SEGMENT: u16 = 2;

@@ -1,0 +1,41 @@
+//! The network server's logic: interfaces, routes, sockets. No system calls here; time, randomness
+//! and frames come from outside, so that a host test can join two stacks by a wire.
+//!
+//! ```text
+//!  service (messages, waiting callers) ── Stack ─┬─ sockets: tcp udp icmp packet unix
+//!                                                ├─ routes, resolver, configuration
+//!                                                └─ Netif ── smoltcp ── Port ── Link (rings | loopback)
+//! ```
+//! Every interface has a smoltcp interface and socket set of its own, so that ARP, neighbour discovery
+//! and SLAAC are its own too. A socket that is bound to no interface's address has one smoltcp socket in
+//! each.
+#![no_std]
+#![forbid(unsafe_code)]
+
+extern crate alloc;
+#[cfg(test)]
+extern crate std;
+
+pub mod address;
+pub mod configure;
+mod icmp;
+pub mod link;
+mod netif;
+mod offload;
+mod packet;
+mod port;
+mod ports;
+mod query;
+mod resolver;
+pub mod rings;
+pub mod route;
+pub mod socket;
+pub mod stack;
+mod tcp;
+mod udp;
+mod unix;
+
+#[cfg(test)]
+mod tests;
+
+pub use stack::Stack;

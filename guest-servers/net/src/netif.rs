@@ -1,0 +1,285 @@
+//! An interface: its link, smoltcp's state for it, how it gets its addresses.
+
+use alloc::boxed::Box;
+use alloc::string::String;
+use alloc::vec;
+use alloc::vec::Vec;
+
+use smoltcp::iface::{Config, Interface, SocketHandle, SocketSet};
+use smoltcp::socket::{dhcpv4, dns};
+use smoltcp::time::Instant;
+use smoltcp::wire::{
+    EthernetAddress, HardwareAddress, IpAddress, IpCidr, Ipv6Address, Ipv6Cidr,
+};
+use xinim_abi::error::{Error, Result};
+
+use crate::link::Link;
+use crate::port::Port;
+use crate::route::{self, Route};
+
+/// Addresses smoltcp keeps for an interface (its feature `iface-max-addr-count-8`).
+const ADDRESSES_MAX: usize = 8;
+/// Frames taken in from one interface before others have a turn.
+const INGRESS_MAX: usize = 128;
+
+/// Where an address is from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Origin {
+    Static,
+    Dhcp,
+    /// Made from the MAC address.
+    LinkLocal,
+    /// From a router's advertisement.
+    Slaac,
+    Host,
+}
+
+impl Origin {
+    pub fn name(self) -> &'static str {
+        match self {
+            Origin::Static => "static",
+            Origin::Dhcp => "dhcp",
+            Origin::LinkLocal => "link",
+            Origin::Slaac => "slaac",
+            Origin::Host => "host",
+        }
+    }
+}
+
+/// What an interface's turn changed beside its sockets.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Changes {
+    /// A lease was got or lost: the new default gateway and name servers.
+    pub lease: Option<Lease>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Lease {
+    pub address: Option<IpCidr>,
+    pub gateway: Option<IpAddress>,
+    pub resolvers: Vec<IpAddress>,
+}
+
+pub struct Netif {
+    pub name: String,
+    pub port: Port,
+    pub interface: Interface,
+    pub sockets: SocketSet<'static>,
+    /// Wanted up by the user.
+    pub up: bool,
+    link_was_up: bool,
+    dhcp: Option<SocketHandle>,
+    pub lease: Lease,
+    dns: SocketHandle,
+    addresses: Vec<(IpCidr, Origin)>,
+}
+
+fn link_local(mac: [u8; 6]) -> Ipv6Cidr {
+    let [a, b, c, d, e, f] = mac;
+    let words = [
+        0xFE80,
+        0,
+        0,
+        0,
+        u16::from_be_bytes([a ^ 2, b]),
+        u16::from_be_bytes([c, 0xFF]),
+        u16::from_be_bytes([0xFE, d]),
+        u16::from_be_bytes([e, f]),
+    ];
+    let [s0, s1, s2, s3, s4, s5, s6, s7] = words;
+    Ipv6Cidr::new(Ipv6Address::new(s0, s1, s2, s3, s4, s5, s6, s7), 64)
+}
+
+impl Netif {
+    /// `seed`: for sequence numbers and transaction ids.
+    pub fn new(name: &str, link: Box<dyn Link>, ethernet: bool, seed: u64, now: Instant) -> Self {
+        let mut port = Port::new(link, ethernet);
+        let address = if ethernet {
+            HardwareAddress::Ethernet(EthernetAddress(port.mac()))
+        } else {
+            HardwareAddress::Ip
+        };
+        let mut config = Config::new(address);
+        config.random_seed = seed;
+        config.slaac = ethernet;
+        let interface = Interface::new(config, &mut port, now);
+        let mut sockets = SocketSet::new(vec![]);
+        let dns = sockets.add(dns::Socket::new(&[], vec![]));
+        let mut netif = Self {
+            name: name.into(),
+            port,
+            interface,
+            sockets,
+            up: true,
+            link_was_up: false,
+            dhcp: None,
+            lease: Lease::default(),
+            dns,
+            addresses: Vec::new(),
+        };
+        if ethernet {
+            let own = IpCidr::Ipv6(link_local(netif.port.mac()));
+            let _ = netif.add_address(own, Origin::LinkLocal);
+        }
+        netif
+    }
+
+    pub fn is_running(&self) -> bool {
+        self.up && self.port.link_ref().is_up()
+    }
+
+    pub fn dns(&mut self) -> &mut dns::Socket<'static> {
+        self.sockets.get_mut(self.dns)
+    }
+
+    /// The DNS socket with the context it needs.
+    pub fn dns_parts(&mut self) -> (&mut Interface, &mut dns::Socket<'static>) {
+        (&mut self.interface, self.sockets.get_mut(self.dns))
+    }
+
+    /// All addresses and where they are from.
+    pub fn addresses(&self) -> Vec<(IpCidr, Origin)> {
+        let origin = |cidr: &IpCidr| {
+            let known = self.addresses.iter().find(|(own, _)| own == cidr);
+            known.map_or(Origin::Slaac, |(_, origin)| *origin)
+        };
+        self.interface.ip_addrs().iter().map(|cidr| (*cidr, origin(cidr))).collect()
+    }
+
+    pub fn has_address(&self, address: &IpAddress) -> bool {
+        self.interface.ip_addrs().iter().any(|cidr| cidr.address() == *address)
+    }
+
+    /// Is `address` in one of its networks?
+    pub fn is_neighbour(&self, address: &IpAddress) -> bool {
+        self.interface.ip_addrs().iter().any(|cidr| route::contains(cidr, address))
+    }
+
+    /// `Inval`: no address a host can have; `Exist`; `Limit`.
+    pub fn add_address(&mut self, cidr: IpCidr, origin: Origin) -> Result<()> {
+        if !cidr.address().is_unicast() || cidr.address().is_unspecified() {
+            return Err(Error::Inval);
+        }
+        if self.has_address(&cidr.address()) {
+            return Err(Error::Exist);
+        }
+        if self.interface.ip_addrs().len() >= ADDRESSES_MAX {
+            return Err(Error::Limit);
+        }
+        self.interface.update_ip_addrs(|list| {
+            let _ = list.push(cidr);
+        });
+        self.addresses.push((cidr, origin));
+        Ok(())
+    }
+
+    /// `AddrNotAvail`: it has no such address.
+    pub fn remove_address(&mut self, address: IpAddress) -> Result<()> {
+        if !self.has_address(&address) {
+            return Err(Error::AddrNotAvail);
+        }
+        self.interface.update_ip_addrs(|list| list.retain(|cidr| cidr.address() != address));
+        self.addresses.retain(|(cidr, _)| cidr.address() != address);
+        Ok(())
+    }
+
+    pub fn has_dhcp(&self) -> bool {
+        self.dhcp.is_some()
+    }
+
+    pub fn set_dhcp(&mut self, on: bool) {
+        match (on, self.dhcp) {
+            (true, None) => self.dhcp = Some(self.sockets.add(dhcpv4::Socket::new())),
+            (false, Some(handle)) => {
+                self.sockets.remove(handle);
+                self.dhcp = None;
+            }
+            _ => {}
+        }
+    }
+
+    /// Gives smoltcp the routes of this interface.
+    pub fn set_routes<'a>(&mut self, routes: impl Iterator<Item = &'a Route>) {
+        self.interface.routes_mut().update(|list| {
+            list.clear();
+            for route in routes {
+                if let Some(gateway) = route.gateway {
+                    let _ = list.push(smoltcp::iface::Route {
+                        cidr: route.destination,
+                        via_router: gateway,
+                        preferred_until: None,
+                        expires_at: None,
+                    });
+                }
+            }
+        });
+    }
+
+    /// Takes in a bounded number of frames and sends what is due. True: there is more to take in.
+    pub fn turn(&mut self, now: Instant, changes: &mut Changes) -> bool {
+        let running = self.is_running();
+        if running && !self.link_was_up && let Some(handle) = self.dhcp {
+            // Another network may be at the other end.
+            self.sockets.get_mut::<dhcpv4::Socket>(handle).reset();
+        }
+        self.link_was_up = running;
+        if !running {
+            return false;
+        }
+        self.interface.poll_maintenance(now);
+        let mut more = true;
+        for _ in 0..INGRESS_MAX {
+            use smoltcp::iface::PollIngressSingleResult as Ingress;
+            match self.interface.poll_ingress_single(now, &mut self.port, &mut self.sockets) {
+                Ingress::None => {
+                    more = false;
+                    break;
+                }
+                Ingress::PacketProcessed | Ingress::SocketStateChanged => {}
+            }
+        }
+        self.interface.poll_egress(now, &mut self.port, &mut self.sockets);
+        self.port.link().flush();
+        if let Some(handle) = self.dhcp {
+            let event = match self.sockets.get_mut::<dhcpv4::Socket>(handle).poll() {
+                Some(dhcpv4::Event::Configured(config)) => Some(Lease {
+                    address: Some(IpCidr::Ipv4(config.address)),
+                    gateway: config.router.map(IpAddress::Ipv4),
+                    resolvers: config.dns_servers.iter().map(|ip| IpAddress::Ipv4(*ip)).collect(),
+                }),
+                Some(dhcpv4::Event::Deconfigured) => Some(Lease::default()),
+                None => None,
+            };
+            if let Some(lease) = event {
+                self.take_lease(&lease);
+                changes.lease = Some(lease);
+            }
+        }
+        more
+    }
+
+    fn take_lease(&mut self, lease: &Lease) {
+        let old: Vec<IpAddress> = self
+            .addresses
+            .iter()
+            .filter(|(cidr, origin)| *origin == Origin::Dhcp && Some(*cidr) != lease.address)
+            .map(|(cidr, _)| cidr.address())
+            .collect();
+        for address in old {
+            let _ = self.remove_address(address);
+        }
+        if let Some(cidr) = lease.address {
+            // `Exist` when a lease is renewed, or the user chose the same.
+            let _ = self.add_address(cidr, Origin::Dhcp);
+        }
+        self.lease = lease.clone();
+    }
+
+    /// When it wants its next turn.
+    pub fn due(&mut self, now: Instant) -> Option<Instant> {
+        if !self.is_running() {
+            return None;
+        }
+        self.interface.poll_at(now, &self.sockets)
+    }
+}

@@ -1,0 +1,221 @@
+//! A [`Link`] as smoltcp's device: one buffer each way, captures, counters.
+
+use alloc::boxed::Box;
+use alloc::vec::Vec;
+use core::num::NonZeroUsize;
+
+use smoltcp::phy::{
+    Checksum, Device, DeviceCapabilities, Medium, PacketMeta, RxToken, SegmentationCapabilities, TxToken,
+};
+use smoltcp::time::Instant;
+
+use crate::link::{Capabilities, Link};
+use crate::offload;
+
+/// Bytes of Ethernet's header.
+const ETHERNET: usize = 14;
+/// Longest frame given to a device that segments.
+const SEGMENTABLE: usize = 65535;
+/// Frames kept for captures between two looks; more are counted and forgotten.
+const CAPTURED_MAX: usize = 512;
+
+/// A captured frame.
+#[derive(Clone, Debug)]
+pub struct Captured {
+    pub outgoing: bool,
+    pub at: Instant,
+    pub frame: Vec<u8>,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counters {
+    pub rx_bytes: u64,
+    pub rx_packets: u64,
+    pub tx_bytes: u64,
+    pub tx_packets: u64,
+    /// Received with a wrong checksum.
+    pub rx_bad: u64,
+}
+
+/// What lies beside the link and its receive buffer, so that tokens can borrow them apart.
+struct Out {
+    link: Box<dyn Link>,
+    frame: Vec<u8>,
+    ethernet: bool,
+    prepare: bool,
+    counters: Counters,
+    capturing: bool,
+    captured: Vec<Captured>,
+    capture_lost: u64,
+}
+
+pub struct Port {
+    out: Out,
+    incoming: Vec<u8>,
+    capabilities: Capabilities,
+}
+
+impl Out {
+    fn capture(&mut self, outgoing: bool, at: Instant, frame: &[u8]) {
+        if !self.capturing {
+            return;
+        }
+        if self.captured.len() < CAPTURED_MAX {
+            self.captured.push(Captured { outgoing, at, frame: frame.to_vec() });
+        } else {
+            self.capture_lost += 1;
+        }
+    }
+}
+
+impl Port {
+    /// `ethernet`: frames have Ethernet headers; else they are IP packets.
+    pub fn new(link: Box<dyn Link>, ethernet: bool) -> Self {
+        let capabilities = link.capabilities();
+        let out = Out {
+            link,
+            frame: Vec::new(),
+            ethernet,
+            prepare: ethernet && capabilities.tx_checksum,
+            counters: Counters::default(),
+            capturing: false,
+            captured: Vec::new(),
+            capture_lost: 0,
+        };
+        Self { out, incoming: Vec::new(), capabilities }
+    }
+
+    pub fn link(&mut self) -> &mut dyn Link {
+        &mut *self.out.link
+    }
+
+    pub fn link_ref(&self) -> &dyn Link {
+        &*self.out.link
+    }
+
+    pub fn mac(&self) -> [u8; 6] {
+        self.capabilities.mac
+    }
+
+    pub fn mtu(&self) -> u32 {
+        self.capabilities.mtu
+    }
+
+    pub fn is_ethernet(&self) -> bool {
+        self.out.ethernet
+    }
+
+    pub fn counters(&self) -> Counters {
+        self.out.counters
+    }
+
+    pub fn set_capturing(&mut self, on: bool) {
+        self.out.capturing = on;
+        if !on {
+            self.out.captured = Vec::new();
+        }
+    }
+
+    pub fn take_captured(&mut self) -> Vec<Captured> {
+        core::mem::take(&mut self.out.captured)
+    }
+
+    /// Sends a frame made elsewhere, as it is.
+    pub fn inject(&mut self, frame: &[u8], now: Instant) -> bool {
+        if !self.out.link.has_room() {
+            return false;
+        }
+        self.out.capture(true, now, frame);
+        self.out.counters.tx_packets += 1;
+        self.out.counters.tx_bytes += frame.len() as u64;
+        self.out.link.transmit(frame, &crate::link::Offload::default());
+        true
+    }
+}
+
+pub struct Incoming<'a>(&'a [u8]);
+
+impl RxToken for Incoming<'_> {
+    fn consume<R, F: FnOnce(&[u8]) -> R>(self, f: F) -> R {
+        f(self.0)
+    }
+}
+
+pub struct Outgoing<'a> {
+    out: &'a mut Out,
+    meta: PacketMeta,
+    now: Instant,
+}
+
+impl TxToken for Outgoing<'_> {
+    fn consume<R, F: FnOnce(&mut [u8]) -> R>(self, len: usize, f: F) -> R {
+        let out = self.out;
+        let mut frame = core::mem::take(&mut out.frame);
+        frame.clear();
+        frame.resize(len, 0);
+        let result = f(&mut frame);
+        let segment = self.meta.segmentation_offload_size.map(core::num::NonZeroU16::get);
+        let offload =
+            if out.prepare { offload::prepare(&mut frame, segment) } else { Default::default() };
+        out.capture(true, self.now, &frame);
+        out.counters.tx_packets += 1;
+        out.counters.tx_bytes += len as u64;
+        out.link.transmit(&frame, &offload);
+        out.frame = frame;
+        result
+    }
+
+    fn set_meta(&mut self, meta: PacketMeta) {
+        self.meta = meta;
+    }
+}
+
+impl Device for Port {
+    type RxToken<'a> = Incoming<'a>;
+    type TxToken<'a> = Outgoing<'a>;
+
+    fn receive(&mut self, now: Instant) -> Option<(Incoming<'_>, Outgoing<'_>)> {
+        // An answer needs room; what comes meanwhile waits in the ring.
+        if !self.out.link.has_room() {
+            return None;
+        }
+        loop {
+            let verified = self.out.link.receive(&mut self.incoming)?;
+            self.out.counters.rx_packets += 1;
+            self.out.counters.rx_bytes += self.incoming.len() as u64;
+            self.out.capture(false, now, &self.incoming);
+            if verified || offload::verify(&self.incoming, self.out.ethernet) {
+                break;
+            }
+            self.out.counters.rx_bad += 1;
+        }
+        let meta = PacketMeta::default();
+        Some((Incoming(&self.incoming), Outgoing { out: &mut self.out, meta, now }))
+    }
+
+    fn transmit(&mut self, now: Instant) -> Option<Outgoing<'_>> {
+        let meta = PacketMeta::default();
+        self.out.link.has_room().then(|| Outgoing { out: &mut self.out, meta, now })
+    }
+
+    fn capabilities(&self) -> DeviceCapabilities {
+        let mut caps = DeviceCapabilities::default();
+        let header = if self.out.ethernet { ETHERNET } else { 0 };
+        caps.medium = if self.out.ethernet { Medium::Ethernet } else { Medium::Ip };
+        caps.max_transmission_unit = self.capabilities.mtu as usize + header;
+        // Received checksums are looked at by `receive`, for what the device did not verify.
+        let transport = if self.capabilities.tx_checksum { Checksum::None } else { Checksum::Tx };
+        caps.checksum.tcp = transport;
+        caps.checksum.udp = transport;
+        if !self.out.ethernet {
+            caps.checksum = smoltcp::phy::ChecksumCapabilities::ignored();
+        }
+        let largest = |on: bool| if on { NonZeroUsize::new(SEGMENTABLE) } else { None };
+        caps.segmentation = SegmentationCapabilities::default();
+        if self.out.prepare {
+            caps.segmentation.tcpv4 = largest(self.capabilities.tso4);
+            caps.segmentation.tcpv6 = largest(self.capabilities.tso6);
+        }
+        caps
+    }
+}

@@ -1,0 +1,567 @@
+//! TCP sockets.
+//!
+//! ```text
+//!   idle ──listen──> listening ──(accept)──> new socket, connected
+//!    └────connect──> connecting ──SYN|ACK──> connected ──FINs──> closed
+//!                        └──RST, time-out──────┴──RST──> closed, with an error to tell once
+//! ```
+//! smoltcp's sockets are for one connection each, so a listening socket keeps some in the listening
+//! state on each interface and replaces those that a SYN has taken. Half-open ones and those not yet
+//! accepted count against the backlog; when it is full nobody listens until one is accepted, fails or
+//! times out, so a flood of SYNs costs a bounded amount of memory.
+//!
+//! A closed socket whose connection is not done yet goes on as an [`Orphan`].
+
+use alloc::collections::VecDeque;
+use alloc::vec;
+use alloc::vec::Vec;
+
+use smoltcp::iface::SocketHandle;
+use smoltcp::socket::tcp::{self, CongestionControl, State as Wire};
+use smoltcp::time::{Duration, Instant};
+use smoltcp::wire::{IpAddress, IpEndpoint, IpListenEndpoint};
+use xinim_abi::error::{Error, Result};
+use xinim_abi::services::socket::poll;
+
+use crate::address;
+use crate::socket::{Incoming, Options};
+use crate::stack::Net;
+
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(60);
+/// For the last ACK of an incoming connection.
+const HALF_OPEN_TIMEOUT: Duration = Duration::from_secs(10);
+const KEEP_ALIVE: Duration = Duration::from_secs(75);
+const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(300);
+/// How long a connection may go on without its socket.
+const ORPHAN_TIME: Duration = Duration::from_secs(60);
+/// Connections without a socket; beyond, the oldest is reset.
+const ORPHANS_MAX: usize = 128;
+const BACKLOG_MAX: u32 = 256;
+/// Listening at a time on each interface.
+const SPARES: usize = 8;
+/// Buffers of incoming connections, unless the program chose smaller ones.
+const INCOMING_BUFFER: u64 = 64 * 1024;
+
+/// A smoltcp socket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct At {
+    pub interface: usize,
+    pub handle: SocketHandle,
+}
+
+struct Listening {
+    local: IpListenEndpoint,
+    backlog: usize,
+    /// Listening or half-open.
+    waiting: Vec<At>,
+    ready: VecDeque<At>,
+}
+
+struct Connection {
+    at: At,
+    remote: IpEndpoint,
+    started: Instant,
+    /// The state last seen, to tell a reset from an orderly end.
+    seen: Wire,
+    established: bool,
+}
+
+enum State {
+    Idle,
+    Listening(Listening),
+    Connection(Connection),
+    Closed,
+}
+
+pub struct Tcp {
+    ipv6: bool,
+    /// What it is bound to; the port is taken in [`Net::tcp_ports`].
+    local: Option<IpListenEndpoint>,
+    /// By the program, not by an incoming connection: counted in [`Net::tcp_bound`].
+    bound: bool,
+    state: State,
+}
+
+/// A connection whose socket was closed.
+pub struct Orphan {
+    at: At,
+    until: Instant,
+    port: Option<u16>,
+}
+
+fn make(options: &Options, incoming: bool) -> tcp::Socket<'static> {
+    let limit = if incoming { INCOMING_BUFFER } else { u64::MAX };
+    let buffer = |size: u64| tcp::SocketBuffer::new(vec![0; size.min(limit) as usize]);
+    let mut socket = tcp::Socket::new(buffer(options.receive_buffer), buffer(options.send_buffer));
+    // smoltcp 0.14 has CUBIC too, which needs floating-point functions that `core` lacks.
+    socket.set_congestion_control(CongestionControl::Reno);
+    // With a delay, a sender of few segments waits for it each time.
+    socket.set_ack_delay(None);
+    tune(&mut socket, options);
+    socket
+}
+
+fn tune(socket: &mut tcp::Socket<'static>, options: &Options) {
+    socket.set_nagle_enabled(!options.no_delay);
+    socket.set_keep_alive(options.keep_alive.then_some(KEEP_ALIVE));
+    socket.set_hop_limit(Some(options.hop_limit));
+}
+
+impl Net {
+    pub fn tcp(&mut self, at: At) -> &mut tcp::Socket<'static> {
+        self.interfaces[at.interface].sockets.get_mut(at.handle)
+    }
+
+    fn drop_tcp(&mut self, at: At) {
+        self.interfaces[at.interface].sockets.remove(at.handle);
+    }
+
+    /// Lets a connection come to its end by itself.
+    fn orphan(&mut self, at: At, port: Option<u16>) {
+        if self.orphans.len() >= ORPHANS_MAX {
+            let oldest = self.orphans.remove(0);
+            self.finish_orphan(&oldest);
+        }
+        self.orphans.push(Orphan { at, until: self.now + ORPHAN_TIME, port });
+    }
+
+    fn finish_orphan(&mut self, orphan: &Orphan) {
+        self.drop_tcp(orphan.at);
+        if let Some(port) = orphan.port {
+            self.tcp_ports.give_back(port);
+        }
+    }
+
+    /// Forgets the orphans that are done.
+    pub fn sweep_orphans(&mut self) {
+        let now = self.now;
+        let mut at = 0;
+        while at < self.orphans.len() {
+            let place = self.orphans[at].at;
+            let late = now >= self.orphans[at].until;
+            let socket = self.tcp(place);
+            if socket.can_recv() {
+                // Nobody will read it: the peer must know (RFC 2525, 2.17).
+                socket.abort();
+            }
+            let reset_sent = socket.remote_endpoint().is_none();
+            if late || (socket.state() == Wire::Closed && reset_sent) {
+                let orphan = self.orphans.remove(at);
+                self.finish_orphan(&orphan);
+            } else {
+                at += 1;
+            }
+        }
+    }
+}
+
+impl Tcp {
+    pub fn new(ipv6: bool) -> Self {
+        Self { ipv6, local: None, bound: false, state: State::Idle }
+    }
+
+    /// `AddrInUse`: another socket has the port, or a connection that is ending (unless
+    /// `SO_REUSEADDR`).
+    pub fn bind(&mut self, net: &mut Net, options: &Options, bytes: &[u8]) -> Result<()> {
+        if self.local.is_some() || !matches!(self.state, State::Idle) {
+            return Err(Error::Inval);
+        }
+        let mut local = address::decode(bytes)?;
+        if let Some(addr) = local.addr
+            && !net.is_own(&addr)
+        {
+            return Err(Error::AddrNotAvail);
+        }
+        if local.port == 0 {
+            local.port = net.tcp_ports.free(net.random.next()).ok_or(Error::AddrInUse)?;
+        } else if net.tcp_ports.is_used(local.port) {
+            // Connections of the port's earlier listener may go on.
+            if !options.reuse_address || net.tcp_bound.is_used(local.port) {
+                return Err(Error::AddrInUse);
+            }
+        }
+        net.tcp_ports.take(local.port);
+        net.tcp_bound.take(local.port);
+        self.bound = true;
+        self.local = Some(local);
+        Ok(())
+    }
+
+    pub fn listen(&mut self, net: &mut Net, options: &Options, backlog: u32) -> Result<()> {
+        let backlog = backlog.clamp(1, BACKLOG_MAX) as usize;
+        match &mut self.state {
+            State::Listening(listening) => listening.backlog = backlog,
+            State::Idle => {
+                if self.local.is_none() {
+                    self.bind(net, options, &address::wildcard(self.ipv6, 0))?;
+                }
+                let local = self.local.ok_or(Error::Inval)?;
+                let (waiting, ready) = (Vec::new(), VecDeque::new());
+                self.state = State::Listening(Listening { local, backlog, waiting, ready });
+                self.refresh(net, options);
+            }
+            _ => return Err(Error::IsConn),
+        }
+        Ok(())
+    }
+
+    pub fn is_listening(&self) -> bool {
+        matches!(self.state, State::Listening(_))
+    }
+
+    /// Sees what the network did; `Some`: the connection failed.
+    pub fn refresh(&mut self, net: &mut Net, options: &Options) -> Option<Error> {
+        match &mut self.state {
+            State::Listening(listening) => {
+                listening.refresh(net, options);
+                None
+            }
+            State::Connection(connection) => {
+                let (error, over) = connection.refresh(net);
+                if over {
+                    // Kept until it is read empty and closed.
+                    connection.seen = Wire::Closed;
+                }
+                error
+            }
+            State::Idle | State::Closed => None,
+        }
+    }
+
+    pub fn accept(&mut self, net: &mut Net, options: &Options) -> Result<(Tcp, Vec<u8>)> {
+        let State::Listening(listening) = &mut self.state else { return Err(Error::Inval) };
+        let at = listening.ready.pop_front().ok_or(Error::Again)?;
+        let port = listening.local.port;
+        let now = net.now;
+        let socket = net.tcp(at);
+        tune(socket, options);
+        socket.set_timeout(None);
+        let (local, remote) = (socket.local_endpoint(), socket.remote_endpoint());
+        let seen = socket.state();
+        // Reset between its arrival and now: as if the peer had come and gone.
+        let remote = remote.unwrap_or(IpEndpoint { addr: IpAddress::v4(0, 0, 0, 0), port: 0 });
+        let local = local.map(|end| IpListenEndpoint { addr: Some(end.addr), port: end.port });
+        net.tcp_ports.take(port);
+        let connection = Connection { at, remote, started: now, seen, established: true };
+        let tcp = Tcp {
+            ipv6: self.ipv6,
+            local: Some(local.unwrap_or(IpListenEndpoint { addr: None, port })),
+            bound: false,
+            state: State::Connection(connection),
+        };
+        self.refresh(net, options);
+        Ok((tcp, address::bytes(remote.addr, remote.port)))
+    }
+
+    /// Starts a connection, or looks how it does: `InProgress` for the first, `Already` later.
+    pub fn connect(&mut self, net: &mut Net, options: &Options, bytes: &[u8]) -> Result<()> {
+        match &self.state {
+            State::Idle => {}
+            State::Connection(connection) if !connection.established => return Err(Error::Already),
+            State::Listening(_) => return Err(Error::Inval),
+            _ => return Err(Error::IsConn),
+        }
+        let remote = address::decode_remote(bytes)?;
+        let interface = net.way(&remote.addr)?;
+        if self.local.is_none() {
+            self.bind(net, options, &address::wildcard(self.ipv6, 0))?;
+        }
+        let port = self.local.map_or(0, |local| local.port);
+        let from = match self.local.and_then(|local| local.addr) {
+            Some(addr) => addr,
+            None => net.source(interface, &remote.addr).ok_or(Error::NetUnreach)?,
+        };
+        let mut socket = make(options, false);
+        socket.set_timeout(Some(CONNECT_TIMEOUT));
+        let netif = &mut net.interfaces[interface];
+        let handle = netif.sockets.add(socket);
+        let socket = netif.sockets.get_mut::<tcp::Socket>(handle);
+        if socket.connect(netif.interface.context(), remote, (from, port)).is_err() {
+            netif.sockets.remove(handle);
+            return Err(Error::AddrNotAvail);
+        }
+        let (started, seen) = (net.now, Wire::SynSent);
+        let at = At { interface, handle };
+        self.local = Some(IpListenEndpoint { addr: Some(from), port });
+        self.state =
+            State::Connection(Connection { at, remote, started, seen, established: false });
+        Err(Error::InProgress)
+    }
+
+    /// `None`: still connecting.
+    pub fn connected(&self) -> Option<Result<()>> {
+        match &self.state {
+            State::Connection(connection) if connection.established => Some(Ok(())),
+            State::Connection(connection) if connection.seen != Wire::Closed => None,
+            State::Closed | State::Connection(_) => Some(Err(Error::ConnRefused)),
+            _ => Some(Err(Error::NotConn)),
+        }
+    }
+
+    fn connection(&self) -> Result<&Connection> {
+        match &self.state {
+            State::Connection(connection) if connection.established => Ok(connection),
+            State::Connection(connection) if connection.seen != Wire::Closed => Err(Error::Again),
+            State::Connection(_) | State::Closed => Err(Error::Pipe),
+            _ => Err(Error::NotConn),
+        }
+    }
+
+    pub fn send(&mut self, net: &mut Net, data: &[u8]) -> Result<usize> {
+        let at = self.connection()?.at;
+        let socket = net.tcp(at);
+        if !socket.may_send() {
+            return Err(Error::Pipe);
+        }
+        match socket.send_slice(data) {
+            Ok(0) if !data.is_empty() => Err(Error::Again),
+            Ok(count) => Ok(count),
+            Err(_) => Err(Error::Pipe),
+        }
+    }
+
+    /// 0 bytes: the end of the stream.
+    pub fn receive(&mut self, net: &mut Net, out: &mut [u8], peek: bool) -> Result<Incoming> {
+        let connection = match &self.state {
+            State::Connection(connection) => connection,
+            State::Closed => return Ok(Incoming::default()),
+            _ => return Err(Error::NotConn),
+        };
+        let socket = net.tcp(connection.at);
+        if socket.can_recv() {
+            let result = if peek { socket.peek_slice(out) } else { socket.recv_slice(out) };
+            let count = result.unwrap_or(0);
+            return Ok(Incoming { count, full: count, from: Vec::new() });
+        }
+        let connecting = !connection.established && connection.seen != Wire::Closed;
+        if connecting || socket.may_recv() {
+            return Err(Error::Again);
+        }
+        Ok(Incoming::default())
+    }
+
+    pub fn available(&self, net: &mut Net) -> u64 {
+        match &self.state {
+            State::Connection(connection) => net.tcp(connection.at).recv_queue() as u64,
+            _ => 0,
+        }
+    }
+
+    pub fn shut_write(&mut self, net: &mut Net) -> Result<()> {
+        let State::Connection(connection) = &self.state else { return Err(Error::NotConn) };
+        net.tcp(connection.at).close();
+        Ok(())
+    }
+
+    pub fn ready(&self, net: &mut Net) -> u32 {
+        match &self.state {
+            State::Idle => poll::OUT | poll::HANG_UP,
+            State::Closed => poll::IN | poll::OUT | poll::HANG_UP,
+            State::Listening(listening) if listening.ready.is_empty() => 0,
+            State::Listening(_) => poll::IN,
+            State::Connection(connection) => {
+                let (at, over) = (connection.at, connection.seen == Wire::Closed);
+                if !connection.established && !over {
+                    return 0;
+                }
+                let socket = net.tcp(at);
+                let mut ready = 0;
+                let ended = !socket.may_recv() && !socket.can_recv();
+                if socket.can_recv() || ended {
+                    ready |= poll::IN;
+                }
+                if ended {
+                    ready |= poll::READ_HANG_UP;
+                }
+                if socket.can_send() || !socket.may_send() {
+                    ready |= poll::OUT;
+                }
+                if ended && !socket.may_send() {
+                    ready |= poll::HANG_UP;
+                }
+                ready
+            }
+        }
+    }
+
+    pub fn name(&self, peer: bool) -> Result<Vec<u8>> {
+        if peer {
+            let State::Connection(connection) = &self.state else { return Err(Error::NotConn) };
+            return Ok(address::bytes(connection.remote.addr, connection.remote.port));
+        }
+        Ok(match self.local {
+            Some(IpListenEndpoint { addr: Some(addr), port }) => address::bytes(addr, port),
+            Some(IpListenEndpoint { addr: None, port }) => address::wildcard(self.ipv6, port),
+            None => address::wildcard(self.ipv6, 0),
+        })
+    }
+
+    /// Options that live in smoltcp's sockets.
+    pub fn apply(&mut self, net: &mut Net, options: &Options) {
+        if let State::Connection(connection) = &self.state {
+            let socket = net.tcp(connection.at);
+            tune(socket, options);
+            if connection.established {
+                socket.set_timeout(options.keep_alive.then_some(KEEP_ALIVE_TIMEOUT));
+            }
+        }
+    }
+
+    pub fn max_segment(&self, net: &Net) -> u64 {
+        let interface = match &self.state {
+            State::Connection(connection) => connection.at.interface,
+            _ => return 536,
+        };
+        u64::from(net.interfaces[interface].port.mtu()).saturating_sub(40)
+    }
+
+    /// The socket is gone; what it had begun ends by itself, or at once with `abort`.
+    pub fn close(&mut self, net: &mut Net, abort: bool) {
+        let port = self.local.map(|local| local.port);
+        if let Some(port) = port
+            && core::mem::take(&mut self.bound)
+        {
+            net.tcp_bound.give_back(port);
+        }
+        match core::mem::replace(&mut self.state, State::Closed) {
+            State::Connection(connection) => {
+                let socket = net.tcp(connection.at);
+                if abort || socket.can_recv() {
+                    socket.abort();
+                } else {
+                    socket.close();
+                }
+                net.orphan(connection.at, port);
+                return;
+            }
+            State::Listening(listening) => {
+                for at in listening.waiting.into_iter().chain(listening.ready) {
+                    let socket = net.tcp(at);
+                    if socket.state() == Wire::Listen {
+                        net.drop_tcp(at);
+                    } else {
+                        socket.abort();
+                        net.orphan(at, None);
+                    }
+                }
+            }
+            State::Idle | State::Closed => {}
+        }
+        if let Some(port) = port {
+            net.tcp_ports.give_back(port);
+        }
+    }
+
+    /// For `netstat`.
+    pub fn describe(&self, net: &Net) -> (&'static str, usize, usize) {
+        match &self.state {
+            State::Idle | State::Closed => ("CLOSED", 0, 0),
+            State::Listening(listening) => ("LISTEN", listening.ready.len(), listening.backlog),
+            State::Connection(Connection { at, .. }) => {
+                let sockets = &net.interfaces[at.interface].sockets;
+                let socket = sockets.get::<tcp::Socket>(at.handle);
+                (state_name(socket.state()), socket.recv_queue(), socket.send_queue())
+            }
+        }
+    }
+}
+
+fn state_name(state: Wire) -> &'static str {
+    match state {
+        Wire::Closed => "CLOSED",
+        Wire::Listen => "LISTEN",
+        Wire::SynSent => "SYN_SENT",
+        Wire::SynReceived => "SYN_RECV",
+        Wire::Established => "ESTABLISHED",
+        Wire::FinWait1 => "FIN_WAIT1",
+        Wire::FinWait2 => "FIN_WAIT2",
+        Wire::CloseWait => "CLOSE_WAIT",
+        Wire::Closing => "CLOSING",
+        Wire::LastAck => "LAST_ACK",
+        Wire::TimeWait => "TIME_WAIT",
+    }
+}
+
+impl Connection {
+    /// An error that came, and whether the connection is over.
+    fn refresh(&mut self, net: &mut Net) -> (Option<Error>, bool) {
+        let now = net.now;
+        let socket = net.tcp(self.at);
+        let state = socket.state();
+        let before = core::mem::replace(&mut self.seen, state);
+        if !self.established && !matches!(state, Wire::SynSent | Wire::SynReceived | Wire::Closed) {
+            self.established = true;
+            socket.set_timeout(None);
+        }
+        if state != Wire::Closed || before == Wire::Closed {
+            return (None, state == Wire::Closed);
+        }
+        let error = match before {
+            Wire::SynSent | Wire::SynReceived if now >= self.started + CONNECT_TIMEOUT => {
+                Some(Error::TimedOut)
+            }
+            Wire::SynSent | Wire::SynReceived => Some(Error::ConnRefused),
+            Wire::LastAck | Wire::TimeWait | Wire::Closing => None,
+            _ => Some(Error::ConnReset),
+        };
+        (error, true)
+    }
+}
+
+impl Listening {
+    fn refresh(&mut self, net: &mut Net, options: &Options) {
+        let mut spare = vec![0usize; net.interfaces.len()];
+        let mut half_open = 0;
+        let mut place = 0;
+        while place < self.waiting.len() {
+            let at = self.waiting[place];
+            match net.tcp(at).state() {
+                Wire::Listen => spare[at.interface] += 1,
+                Wire::SynReceived => half_open += 1,
+                Wire::Closed => {
+                    net.drop_tcp(at);
+                    self.waiting.swap_remove(place);
+                    continue;
+                }
+                _ => {
+                    self.ready.push_back(at);
+                    self.waiting.swap_remove(place);
+                    continue;
+                }
+            }
+            place += 1;
+        }
+        let left = self.backlog.saturating_sub(half_open + self.ready.len());
+        for (interface, &spare) in spare.iter().enumerate() {
+            let wanted = if self.is_for(net, interface) { left.min(SPARES) } else { 0 };
+            for _ in spare..wanted {
+                let mut socket = make(options, true);
+                socket.set_timeout(Some(HALF_OPEN_TIMEOUT));
+                if socket.listen(self.local).is_err() {
+                    break;
+                }
+                let handle = net.interfaces[interface].sockets.add(socket);
+                self.waiting.push(At { interface, handle });
+            }
+        }
+        if left == 0 {
+            // The backlog is full: nobody listens.
+            let full: Vec<At> = self.waiting.clone();
+            for at in full {
+                if net.tcp(at).state() == Wire::Listen {
+                    net.drop_tcp(at);
+                    self.waiting.retain(|other| *other != at);
+                }
+            }
+        }
+    }
+
+    fn is_for(&self, net: &Net, interface: usize) -> bool {
+        match self.local.addr {
+            None => true,
+            // What is sent to an own address comes through the loopback.
+            Some(_) if interface == 0 => true,
+            Some(addr) => net.interfaces[interface].has_address(&addr),
+        }
+    }
+}

@@ -1,0 +1,8 @@
+//! Two stacks joined by a wire in one process, time being the test's own.
+
+mod configuration;
+mod local;
+mod rings;
+mod semantics;
+mod stream;
+mod wire;

@@ -1,0 +1,164 @@
+//! A wire between two stacks that can lose, double and reorder frames, and a world of both.
+
+use alloc::boxed::Box;
+use alloc::collections::VecDeque;
+use alloc::rc::Rc;
+use alloc::vec;
+use alloc::vec::Vec;
+use core::cell::{Cell, RefCell};
+
+use smoltcp::time::{Duration, Instant};
+use smoltcp::wire::{IpAddress, Ipv4Address};
+use xinim_abi::error::{Error, Result};
+
+use crate::Stack;
+use crate::address;
+use crate::configure::configure;
+use crate::link::{Capabilities, Link, Offload};
+use crate::stack::Random;
+
+type Queue = Rc<RefCell<VecDeque<Vec<u8>>>>;
+
+/// What becomes of one frame in 256.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Weather {
+    pub lost: u8,
+    pub doubled: u8,
+    pub late: u8,
+}
+
+pub struct End {
+    mac: [u8; 6],
+    out: Queue,
+    input: Queue,
+    up: Rc<Cell<bool>>,
+    weather: Weather,
+    random: Random,
+}
+
+impl Link for End {
+    fn capabilities(&self) -> Capabilities {
+        Capabilities { mac: self.mac, mtu: 1500, ..Capabilities::default() }
+    }
+    fn is_up(&self) -> bool {
+        self.up.get()
+    }
+    fn receive(&mut self, frame: &mut Vec<u8>) -> Option<bool> {
+        *frame = self.input.borrow_mut().pop_front()?;
+        Some(false)
+    }
+    fn has_room(&self) -> bool {
+        self.out.borrow().len() < 256
+    }
+    fn transmit(&mut self, frame: &[u8], _offload: &Offload) {
+        let dice = self.random.next().to_le_bytes();
+        let mut out = self.out.borrow_mut();
+        if dice[0] < self.weather.lost {
+            return;
+        }
+        if dice[1] < self.weather.doubled {
+            out.push_back(frame.to_vec());
+        }
+        out.push_back(frame.to_vec());
+        if dice[2] < self.weather.late {
+            let last = out.len() - 1;
+            out.swap(last, last.saturating_sub(2));
+        }
+    }
+}
+
+/// Stack `a` has 10.0.0.1, stack `b` 10.0.0.2.
+pub struct World {
+    pub a: Stack,
+    pub b: Stack,
+    pub now: Instant,
+    pub up: Rc<Cell<bool>>,
+}
+
+pub const A: [u8; 4] = [10, 0, 0, 1];
+pub const B: [u8; 4] = [10, 0, 0, 2];
+
+impl World {
+    pub fn new(weather: Weather) -> Self {
+        let now = Instant::from_millis(1000);
+        let (right, left) = (Queue::default(), Queue::default());
+        let up = Rc::new(Cell::new(true));
+        let make = |seed: u64, cidr: &str, out: &Queue, input: &Queue| {
+            let mut stack = Stack::new([seed, 2, 3, 4], now);
+            let end = End {
+                mac: [2, 0, 0, 0, 0, seed as u8],
+                out: out.clone(),
+                input: input.clone(),
+                up: up.clone(),
+                weather,
+                random: Random::new([seed, 5, 6, 7]),
+            };
+            stack.add_interface("eth0", Box::new(end), false).unwrap();
+            let line = alloc::format!("addr add {cidr} dev eth0");
+            configure(&mut stack, &line).unwrap();
+            stack
+        };
+        let a = make(1, "10.0.0.1/24", &right, &left);
+        let b = make(2, "10.0.0.2/24", &left, &right);
+        Self { a, b, now, up }
+    }
+
+    /// Lets both work; time goes on by what they wait for, at most 20 ms.
+    pub fn step(&mut self) {
+        let due = [self.a.turn(self.now), self.b.turn(self.now)];
+        let next = due.into_iter().flatten().min().unwrap_or(self.now + Duration::from_millis(20));
+        let soon = self.now + Duration::from_micros(100);
+        self.now = next.clamp(soon, self.now + Duration::from_millis(20));
+    }
+
+    /// Steps until `done` answers something; panics after `seconds` of the world's time.
+    pub fn until<T>(&mut self, seconds: u64, mut done: impl FnMut(&mut Self) -> Option<T>) -> T {
+        let end = self.now + Duration::from_secs(seconds);
+        loop {
+            if let Some(result) = done(self) {
+                return result;
+            }
+            assert!(self.now < end, "nothing in {seconds} s");
+            self.step();
+        }
+    }
+
+    pub fn run(&mut self, milliseconds: u64) {
+        let end = self.now + Duration::from_millis(milliseconds);
+        while self.now < end {
+            self.step();
+        }
+    }
+
+    /// A connection from `a` to a listener of `b`: both ends and the listener.
+    pub fn connection(&mut self, port: u16) -> (u64, u64, u64) {
+        let listener = self.b.open(2, 1, 0, 1).unwrap();
+        self.b.bind(listener, &v4([0; 4], port)).unwrap();
+        self.b.listen(listener, 8).unwrap();
+        let client = self.a.open(2, 1, 0, 1).unwrap();
+        assert_eq!(self.a.connect(client, &v4(B, port)), Err(Error::InProgress));
+        self.until(60, |w| w.a.connected(client)).unwrap();
+        let (server, _) = self.until(60, |w| ready(w.b.accept(listener, 1)));
+        (client, server, listener)
+    }
+}
+
+pub fn v4(ip: [u8; 4], port: u16) -> Vec<u8> {
+    let [a, b, c, d] = ip;
+    address::bytes(IpAddress::Ipv4(Ipv4Address::new(a, b, c, d)), port)
+}
+
+/// `None` for `Again`.
+pub fn ready<T>(result: Result<T>) -> Option<T> {
+    match result {
+        Err(Error::Again) => None,
+        other => Some(other.unwrap()),
+    }
+}
+
+pub fn receive(stack: &mut Stack, cookie: u64, len: usize) -> Result<Vec<u8>> {
+    let mut data = vec![0; len];
+    let incoming = stack.receive(cookie, &mut data, 0)?;
+    data.truncate(incoming.count);
+    Ok(data)
+}
