@@ -12,9 +12,7 @@
 
 use alloc::vec::Vec;
 
-use smoltcp::wire::{
-    IpAddress, IpCidr, Ipv4Address, Ipv4Cidr, Ipv6Address, Ipv6Cidr,
-};
+use smoltcp::wire::{IpAddress, IpCidr, Ipv4Address, Ipv4Cidr, Ipv6Address, Ipv6Cidr};
 use xinim_abi::error::{Error, Result};
 
 use crate::netif::Origin;

@@ -39,7 +39,7 @@ impl Icmp {
         if let Some(ident) = self.ident {
             return Ok(ident);
         }
-        let ident = net.icmp_idents.free(net.random.next()).ok_or(Error::AddrInUse)?;
+        let ident = net.icmp_idents.free(net.random.draw()).ok_or(Error::AddrInUse)?;
         net.icmp_idents.take(ident);
         self.ident = Some(ident);
         Ok(ident)
@@ -66,7 +66,13 @@ impl Icmp {
         Ok(())
     }
 
-    pub fn send(&mut self, net: &mut Net, options: &Options, data: &[u8], to: &[u8]) -> Result<usize> {
+    pub fn send(
+        &mut self,
+        net: &mut Net,
+        options: &Options,
+        data: &[u8],
+        to: &[u8],
+    ) -> Result<usize> {
         let to = if to.is_empty() { self.peer.as_slice() } else { to };
         if to.is_empty() {
             return Err(Error::DestAddrReq);

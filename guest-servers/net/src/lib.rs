@@ -26,7 +26,7 @@ mod packet;
 mod port;
 mod ports;
 mod query;
-mod resolver;
+pub mod resolver;
 pub mod rings;
 pub mod route;
 pub mod socket;

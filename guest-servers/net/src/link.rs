@@ -1,6 +1,7 @@
 //! Where an interface's frames come from and go to.
 
 use alloc::collections::VecDeque;
+use alloc::string::String;
 use alloc::vec::Vec;
 
 pub use xinim_abi::services::link::{received, transmit};
@@ -44,8 +45,8 @@ pub trait Link {
         (0, 0)
     }
     /// The driver's label; empty for none.
-    fn driver(&self) -> &str {
-        ""
+    fn driver(&self) -> String {
+        String::new()
     }
 }
 

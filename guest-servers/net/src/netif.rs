@@ -8,9 +8,7 @@ use alloc::vec::Vec;
 use smoltcp::iface::{Config, Interface, SocketHandle, SocketSet};
 use smoltcp::socket::{dhcpv4, dns};
 use smoltcp::time::Instant;
-use smoltcp::wire::{
-    EthernetAddress, HardwareAddress, IpAddress, IpCidr, Ipv6Address, Ipv6Cidr,
-};
+use smoltcp::wire::{EthernetAddress, HardwareAddress, IpAddress, IpCidr, Ipv6Address, Ipv6Cidr};
 use xinim_abi::error::{Error, Result};
 
 use crate::link::Link;
@@ -68,6 +66,8 @@ pub struct Netif {
     /// Wanted up by the user.
     pub up: bool,
     link_was_up: bool,
+    /// The lease is being asked for anew after the link came back; it holds until the answer.
+    confirming: bool,
     dhcp: Option<SocketHandle>,
     pub lease: Lease,
     dns: SocketHandle,
@@ -112,6 +112,7 @@ impl Netif {
             sockets,
             up: true,
             link_was_up: false,
+            confirming: false,
             dhcp: None,
             lease: Lease::default(),
             dns,
@@ -218,9 +219,14 @@ impl Netif {
     /// Takes in a bounded number of frames and sends what is due. True: there is more to take in.
     pub fn turn(&mut self, now: Instant, changes: &mut Changes) -> bool {
         let running = self.is_running();
-        if running && !self.link_was_up && let Some(handle) = self.dhcp {
-            // Another network may be at the other end.
+        if running
+            && !self.link_was_up
+            && let Some(handle) = self.dhcp
+        {
+            // Another network may be at the other end; most often it is the same, and its
+            // connections should live.
             self.sockets.get_mut::<dhcpv4::Socket>(handle).reset();
+            self.confirming = true;
         }
         self.link_was_up = running;
         if !running {
@@ -247,10 +253,12 @@ impl Netif {
                     gateway: config.router.map(IpAddress::Ipv4),
                     resolvers: config.dns_servers.iter().map(|ip| IpAddress::Ipv4(*ip)).collect(),
                 }),
+                Some(dhcpv4::Event::Deconfigured) if self.confirming => None,
                 Some(dhcpv4::Event::Deconfigured) => Some(Lease::default()),
                 None => None,
             };
             if let Some(lease) = event {
+                self.confirming = false;
                 self.take_lease(&lease);
                 changes.lease = Some(lease);
             }

@@ -5,7 +5,8 @@ use alloc::vec::Vec;
 use core::num::NonZeroUsize;
 
 use smoltcp::phy::{
-    Checksum, Device, DeviceCapabilities, Medium, PacketMeta, RxToken, SegmentationCapabilities, TxToken,
+    Checksum, Device, DeviceCapabilities, Medium, PacketMeta, RxToken, SegmentationCapabilities,
+    TxToken,
 };
 use smoltcp::time::Instant;
 
@@ -195,7 +196,8 @@ impl Device for Port {
 
     fn transmit(&mut self, now: Instant) -> Option<Outgoing<'_>> {
         let meta = PacketMeta::default();
-        self.out.link.has_room().then(|| Outgoing { out: &mut self.out, meta, now })
+        let room = self.out.link.has_room();
+        if room { Some(Outgoing { out: &mut self.out, meta, now }) } else { None }
     }
 
     fn capabilities(&self) -> DeviceCapabilities {

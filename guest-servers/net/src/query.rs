@@ -61,10 +61,8 @@ impl Stack {
             };
             let counters = netif.port.counters();
             let (rx_dropped, tx_dropped) = netif.port.link_ref().dropped();
-            let driver = match netif.port.link_ref().driver() {
-                "" => "-",
-                driver => driver,
-            };
+            let driver = netif.port.link_ref().driver();
+            let driver = if driver.is_empty() { "-" } else { driver.as_str() };
             writeln!(
                 out,
                 "{}\t{state}\t{}\t{}\t{}\t{}\t{}\t{}\t{}\t{}\t{}\t{driver}",

@@ -112,6 +112,7 @@ impl Rings {
             index::RX_SQ_HEAD,
             index::RX_CQ_TAIL,
             index::RX_CQ_HEAD,
+            index::TX_WAKE,
         ] {
             memory.store_u32(at, 0)?;
         }
@@ -144,6 +145,11 @@ impl Rings {
         self.in_flight.len()
     }
 
+    /// Asks the driver to tell of buffers that come back, or not.
+    pub fn want_room(&self, memory: &impl SharedMemory, wanted: bool) -> Result<()> {
+        memory.store_u32(index::TX_WAKE, wanted.into())
+    }
+
     pub fn has_room(&self) -> bool {
         !self.free_small.is_empty() && (!self.large || !self.free_large.is_empty())
     }
@@ -168,7 +174,12 @@ impl Rings {
     }
 
     /// Copies a frame into a buffer and submits it. `Again`: no room; `MsgSize`: too long.
-    pub fn transmit(&mut self, memory: &impl SharedMemory, frame: &[u8], offload: &Offload) -> Result<()> {
+    pub fn transmit(
+        &mut self,
+        memory: &impl SharedMemory,
+        frame: &[u8],
+        offload: &Offload,
+    ) -> Result<()> {
         let pool = if frame.len() <= SMALL { &mut self.free_small } else { &mut self.free_large };
         if frame.len() > if self.large { LARGE } else { SMALL } {
             self.tx_dropped += 1;
@@ -242,7 +253,11 @@ impl Rings {
 
     /// The next whole frame replaces `frame`; `None`: there is none. True: its checksum was found
     /// right. `Proto`: the driver lies.
-    pub fn receive(&mut self, memory: &impl SharedMemory, frame: &mut Vec<u8>) -> Result<Option<bool>> {
+    pub fn receive(
+        &mut self,
+        memory: &impl SharedMemory,
+        frame: &mut Vec<u8>,
+    ) -> Result<Option<bool>> {
         loop {
             let tail = memory.load_u32(index::RX_CQ_TAIL)?;
             let count = tail.wrapping_sub(self.rx_head);

@@ -30,9 +30,8 @@ impl Routes {
         {
             return Err(Error::Inval);
         }
-        let same = |old: &Route| {
-            old.destination == route.destination && old.interface == route.interface
-        };
+        let same =
+            |old: &Route| old.destination == route.destination && old.interface == route.interface;
         if let Some(old) = self.list.iter_mut().find(|old| same(old)) {
             *old = route;
             return Ok(());

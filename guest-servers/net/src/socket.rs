@@ -105,6 +105,8 @@ pub struct Socket {
     pub write_shut: bool,
     /// The process that opened it, for limits.
     pub owner: u32,
+    /// VFS has a descriptor for it: it outlives its owner.
+    pub kept: bool,
 }
 
 impl Socket {

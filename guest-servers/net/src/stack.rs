@@ -15,6 +15,7 @@ use crate::link::{Link, Loopback};
 use crate::netif::{Changes, Lease, Netif, Origin};
 use crate::packet::Packet;
 use crate::ports::Ports;
+use crate::resolver::{self, Lookup, Started};
 use crate::route::{Route, Routes};
 use crate::socket::{Body, Incoming, Options, Socket};
 use crate::tcp::{Orphan, Tcp};
@@ -47,7 +48,7 @@ impl Random {
         Self(if seed == [0; 4] { [1, 2, 3, 4] } else { seed })
     }
 
-    pub fn next(&mut self) -> u64 {
+    pub fn draw(&mut self) -> u64 {
         let s = &mut self.0;
         let result = s[1].wrapping_mul(5).rotate_left(7).wrapping_mul(9);
         let t = s[1] << 17;
@@ -154,7 +155,7 @@ impl Stack {
     /// With nothing but the loopback.
     pub fn new(seed: [u64; 4], now: Instant) -> Self {
         let mut random = Random::new(seed);
-        let mut lo = Netif::new("lo", Box::new(Loopback::default()), false, random.next(), now);
+        let mut lo = Netif::new("lo", Box::new(Loopback::default()), false, random.draw(), now);
         let v4 = Ipv4Cidr::new(Ipv4Address::LOCALHOST, 8);
         let v6 = Ipv6Cidr::new(Ipv6Address::LOCALHOST, 128);
         for cidr in [IpCidr::Ipv4(v4), IpCidr::Ipv6(v6)] {
@@ -187,7 +188,7 @@ impl Stack {
         if self.net.interfaces.len() >= INTERFACES_MAX {
             return Err(Error::Limit);
         }
-        let seed = self.net.random.next();
+        let seed = self.net.random.draw();
         let mut netif = Netif::new(name, link, true, seed, self.net.now);
         netif.set_dhcp(dhcp);
         self.net.interfaces.push(netif);
@@ -270,9 +271,10 @@ impl Stack {
             read_shut: false,
             write_shut: false,
             owner,
+            kept: false,
         };
         loop {
-            let cookie = self.net.random.next();
+            let cookie = self.net.random.draw();
             if cookie != 0 && !self.sockets.contains_key(&cookie) {
                 self.sockets.insert(cookie, socket);
                 return cookie;
@@ -562,9 +564,34 @@ impl Stack {
         }
     }
 
-    /// Closes what a process opened that has died before VFS knew of it.
-    pub fn owned_by(&self, owner: u32) -> Vec<Cookie> {
-        let own = self.sockets.iter().filter(|(_, socket)| socket.owner == owner);
-        own.map(|(cookie, _)| *cookie).collect()
+    /// VFS has a descriptor for it.
+    pub fn keep(&mut self, cookie: Cookie) -> Result<()> {
+        self.get(cookie)?.0.kept = true;
+        Ok(())
+    }
+
+    /// A process died: what it opened and has no descriptor ends.
+    pub fn bury(&mut self, owner: u32) {
+        let lost: Vec<Cookie> = self
+            .sockets
+            .iter()
+            .filter(|(_, socket)| socket.owner == owner && !socket.kept)
+            .map(|(cookie, _)| *cookie)
+            .collect();
+        lost.into_iter().for_each(|cookie| self.close(cookie));
+    }
+
+    /// Looks a name up; see [`resolver::start`].
+    pub fn resolve(&mut self, name: &str, family: u32, running: usize) -> Result<Started> {
+        resolver::start(&mut self.net, name, family, running)
+    }
+
+    /// `Again`: not yet.
+    pub fn resolved(&mut self, lookup: &mut Lookup) -> Result<Vec<IpAddress>> {
+        lookup.poll(&mut self.net)
+    }
+
+    pub fn cancel(&mut self, lookup: Lookup) {
+        lookup.cancel(&mut self.net);
     }
 }

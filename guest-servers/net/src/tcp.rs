@@ -173,7 +173,7 @@ impl Tcp {
             return Err(Error::AddrNotAvail);
         }
         if local.port == 0 {
-            local.port = net.tcp_ports.free(net.random.next()).ok_or(Error::AddrInUse)?;
+            local.port = net.tcp_ports.free(net.random.draw()).ok_or(Error::AddrInUse)?;
         } else if net.tcp_ports.is_used(local.port) {
             // Connections of the port's earlier listener may go on.
             if !options.reuse_address || net.tcp_bound.is_used(local.port) {

@@ -53,7 +53,7 @@ impl Udp {
             return Err(Error::AddrNotAvail);
         }
         if local.port == 0 {
-            local.port = net.udp_ports.free(net.random.next()).ok_or(Error::AddrInUse)?;
+            local.port = net.udp_ports.free(net.random.draw()).ok_or(Error::AddrInUse)?;
         } else if net.udp_ports.is_used(local.port) && !options.reuse_address {
             return Err(Error::AddrInUse);
         }
@@ -95,7 +95,13 @@ impl Udp {
         Ok(())
     }
 
-    pub fn send(&mut self, net: &mut Net, options: &Options, data: &[u8], to: &[u8]) -> Result<usize> {
+    pub fn send(
+        &mut self,
+        net: &mut Net,
+        options: &Options,
+        data: &[u8],
+        to: &[u8],
+    ) -> Result<usize> {
         let remote = match (to, self.peer) {
             ([], Some(peer)) => peer,
             ([], None) => return Err(Error::DestAddrReq),

@@ -293,7 +293,9 @@ pub fn name(sockets: &mut Sockets, cookie: Cookie, peer: bool) -> Result<Vec<u8>
         return Ok(own.name.clone());
     }
     match own.state {
-        State::Connected(peer) => Ok(get(sockets, peer).map(|u| u.name.clone()).unwrap_or_default()),
+        State::Connected(peer) => {
+            Ok(get(sockets, peer).map(|u| u.name.clone()).unwrap_or_default())
+        }
         State::Ended => Ok(Vec::new()),
         _ => Err(Error::NotConn),
     }

@@ -11,9 +11,10 @@
 //! DATA_OFFSET ..                              packet buffers, by offset in this memory
 //! ```
 //! Indices count up freely, the entry is `index % ENTRIES`; rules of release, acquire and distrust are
-//! those of [`super::block`]. The server raises the bit it got at `Attach` on the driver's endpoint after
-//! it has put something into an empty SQ; the driver raises [`WORK_BIT`] on the server's, and
-//! [`STATE_BIT`] when the link goes up or down.
+//! those of [`super::block`]. The server raises the bit it got at `Attach` on the driver's endpoint after it
+//! has put something into an SQ. The driver raises the server's bit when it has put something into the RX
+//! CQ, or into the TX CQ while [`index::TX_WAKE`] is 1, and the next higher bit when the link goes up or
+//! down, which the server then learns by `Info`.
 //!
 //! When the driver dies the server attaches the same memory, its indices cleared, to the next
 //! instance, with the same addresses and filters; packets that were not reported as sent are sent
@@ -25,9 +26,10 @@ crate::interface! {
         /// `mac` in its first six bytes, lowest first; flags: see [`super::info`]. `mtu`: longest IP
         /// packet. `queues`: pairs in use on the device. `speed` Mbit/s, 0 unknown.
         1 idempotent Info { } -> InfoReply { mac: u64, flags: u32, mtu: u32, queues: u32, speed: u32 }
-        /// `len` bytes of `memory`. The older memory of the same caller is forgotten. One client at
-        /// a time: `Busy` for others. Answers the doorbell's bit.
-        2 once Attach { len: u64; memory: handle, notify: handle } -> Attached { bit: u32 }
+        /// `len` bytes of `memory`; `bit` (and the next) of `notify` are the server's. The older memory
+        /// of the same caller is forgotten. One client at a time: `Busy` for others. Answers the
+        /// doorbell's bit.
+        2 once Attach { len: u64, bit: u32; memory: handle, notify: handle } -> Attached { bit: u32 }
         3 idempotent Detach { } -> Detached { }
         /// What beside its own and broadcast frames it takes: see [`super::filter`].
         4 idempotent SetFilter { flags: u32 } -> FilterSet { }
@@ -72,10 +74,6 @@ pub const DATA_OFFSET: usize = 32768;
 pub const RX_BUFFER: u32 = 2048;
 /// Longest packet to send, with TSO; without, the MTU and 18 bytes of Ethernet.
 pub const TX_MAX: u32 = 65536;
-/// Bits raised on the server's endpoint, plus the number of the link times two.
-pub const WORK_BIT: u32 = 0;
-pub const STATE_BIT: u32 = 1;
-
 /// Offsets of the indices, u32 each, in the header page. SQ tails and CQ heads are the server's.
 pub mod index {
     pub const TX_SQ_TAIL: usize = 0;
@@ -86,6 +84,8 @@ pub mod index {
     pub const RX_SQ_HEAD: usize = 320;
     pub const RX_CQ_TAIL: usize = 384;
     pub const RX_CQ_HEAD: usize = 448;
+    /// Written by the server; no index.
+    pub const TX_WAKE: usize = 512;
 }
 
 /// Flags of [`Transmit`].

@@ -39,6 +39,8 @@ crate::interface! {
         14 once Poll { cookie: u64, events: u32, bit: u32; notify: handle } -> Polled { ready: u32 }
         /// VFS: the last descriptor is gone.
         15 idempotent Close { cookie: u64 } -> Closed { }
+        /// VFS: a descriptor was made. Sockets that were not kept end with the process that opened them.
+        19 idempotent Keep { cookie: u64 } -> Kept { }
         /// Looks a host name (`len` bytes at the start of the window) up: [`Address`]es to the window.
         /// `family` 4, 6 or 0 for both. `NoEnt`: there is no such name; `TimedOut`: no answer.
         16 once Resolve { len: u32, family: u32 } -> Resolved { count: u32 }
@@ -110,13 +112,14 @@ pub mod option {
 
 /// Kinds of `Query`; one record a line, fields separated by one tab.
 pub mod query {
-    /// `name up|down mac mtu flags rx_bytes rx_packets rx_dropped tx_bytes tx_packets tx_dropped driver`
+    /// `name up|down|no-carrier mac mtu dhcp|- rx_bytes rx_packets rx_dropped tx_bytes tx_packets
+    /// tx_dropped driver|-`
     pub const LINKS: u32 = 1;
-    /// `name address/prefix static|dhcp|slaac|host`
+    /// `name address/prefix static|dhcp|link|slaac|host`
     pub const ADDRESSES: u32 = 2;
     /// `destination/prefix gateway|- name`
     pub const ROUTES: u32 = 3;
-    /// `kind local remote state receive_queue send_queue cookie-less id`
+    /// `kind local remote state receive_queue send_queue pid`
     pub const SOCKETS: u32 = 4;
     /// `name value`
     pub const STATISTICS: u32 = 5;

@@ -26,7 +26,9 @@ fn addresses_and_routes() {
     assert_eq!(set("route add default"), Err(Error::Inval));
     assert_eq!(set("route del 10.8.0.0/16"), Err(Error::Srch));
     assert_eq!(set("dns set 10.0.0.2 fd00::9"), Ok(()));
-    for line in ["", "addr", "addr add", "link set dev eth0 sideways", "dns set nowhere", "route add x via"] {
+    for line in
+        ["", "addr", "addr add", "link set dev eth0 sideways", "dns set nowhere", "route add x via"]
+    {
         assert_eq!(set(line), Err(Error::Inval), "{line}");
     }
     let addresses = s.query(query::ADDRESSES).unwrap();
@@ -46,8 +48,28 @@ fn addresses_and_routes() {
 fn any_line_is_survived() {
     use proptest::prelude::*;
     let words = prop::sample::select(alloc::vec![
-        "addr", "add", "del", "dev", "eth0", "lo", "route", "default", "via", "10.0.0.9", "::1/128",
-        "link", "set", "up", "down", "dhcp", "on", "off", "dns", "flush", "255.255.255.255/32", "fe80::/10",
+        "addr",
+        "add",
+        "del",
+        "dev",
+        "eth0",
+        "lo",
+        "route",
+        "default",
+        "via",
+        "10.0.0.9",
+        "::1/128",
+        "link",
+        "set",
+        "up",
+        "down",
+        "dhcp",
+        "on",
+        "off",
+        "dns",
+        "flush",
+        "255.255.255.255/32",
+        "fe80::/10",
     ]);
     proptest!(ProptestConfig::with_cases(300), |(line in prop::collection::vec(words, 0..8))| {
         let mut w = World::new(Weather::default());

@@ -7,8 +7,8 @@ use core::cell::RefCell;
 use proptest::prelude::*;
 use xinim_abi::error::{Error, Result};
 use xinim_abi::services::link::{
-    Buffer, RX_CQ_OFFSET, RX_ENTRIES, RX_SQ_OFFSET, Received, TX_CQ_OFFSET, TX_ENTRIES, TX_SQ_OFFSET,
-    Transmit, index, received,
+    Buffer, RX_CQ_OFFSET, RX_ENTRIES, RX_SQ_OFFSET, Received, TX_CQ_OFFSET, TX_ENTRIES,
+    TX_SQ_OFFSET, Transmit, index, received,
 };
 use zerocopy::{FromZeros, IntoBytes};
 

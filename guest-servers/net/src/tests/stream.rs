@@ -19,10 +19,9 @@ fn carry(weather: Weather, len: usize) {
     let (mut sent, mut sent_back) = (0, 0);
     let (mut got, mut got_back) = (Vec::new(), Vec::new());
     world.until(3000, |w| {
-        for (stack, cookie, data, at) in [
-            (&mut w.a, client, &there, &mut sent),
-            (&mut w.b, server, &back, &mut sent_back),
-        ] {
+        for (stack, cookie, data, at) in
+            [(&mut w.a, client, &there, &mut sent), (&mut w.b, server, &back, &mut sent_back)]
+        {
             if *at < data.len() {
                 let end = data.len().min(*at + 20_000);
                 match stack.send(cookie, &data[*at..end], &[]) {

@@ -51,7 +51,7 @@ impl Link for End {
         self.out.borrow().len() < 256
     }
     fn transmit(&mut self, frame: &[u8], _offload: &Offload) {
-        let dice = self.random.next().to_le_bytes();
+        let dice = self.random.draw().to_le_bytes();
         let mut out = self.out.borrow_mut();
         if dice[0] < self.weather.lost {
             return;

@@ -1,0 +1,46 @@
+//! Callers that wait, and for what.
+
+use alloc::vec::Vec;
+
+use xinim_abi::ipc::ReplyToken;
+use xinim_net::resolver::Lookup;
+
+/// How long a name server may take, with its repetitions.
+pub const RESOLVE_NS: u64 = 15_000_000_000;
+
+/// What a caller waits for. Ranges were checked against its window.
+pub enum Want {
+    /// Being attempted.
+    Nothing,
+    Accept {
+        cookie: u64,
+    },
+    Connect {
+        cookie: u64,
+    },
+    Send {
+        cookie: u64,
+        at: usize,
+        len: usize,
+        to: Vec<u8>,
+    },
+    /// `done` bytes are in the window already (`WAIT_ALL`).
+    Receive {
+        cookie: u64,
+        at: usize,
+        len: usize,
+        flags: u32,
+        done: usize,
+    },
+    Resolve {
+        lookup: Lookup,
+    },
+}
+
+pub struct Waiting {
+    pub token: ReplyToken,
+    pub sender: u32,
+    /// Nanoseconds since boot; after that it is answered `Again` (`TimedOut` for a look-up).
+    pub deadline: Option<u64>,
+    pub want: Want,
+}
