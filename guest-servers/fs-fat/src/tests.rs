@@ -106,6 +106,7 @@ fn abilities() -> Abilities {
         time_step: 2_000_000_000,
         max_size: u32::MAX.into(),
         sparse: false,
+        ..Abilities::default()
     }
 }
 
@@ -197,5 +198,43 @@ fn names_beyond_ascii() {
             Some(Error::Inval)
         );
         assert_eq!(fat.rename((root, "xÅÄÖ".as_bytes()), (root, name)), Err(Error::Inval));
+    }
+}
+
+#[test]
+fn as_the_exerciser_wants() {
+    use xinim_fs_exerciser::{Can, FsTarget, run};
+    let sizes = [(FatType::Fat12, 3 << 20), (FatType::Fat16, 12 << 20), (FatType::Fat32, 40 << 20)];
+    for (seed, (kind, len)) in (0u64..).zip(sizes) {
+        let (fat, root) = mounted(formatted(kind, len));
+        let mut target = FsTarget::new(fat, root);
+        let can = Can { unicode: false, ..Can::from(&abilities()) };
+        let summary = run(&mut target, &can, seed, 2500);
+        summary.unwrap_or_else(|failure| panic!("{failure}"));
+        target.into_inner().unmount().expect("unmount");
+    }
+}
+
+/// Whatever an image holds: answers, no panic, no endless loop, bounded memory.
+#[test]
+fn hostile_volumes_end_in_errors() {
+    use xinim_fs_testing::{Random, campaign, hostile};
+    for (kind, len) in [(FatType::Fat12, 2 << 20), (FatType::Fat16, 6 << 20)] {
+        let (mut fat, root) = mounted(formatted(kind, len));
+        conformance::model::exercise(&mut fat, root, &abilities(), 3, 100);
+        let good = formatted(kind, len);
+        for seed in campaign(100) {
+            let hot = [0..90, 512..4096, 4096..60_000];
+            let damaged = hostile::damage(&good, &hot, &mut Random::new(seed));
+            let mut image = Some(damaged);
+            let open = move |_: &str| -> Result<Cache<Box<dyn Transport>>> {
+                let image = image.take().ok_or(Error::NoDev)?;
+                let sectors = (image.len() / 512) as u64;
+                let ram: Box<dyn Transport> = Box::new(Ram::new(image));
+                Cache::new(ram, 0, sectors)
+            };
+            let mut fat = Fat::new(Box::new(open), now);
+            hostile::assault(&mut fat, &mut Random::new(seed));
+        }
     }
 }

@@ -228,3 +228,12 @@ fn cut_off_archives_say_where() {
         Some(Malformed::Magic { offset: 0 })
     );
 }
+
+#[test]
+fn as_the_exerciser_wants() {
+    use xinim_fs_exerciser::{Can, FsTarget, run};
+    for seed in 0..3 {
+        let summary = run(&mut FsTarget::new(fresh(), ROOT), &Can::default(), seed, 4000);
+        summary.unwrap_or_else(|failure| panic!("{failure}"));
+    }
+}

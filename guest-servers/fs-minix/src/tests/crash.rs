@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::format;
-use std::string::{String, ToString};
+use std::string::String;
 use std::vec;
 use std::vec::Vec;
 
@@ -186,7 +186,7 @@ fn an_indirect_block_that_names_itself_ends() {
         hostile::survive(0, image.bytes(), |image| on(&image));
         let name = geometry.version as u32;
         let report = crate::check::check(&mut image.clone(), true).expect("check");
-        assert!(report.found > 0, "version {}", name.to_string());
+        assert!(report.found > 0, "version {}", name);
         assert_clean(&image);
     }
 }

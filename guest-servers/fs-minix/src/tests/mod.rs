@@ -9,6 +9,7 @@ use std::vec::Vec;
 use proptest::prelude::*;
 use xinim_abi::error::{Error, Result};
 use xinim_abi::services::vfs::{mode, mount};
+use xinim_fs_exerciser::{Can, FsTarget, run};
 use xinim_fs_kit::conformance::{self, Abilities};
 use xinim_fs_kit::{FileSystem, Ino, NewFile, SetAttributes};
 use xinim_fs_testing::Image;
@@ -95,6 +96,24 @@ proptest! {
         conformance::model::exercise(&mut fs, root, &abilities(&options), seed, 300);
         fs.unmount().expect("unmount");
         assert_clean(&image);
+    }
+}
+
+#[test]
+fn as_the_exerciser_wants() {
+    for (at, options) in kinds().iter().enumerate() {
+        // Every second run in want of space.
+        for (len, seed) in [(4 << 20, at as u64), (300 << 10, 100 + at as u64)] {
+            let image = formatted(options, len);
+            let (fs, root) = mounted(&image);
+            let mut target = FsTarget::new(fs, root);
+            let can = Can::from(&abilities(options));
+            let summary = run(&mut target, &can, seed, 3000);
+            let summary = summary.unwrap_or_else(|failure| panic!("{options:?}: {failure}"));
+            assert_eq!(summary.no_space > 0, len < 1 << 20, "{summary:?}");
+            target.into_inner().unmount().expect("unmount");
+            assert_clean(&image);
+        }
     }
 }
 
