@@ -1,0 +1,46 @@
+//! Tools around file systems: making, checking, exercising. One program of many names, as
+//! `xinim-tools`; it stands apart because it carries the formats.
+//!
+//! | name | |
+//! |---|---|
+//! | `mkfs.minix` | makes a MINIX file system |
+//! | `fsck.minix` | checks and repairs one |
+//! | `fstest` | exercises whatever is mounted at a directory |
+//!
+//! Devices are opened as files (`/dev/vda1`), so image files will do as well.
+#![no_std]
+#![forbid(unsafe_code)]
+
+extern crate alloc;
+#[cfg(test)]
+extern crate std;
+
+mod device;
+mod exercise;
+mod minix;
+#[cfg(test)]
+mod tests;
+
+pub use device::Device;
+
+use alloc::string::String;
+
+use xinim_os::Os;
+use xinim_tools::{Context, Tool};
+
+const TOOLS: &[(&str, Tool)] =
+    &[("fsck.minix", minix::fsck), ("fstest", exercise::fstest), ("mkfs.minix", minix::mkfs)];
+
+pub fn names() -> impl Iterator<Item = &'static str> {
+    TOOLS.iter().map(|(name, _)| *name)
+}
+
+/// Runs the tool that `args[0]` names: its status, or `None` if there is none of that name.
+pub fn run(os: &dyn Os, args: &[String], env: &[String]) -> Option<i32> {
+    let (name, args) = args.split_first()?;
+    let name = xinim_os::base_name(name);
+    let (_, tool) = TOOLS.iter().find(|(own, _)| *own == name)?;
+    let mut context = Context::new(os, name, args, env);
+    let status = tool(&mut context);
+    Some(context.finish(status))
+}

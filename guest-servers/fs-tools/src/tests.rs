@@ -1,0 +1,78 @@
+//! The tools on this host: the exerciser judges its own model on the host's file system, mkfs and
+//! fsck work on image files beside the host's.
+
+use std::path::Path;
+use std::string::String;
+use std::vec::Vec;
+use std::{format, fs, vec};
+
+use tempfile::tempdir;
+use xinim_fs_exerciser::{Can, OsTarget, run};
+use xinim_fs_testing::{campaign, require};
+use xinim_os_host::Linux;
+
+/// Runs a tool: its status.
+fn tool(words: &str) -> i32 {
+    let args: Vec<String> = words.split(' ').map(String::from).collect();
+    crate::run(&Linux::default(), &args, &[]).expect("a tool of this name")
+}
+
+fn arg(path: &Path) -> &str {
+    path.to_str().expect("UTF-8")
+}
+
+#[test]
+fn the_hosts_file_system_is_as_the_model_says() {
+    for seed in campaign(3) {
+        let dir = tempdir().expect("directory");
+        let can = Can { time_step: 0, ..Can::default() };
+        let os = Linux::default();
+        let summary = run(&mut OsTarget::new(&os, arg(dir.path())), &can, seed, 4000);
+        let summary = summary.unwrap_or_else(|failure| panic!("{failure}"));
+        assert!(summary.refused > 500 && summary.no_space == 0, "{summary:?}");
+        assert_eq!(fs::read_dir(dir.path()).expect("directory").count(), 0, "left as it was");
+    }
+}
+
+#[test]
+fn fstest_finds_out_what_there_is() {
+    let dir = tempdir().expect("directory");
+    assert_eq!(tool(&format!("fstest -s 7 -n 300 {}", arg(dir.path()))), 0);
+    assert_eq!(fs::read_dir(dir.path()).expect("directory").count(), 0);
+    assert_ne!(tool("fstest /nonexistent"), 0);
+    assert_ne!(tool("fstest -n x /tmp"), 0);
+}
+
+#[test]
+fn mkfs_and_fsck_of_minix_agree_with_the_hosts() {
+    if !require("mkfs_and_fsck_of_minix", &["mkfs.minix", "fsck.minix"]) {
+        return;
+    }
+    let dir = tempdir().expect("directory");
+    let image = dir.path().join("image");
+    for options in ["-1", "-1 -n 14", "-2", "-2 -n 14 -i 100", "-3", "-3 -i 2000"] {
+        fs::write(&image, vec![0x5A; 3 << 20]).expect("image");
+        assert_eq!(tool(&format!("mkfs.minix {options} {}", arg(&image))), 0, "{options}");
+        let (status, text) = xinim_fs_testing::run("fsck.minix", &["-f", arg(&image)]);
+        assert_eq!(status, 0, "{options}: {text}");
+        assert_eq!(tool(&format!("fsck.minix -f -v -s {}", arg(&image))), 0);
+        // A zone map with a bit too many: seen, repaired, gone.
+        let mut bytes = fs::read(&image).expect("image");
+        let byte = bytes.iter_mut().skip(3 * 1024).find(|byte| **byte == 0b11).expect("zone map");
+        *byte |= 0b100;
+        fs::write(&image, &bytes).expect("image");
+        assert_eq!(tool(&format!("fsck.minix {}", arg(&image))), 0, "marked clean");
+        assert_eq!(tool(&format!("fsck.minix -f {}", arg(&image))), 4, "{options}");
+        assert_eq!(fs::read(&image).expect("image"), bytes, "only looked at");
+        assert_eq!(tool(&format!("fsck.minix -f -a {}", arg(&image))), 3);
+        assert_eq!(tool(&format!("fsck.minix -f {}", arg(&image))), 0);
+        let (status, text) = xinim_fs_testing::run("fsck.minix", &["-f", arg(&image)]);
+        assert_eq!(status, 0, "{options}: {text}");
+    }
+    fs::write(&image, vec![0; 4096]).expect("image");
+    assert_eq!(tool(&format!("mkfs.minix {}", arg(&image))), 8, "too small");
+    assert_eq!(tool(&format!("fsck.minix {}", arg(&image))), 8, "no file system");
+    assert_eq!(tool("fsck.minix"), 16);
+    assert_eq!(tool("mkfs.minix -n x /dev/null"), 16);
+    assert_eq!(tool(&format!("mkfs.minix -n 17 {}", arg(&image))), 8);
+}
