@@ -8,7 +8,7 @@
 //! ```
 //! * [`ring`]: the two rings in shared memory, the peer's indices distrusted;
 //! * [`cache`]: write-back cache whose lines *are* the ring's data buffers, so that data moves
-//!   between device and cache without a copy; read-ahead for sequential reads;
+//!   between device and cache without a copy; merging, elevator, growing read-ahead, back-pressure;
 //! * [`Storage`]: what file systems ask of a cache, or of an image in a test;
 //! * [`partition`]: MBR and GPT tables; [`names`]: what /dev calls devices.
 //!
@@ -32,12 +32,10 @@ mod transport;
 pub mod disk;
 
 #[cfg(test)]
-mod cache_tests;
-#[cfg(test)]
 mod fake;
 #[cfg(test)]
 mod partition_tests;
 
 pub use cache::Cache;
 pub use storage::Storage;
-pub use transport::{Info, Transport};
+pub use transport::{Info, Limits, Transport};

@@ -19,9 +19,31 @@ pub struct Info {
     pub depth: u32,
 }
 
+/// What else it can do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Writes are volatile until a FLUSH.
+    pub write_cache: bool,
+    /// Longest DISCARD in bytes; 0: none.
+    pub max_discard: u32,
+    /// Blocks shorter than this are written slowly, in bytes.
+    pub physical_block: u32,
+}
+
+impl Default for Limits {
+    /// What is safe to assume of any device.
+    fn default() -> Self {
+        Self { write_cache: true, max_discard: 0, physical_block: 512 }
+    }
+}
+
 /// An attached driver: requests name data by offset in memory shared with it.
 pub trait Transport {
     fn info(&self) -> Info;
+
+    fn limits(&self) -> Limits {
+        Limits::default()
+    }
 
     /// Bytes of data memory.
     fn data_len(&self) -> usize;
@@ -30,17 +52,33 @@ pub trait Transport {
     fn write_data(&self, offset: usize, data: &[u8]) -> Result<()>;
 
     /// Hands requests to the driver; at most `depth` may be outstanding. `offset` of each counts
-    /// from the start of data memory.
+    /// from the start of data memory. On an error none of them is under way.
     fn submit(&mut self, requests: &[Submission]) -> Result<()>;
 
     /// Appends at least one completion of what was submitted; waits for it. An error means that
     /// the device is gone for good; then everything outstanding has failed.
     fn wait(&mut self, completions: &mut Vec<Completion>) -> Result<()>;
+
+    /// As `wait`, for a caller who needs `wanted` of them: being woken once for all is cheaper than
+    /// for each.
+    fn wait_for(&mut self, completions: &mut Vec<Completion>, wanted: usize) -> Result<()> {
+        let _ = wanted;
+        self.wait(completions)
+    }
+
+    /// Appends what is done already, without waiting. An error is as that of `wait`.
+    fn poll(&mut self, completions: &mut Vec<Completion>) -> Result<()> {
+        let _ = completions;
+        Ok(())
+    }
 }
 
 impl<T: Transport + ?Sized> Transport for alloc::boxed::Box<T> {
     fn info(&self) -> Info {
         (**self).info()
+    }
+    fn limits(&self) -> Limits {
+        (**self).limits()
     }
     fn data_len(&self) -> usize {
         (**self).data_len()
@@ -56,5 +94,11 @@ impl<T: Transport + ?Sized> Transport for alloc::boxed::Box<T> {
     }
     fn wait(&mut self, completions: &mut Vec<Completion>) -> Result<()> {
         (**self).wait(completions)
+    }
+    fn wait_for(&mut self, completions: &mut Vec<Completion>, wanted: usize) -> Result<()> {
+        (**self).wait_for(completions, wanted)
+    }
+    fn poll(&mut self, completions: &mut Vec<Completion>) -> Result<()> {
+        (**self).poll(completions)
     }
 }
