@@ -87,6 +87,9 @@ impl<B: BlockDevice> Server for BlockServer<B> {
             Ok(block::Call::Units(_)) => answer(Ok(self.service.units())),
             Ok(block::Call::Attach(attach)) => answer(self.attach(&request, attach)),
             Ok(block::Call::Subscribe(call)) => answer(self.subscribe(&request, call)),
+            Ok(block::Call::Claim(call)) => {
+                answer(self.service.claim(request.sender, &call).map(|()| block::Claimed {}))
+            }
             Ok(block::Call::Detach(call)) => {
                 self.service.detach(request.sender, call.unit);
                 answer(Ok(block::Detached {}))

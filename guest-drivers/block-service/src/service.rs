@@ -54,6 +54,8 @@ struct Client<R, N> {
     ring: Ring<R>,
     notify: N,
     draining: bool,
+    /// First sector and end of what nobody else may write.
+    claim: core::ops::Range<u64>,
     /// Requests in flight by their place; the place is part of the device's cookie.
     taken: Vec<Taken>,
     free: Vec<u16>,
@@ -197,9 +199,42 @@ impl<B: BlockDevice, R: DmaBuffer, N: Notify> Service<B, R, N> {
         let free = (0..ENTRIES as u16).rev().collect();
         let taken = alloc::vec![Taken::default(); ENTRIES as usize];
         let instance = self.device.instance(unit);
-        let client = Client { owner, unit, instance, ring, notify, draining: false, taken, free };
+        let (draining, claim) = (false, 0..0);
+        let client = Client { owner, unit, instance, ring, notify, draining, claim, taken, free };
         self.clients[place] = Some(client);
         Ok(())
+    }
+
+    /// Answer to `Claim`. `Inval`: no ring, or sectors that cannot be; `Busy`: somebody else's.
+    pub fn claim(&mut self, owner: u32, claim: &block::Claim) -> Result<()> {
+        let end = claim.first.checked_add(claim.sectors).ok_or(Error::Inval)?;
+        let own = |client: &Client<R, N>| {
+            client.owner == owner && client.unit == claim.unit && !client.draining
+        };
+        let place = self.clients.iter().position(|client| client.as_ref().is_some_and(own));
+        let place = place.ok_or(Error::Inval)?;
+        if self.claimed(place, claim.first..end) {
+            return Err(Error::Busy);
+        }
+        if let Some(client) = &mut self.clients[place] {
+            client.claim = claim.first..end;
+        }
+        Ok(())
+    }
+
+    /// Whether another client than that at `place` has claimed any of these sectors of its unit.
+    fn claimed(&self, place: usize, sectors: core::ops::Range<u64>) -> bool {
+        let Some(asking) = &self.clients[place] else { return false };
+        let (unit, instance) = (asking.unit, asking.instance);
+        self.clients.iter().enumerate().any(|(at, client)| {
+            client.as_ref().is_some_and(|other| {
+                let overlaps = other.claim.start < sectors.end && sectors.start < other.claim.end;
+                at != place
+                    && overlaps
+                    && !other.draining
+                    && (other.unit, other.instance) == (unit, instance)
+            })
+        })
     }
 
     /// The client detached from one unit.
@@ -328,9 +363,15 @@ impl<B: BlockDevice, R: DmaBuffer, N: Notify> Service<B, R, N> {
         let Some(&index) = client.free.last() else { return Turn::Nothing };
         let cookie = (place as u64) << 16 | u64::from(index);
         let gone = self.device.instance(client.unit) != client.instance;
-        let result = match gone {
-            true => Err(Error::NxIo),
-            false => start(
+        let sectors =
+            submission.sector..submission.sector.saturating_add(u64::from(submission.len) / 512);
+        let writes = Operation::from_op(submission.op).is_some_and(Operation::writes);
+        let busy = writes && self.claimed(place, sectors);
+        let Some(client) = self.clients[place].as_mut() else { return Turn::Nothing };
+        let result = match (gone, busy) {
+            (true, _) => Err(Error::NxIo),
+            (false, true) => Err(Error::Busy),
+            (false, false) => start(
                 &mut self.device,
                 &mut self.list,
                 client.unit,

@@ -7,11 +7,13 @@
 //!           outstanding
 //! ```
 //! Requests are idempotent, so doing one twice is harmless; completions that the dead driver had
-//! published are taken first. After [`MAX_RECOVERIES`] in a row without one completion the device
-//! counts as gone.
+//! published are taken first. After [`MAX_RECOVERIES`] in a row without one completion, or where
+//! the next instance finds another device at the unit, the device counts as gone. Where the unit
+//! is torn away from a living driver, its requests complete with `NxIo`.
 
 use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
+use alloc::string::String;
 use alloc::vec::Vec;
 
 use xinim_abi::error::{Error, Result};
@@ -19,15 +21,17 @@ use xinim_abi::interface::Name;
 use xinim_abi::ipc::bits;
 use xinim_abi::object::{MemoryFlags, Protection, Rights};
 use xinim_abi::services::block::{
-    COMPLETION_BIT, Completion, DATA_OFFSET, ENTRIES, Submission, block, info,
+    Completion, DATA_OFFSET, ENTRIES, Submission, Text, block, identity, info,
 };
+use xinim_abi::services::rs::query;
 use xinim_rt::ipc::{Endpoint, Service};
 use xinim_rt::memory::{Mapping, Memory};
 use xinim_rt::sys;
 
+use crate::names::Device;
 use crate::partition::partitions;
 use crate::ring::{Ring, SharedMemory};
-use crate::{Cache, Info, Transport, names};
+use crate::{Cache, Info, Limits, Transport, names};
 
 const MAX_RECOVERIES: u32 = 64;
 /// Least memory worth attaching.
@@ -52,6 +56,7 @@ impl SharedMemory for Mapping {
 #[derive(Debug)]
 pub struct Disk {
     service: Service,
+    unit: u32,
     /// Completions and the driver's obituary arrive here.
     events: Endpoint,
     memory: Memory,
@@ -61,26 +66,34 @@ pub struct Disk {
     doorbell: u64,
     driver: u32,
     info: Info,
+    limits: Limits,
+    /// To know the device again after its driver died.
+    serial: Text,
+    /// First sector and sectors that nobody else may write.
+    claim: (u64, u64),
     outstanding: BTreeMap<u64, Submission>,
 }
 
 impl Disk {
-    /// Attaches to the driver called `label` with about `len` bytes of rings and buffers (less where
-    /// memory is short; at least 64 KiB).
-    pub fn open(label: Name, len: usize) -> Result<Self> {
+    /// Attaches to a unit of the driver called `label` with about `len` bytes of rings and buffers
+    /// (less where memory is short; at least 64 KiB). `NxIo`: there is no such unit.
+    pub fn open(label: Name, unit: u32, len: usize) -> Result<Self> {
         let service = Service::with_name(label);
-        let answer = service.call(&block::Info { unit: 0 })?;
-        let info = Info {
-            sectors: answer.sectors,
-            block_size: answer.block_size,
-            read_only: answer.flags & info::READ_ONLY != 0,
-            max_bytes: answer.max_bytes,
-            depth: answer.depth.clamp(1, ENTRIES),
+        let answer = service.call(&block::Info { unit })?;
+        let other = service.call(&block::Limits { unit })?;
+        let what = identity::SERIAL;
+        let serial = service.call(&block::Identity { unit, what })?.text;
+        let limits = Limits {
+            write_cache: answer.flags & info::WRITE_CACHE != 0,
+            max_discard: other.max_discard,
+            physical_block: other.physical_block,
         };
+        let info = client_info(&answer);
         let memory = shared_memory(len.max(SMALLEST))?;
         let mapping = memory.map(Protection::READ | Protection::WRITE)?;
         let mut disk = Self {
             service,
+            unit,
             events: Endpoint::create()?,
             ring: Ring::reset(&mapping)?,
             memory,
@@ -88,10 +101,21 @@ impl Disk {
             doorbell: 0,
             driver: 0,
             info,
+            limits,
+            serial,
+            claim: (0, 0),
             outstanding: BTreeMap::new(),
         };
         disk.attach()?;
         Ok(disk)
+    }
+
+    /// Nobody else may write `sectors` from `first` on as long as this is attached. `Busy`: somebody
+    /// else has claimed some of them.
+    pub fn claim(&mut self, first: u64, sectors: u64) -> Result<()> {
+        self.service.call(&block::Claim { unit: self.unit, first, sectors })?;
+        self.claim = (first, sectors);
+        Ok(())
     }
 
     fn attach(&mut self) -> Result<()> {
@@ -108,24 +132,30 @@ impl Disk {
     fn try_attach(&mut self) -> Result<()> {
         let driver = self.service.pid()?;
         sys::watch(driver, self.events.raw(), driver.into())?;
-        let answer = self.service.call(&block::Info { unit: 0 })?;
-        if answer.sectors != self.info.sectors || answer.block_size != self.info.block_size {
-            return Err(Error::Io); // another device stands there now
+        let unit = self.unit;
+        let answer = self.service.call(&block::Info { unit })?;
+        let what = identity::SERIAL;
+        let serial = self.service.call(&block::Identity { unit, what })?.text;
+        let end = self.claim.0 + self.claim.1;
+        let known = answer.block_size == self.info.block_size && serial == self.serial;
+        if !known || answer.sectors < end {
+            return Err(Error::NxIo); // another device stands there now
         }
+        self.info = client_info(&answer);
         self.ring = Ring::reset(&self.mapping)?;
         let rights = Rights::READ | Rights::WRITE | Rights::TRANSFER;
         let ring = self.memory.handle().mint(rights, 0)?;
         let notify = self.events.mint(Rights::NOTIFY | Rights::TRANSFER, 0)?;
-        let request = block::Attach {
-            unit: 0,
-            len: self.memory.len(),
-            ring: ring.raw(),
-            notify: notify.raw(),
-        };
+        let request =
+            block::Attach { unit, len: self.memory.len(), ring: ring.raw(), notify: notify.raw() };
         let endpoint = self.service.connect(true)?;
         let answer = xinim_rt::ipc::call(endpoint, &request)?;
         if answer.bit >= 48 {
             return Err(Error::BadReply);
+        }
+        if self.claim.1 > 0 {
+            let (first, sectors) = self.claim;
+            xinim_rt::ipc::call(endpoint, &block::Claim { unit, first, sectors })?;
         }
         self.driver = driver;
         self.doorbell = 1 << answer.bit;
@@ -181,6 +211,10 @@ impl Transport for Disk {
         self.info
     }
 
+    fn limits(&self) -> Limits {
+        self.limits
+    }
+
     fn data_len(&self) -> usize {
         self.mapping.len() - DATA_OFFSET
     }
@@ -207,17 +241,29 @@ impl Transport for Disk {
         }
     }
 
+    fn poll(&mut self, completions: &mut Vec<Completion>) -> Result<()> {
+        // A driver that lies, or has died, is dealt with by who waits.
+        let _ = self.take(completions);
+        Ok(())
+    }
+
     fn wait(&mut self, completions: &mut Vec<Completion>) -> Result<()> {
+        self.wait_for(completions, 1)
+    }
+
+    fn wait_for(&mut self, completions: &mut Vec<Completion>, wanted: usize) -> Result<()> {
         if self.outstanding.is_empty() {
             return Err(Error::Inval);
         }
         let mut recoveries = 0;
         loop {
+            // What is there already may be all that the caller needs.
             let taken = self.take(completions);
+            let wanted = wanted.clamp(1, self.outstanding.len().max(1)) as u32;
             if !completions.is_empty() {
                 return Ok(());
             }
-            if taken.is_ok() && self.ring.arm(&self.mapping, 1)? {
+            if taken.is_ok() && self.ring.arm(&self.mapping, wanted)? {
                 continue;
             }
             // A driver whose indices lie is as good as dead: start over with it.
@@ -239,19 +285,64 @@ impl Transport for Disk {
     }
 }
 
-/// A cache over the device or partition that /dev calls `name`, with about `cache_len` bytes of memory.
-/// `NoEnt`: there is none. `NxIo`: the device is there, the partition is not.
+fn client_info(answer: &block::InfoReply) -> Info {
+    Info {
+        sectors: answer.sectors,
+        block_size: answer.block_size,
+        read_only: answer.flags & info::READ_ONLY != 0,
+        max_bytes: answer.max_bytes,
+        depth: answer.depth.clamp(1, ENTRIES),
+    }
+}
+
+/// Labels of the block drivers there are, in the order of their devices' names.
+pub fn block_drivers() -> Result<Vec<String>> {
+    let text = xinim_rt::rs::query(query::CLASSES, "")?;
+    let lines = text.lines().filter_map(|line| line.split_once('\t'));
+    let mut labels: Vec<String> =
+        lines.filter(|line| line.0 == "block").map(|line| String::from(line.1)).collect();
+    labels.sort_by_key(|label| names::order(label));
+    Ok(labels)
+}
+
+/// Driver and unit of a device. `NoEnt`: there is none.
+pub fn find(device: Device) -> Result<(Name, u32)> {
+    let wanted = match device {
+        Device::Unit { label, unit } => return Ok((label, unit)),
+        Device::Optical(number) => number as usize,
+    };
+    let mut drives = Vec::new();
+    for label in block_drivers()? {
+        let label = Name::new(&label)?;
+        let service = Service::with_name(label);
+        let present = service.call(&block::Units {})?.present;
+        for unit in (0..u32::BITS).filter(|unit| present & 1 << unit != 0) {
+            if service.call(&block::Info { unit })?.flags & info::CD_ROM != 0 {
+                drives.push((label, unit));
+            }
+        }
+    }
+    drives.get(wanted).copied().ok_or(Error::NoEnt)
+}
+
+/// A cache over the device or partition that /dev calls `name`, with about `cache_len` bytes of memory,
+/// for a file system: nobody else can write there. `NoEnt`: there is none. `NxIo`: the device is
+/// there, the partition is not. `Busy`: somebody else has claimed it.
 pub fn open_cache(name: &str, cache_len: usize) -> Result<Cache<Box<dyn Transport>>> {
     let name = names::parse(name)?;
-    let disk: Box<dyn Transport> = Box::new(Disk::open(name.label, cache_len)?);
+    let (label, unit) = find(name.device)?;
+    let mut disk = Disk::open(label, unit, cache_len)?;
     let info = disk.info();
-    let mut cache = Cache::new(disk, 0, info.sectors)?;
-    if name.partition == 0 {
-        return Ok(cache);
+    let (mut first, mut sectors) = (0, info.sectors);
+    if name.partition != 0 {
+        let mut cache = Cache::new(disk, 0, info.sectors)?;
+        let table =
+            partitions(info.sectors, info.block_size, |sector, out| cache.read(sector * 512, out))?;
+        let partition = table.iter().find(|p| p.number == name.partition).ok_or(Error::NxIo)?;
+        (first, sectors) = (partition.start, partition.sectors);
+        disk = cache.into_transport();
     }
-    let table =
-        partitions(info.sectors, info.block_size, |sector, out| cache.read(sector * 512, out))?;
-    let partition =
-        table.iter().find(|partition| partition.number == name.partition).ok_or(Error::NxIo)?;
-    Cache::new(cache.into_transport(), partition.start, partition.sectors)
+    disk.claim(first, sectors)?;
+    let disk: Box<dyn Transport> = Box::new(disk);
+    Cache::new(disk, first, sectors)
 }

@@ -10,7 +10,8 @@
 //! * [`cache`]: write-back cache whose lines *are* the ring's data buffers, so that data moves
 //!   between device and cache without a copy; merging, elevator, growing read-ahead, back-pressure;
 //! * [`Storage`]: what file systems ask of a cache, or of an image in a test;
-//! * [`partition`]: MBR and GPT tables; [`names`]: what /dev calls devices.
+//! * [`partition`]: MBR and GPT tables; [`names`]: what /dev calls devices; [`probe`]: what file
+//!   system a device holds.
 //!
 //! One cache serves one opened device or partition; two openings of the same sectors do not see
 //! each other's dirty lines, which is why VFS refuses to mount a device twice.
@@ -24,6 +25,7 @@ extern crate std;
 pub mod cache;
 pub mod names;
 pub mod partition;
+pub mod probe;
 pub mod ring;
 mod storage;
 mod transport;

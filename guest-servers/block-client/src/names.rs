@@ -1,22 +1,51 @@
-//! Names of block devices: `vda`, `vdb2` and so on, and the labels of their drivers.
+//! Names of block devices: `vda`, `sdb2`, `sr0`, and the drivers and units behind them.
 //!
-//! `vd` is a virtio disk; its letter counts the driver's instances in PCI order: `vda` is
-//! `virtio-blk`, `vdb` is `virtio-blk.1`. The number behind is the partition.
+//! | name | device |
+//! |---|---|
+//! | `vda`, `vdb` | virtio disks: the letter counts the driver's instances in PCI order |
+//! | `sda`, `sdb` | ports of AHCI controllers in order, whether anything is there or not: `sda` to `sdaf` are those of the first, the next has the following 32 |
+//! | `sr0`, `sr1` | optical drives, counted over all controllers |
+//!
+//! A number behind a letter is the partition. So a disk that comes or goes changes no other's name.
 
 use alloc::format;
 use alloc::string::String;
 
 use xinim_abi::error::{Error, Result};
 use xinim_abi::interface::Name;
+use xinim_abi::services::block::UNITS_MAX;
 
-/// Name prefixes and the drivers behind them.
-const KINDS: [(&str, &str); 1] = [("vd", "virtio-blk")];
+/// How a driver's units are named.
+struct Kind {
+    prefix: &'static str,
+    program: &'static str,
+    /// Letters each instance takes.
+    units: u32,
+}
+
+const KINDS: [Kind; 2] = [
+    Kind { prefix: "vd", program: "virtio-blk", units: 1 },
+    Kind { prefix: "sd", program: "ahci", units: UNITS_MAX },
+];
+/// Optical drives, of any driver.
+const OPTICAL: &str = "sr";
+
+/// A device without its partitions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Device {
+    Unit {
+        /// Label of the driver's instance.
+        label: Name,
+        unit: u32,
+    },
+    /// The n-th optical drive.
+    Optical(u32),
+}
 
 /// A device or a partition of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BlockName {
-    /// Label of the driver's instance.
-    pub label: Name,
+    pub device: Device,
     /// 0: the whole device.
     pub partition: u32,
 }
@@ -24,29 +53,62 @@ pub struct BlockName {
 /// Reads a name as in /dev, with or without `/dev/` before it. `NoEnt`: no such name can be.
 pub fn parse(name: &str) -> Result<BlockName> {
     let name = name.strip_prefix("/dev/").unwrap_or(name);
-    let (program, rest) = KINDS
+    if let Some(digits) = name.strip_prefix(OPTICAL) {
+        let device = Device::Optical(number(digits)?);
+        return Ok(BlockName { device, partition: 0 });
+    }
+    let (kind, rest) = KINDS
         .iter()
-        .find_map(|(prefix, program)| Some((*program, name.strip_prefix(prefix)?)))
+        .find_map(|kind| Some((kind, name.strip_prefix(kind.prefix)?)))
         .ok_or(Error::NoEnt)?;
     let letters = rest.bytes().take_while(u8::is_ascii_lowercase).count();
-    let (letters, number) = rest.split_at(letters);
-    let partition = match number {
+    let (letters, digits) = rest.split_at(letters);
+    let partition = match digits {
         "" => 0,
-        number if number.starts_with('0') => return Err(Error::NoEnt),
-        number => number.parse().map_err(|_| Error::NoEnt)?,
+        digits if digits.starts_with('0') => return Err(Error::NoEnt),
+        digits => number(digits)?,
     };
-    let instance = instance(letters).ok_or(Error::NoEnt)?;
-    Ok(BlockName { label: label(program, instance)?, partition })
+    let place = place(letters).ok_or(Error::NoEnt)?;
+    let label = label(kind.program, place / kind.units)?;
+    Ok(BlockName { device: Device::Unit { label, unit: place % kind.units }, partition })
 }
 
-/// The name in /dev of a driver's instance, if that drives block devices.
-pub fn device_name(label: &str) -> Option<String> {
-    let (program, instance) = match label.split_once('.') {
-        Some((program, number)) => (program, number.parse::<u32>().ok()?),
-        None => (label, 0),
-    };
-    let (prefix, _) = KINDS.iter().find(|(_, driver)| *driver == program)?;
-    Some(format!("{prefix}{}", letters(instance)))
+/// A decimal number as a name has it: no sign, no leading zeros.
+fn number(digits: &str) -> Result<u32> {
+    let plain = digits.bytes().all(|byte| byte.is_ascii_digit())
+        && (digits.len() == 1 || !digits.starts_with('0'));
+    if plain { digits.parse().map_err(|_| Error::NoEnt) } else { Err(Error::NoEnt) }
+}
+
+/// The name in /dev of a driver's unit that is a disk, if that driver has any.
+pub fn disk_name(label: &str, unit: u32) -> Option<String> {
+    let (program, instance) = split(label)?;
+    let kind = KINDS.iter().find(|kind| kind.program == program)?;
+    if unit >= kind.units {
+        return None;
+    }
+    let place = instance.checked_mul(kind.units)?.checked_add(unit)?;
+    Some(format!("{}{}", kind.prefix, letters(place)))
+}
+
+/// The name of an optical drive.
+pub fn optical_name(number: u32) -> String {
+    format!("{OPTICAL}{number}")
+}
+
+/// Sorts labels: by kind of driver, then by instance.
+pub fn order(label: &str) -> (usize, u32) {
+    let (program, instance) = split(label).unwrap_or((label, 0));
+    let kind = KINDS.iter().position(|kind| kind.program == program);
+    (kind.unwrap_or(KINDS.len()), instance)
+}
+
+/// Program and instance of a label.
+fn split(label: &str) -> Option<(&str, u32)> {
+    match label.split_once('.') {
+        Some((program, number)) => Some((program, number.parse().ok()?)),
+        None => Some((label, 0)),
+    }
 }
 
 fn label(program: &str, instance: u32) -> Result<Name> {
@@ -57,7 +119,7 @@ fn label(program: &str, instance: u32) -> Result<Name> {
 }
 
 /// a = 0, z = 25, aa = 26 and so on.
-fn instance(letters: &str) -> Option<u32> {
+fn place(letters: &str) -> Option<u32> {
     if letters.is_empty() || letters.len() > 3 {
         return None;
     }
@@ -65,14 +127,14 @@ fn instance(letters: &str) -> Option<u32> {
     Some(count - 1)
 }
 
-fn letters(mut instance: u32) -> String {
+fn letters(mut place: u32) -> String {
     let mut name = String::new();
     loop {
-        name.insert(0, char::from(b'a' + (instance % 26) as u8));
-        if instance < 26 {
+        name.insert(0, char::from(b'a' + (place % 26) as u8));
+        if place < 26 {
             return name;
         }
-        instance = instance / 26 - 1;
+        place = place / 26 - 1;
     }
 }
 
@@ -80,25 +142,59 @@ fn letters(mut instance: u32) -> String {
 mod tests {
     use super::*;
 
+    fn unit(label: &str, unit: u32, partition: u32) -> Result<BlockName> {
+        let label = Name::new(label).unwrap();
+        Ok(BlockName { device: Device::Unit { label, unit }, partition })
+    }
+
     #[test]
     fn names_and_labels() {
-        let vda = parse("/dev/vda").unwrap();
-        assert_eq!((vda.label.as_str(), vda.partition), ("virtio-blk", 0));
-        let vdc12 = parse("vdc12").unwrap();
-        assert_eq!((vdc12.label.as_str(), vdc12.partition), ("virtio-blk.2", 12));
-        for wrong in ["", "vd", "vd1", "vda01", "vda1x", "xda", "vdaaaa", "/dev/null", "vda-1"] {
+        assert_eq!(parse("/dev/vda"), unit("virtio-blk", 0, 0));
+        assert_eq!(parse("vdc12"), unit("virtio-blk.2", 0, 12));
+        assert_eq!(parse("sda1"), unit("ahci", 0, 1));
+        assert_eq!(parse("sdaf"), unit("ahci", 31, 0));
+        assert_eq!(parse("sdag2"), unit("ahci.1", 0, 2));
+        assert_eq!(parse("sr1"), Ok(BlockName { device: Device::Optical(1), partition: 0 }));
+        for wrong in [
+            "",
+            "vd",
+            "vd1",
+            "vda01",
+            "vda1x",
+            "xda",
+            "vdaaaa",
+            "/dev/null",
+            "vda-1",
+            "sr",
+            "sr01",
+            "sra",
+            "sr+1",
+            "sd",
+        ] {
             assert_eq!(parse(wrong), Err(Error::NoEnt), "{wrong}");
         }
-        assert_eq!(device_name("virtio-blk").as_deref(), Some("vda"));
-        assert_eq!(device_name("tty"), None);
+        assert_eq!(disk_name("virtio-blk", 0).as_deref(), Some("vda"));
+        assert_eq!(disk_name("virtio-blk", 1), None);
+        assert_eq!(disk_name("ahci.1", 3).as_deref(), Some("sdaj"));
+        assert_eq!(disk_name("tty", 0), None);
     }
 
     #[test]
     fn there_and_back() {
-        for instance in (0..800).step_by(7) {
-            let label = label("virtio-blk", instance).unwrap();
-            let name = device_name(label.as_str()).unwrap();
-            assert_eq!(parse(&name), Ok(BlockName { label, partition: 0 }));
+        for place in (0..800).step_by(7) {
+            let virtio = label("virtio-blk", place).unwrap();
+            assert_eq!(parse(&disk_name(virtio.as_str(), 0).unwrap()), unit(virtio.as_str(), 0, 0));
+            let ahci = label("ahci", place / 32).unwrap();
+            let name = disk_name(ahci.as_str(), place % 32).unwrap();
+            assert_eq!(parse(&name), unit(ahci.as_str(), place % 32, 0));
         }
+    }
+
+    #[test]
+    fn order_of_drivers() {
+        let mut labels = ["ahci", "virtio-blk.10", "other", "virtio-blk.9", "virtio-blk", "ahci.1"];
+        labels.sort_by_key(|label| order(label));
+        let sorted = ["virtio-blk", "virtio-blk.9", "virtio-blk.10", "ahci", "ahci.1", "other"];
+        assert_eq!(labels, sorted);
     }
 }

@@ -10,18 +10,17 @@ use xinim_abi::error::{Error, Result};
 use xinim_abi::object::Handle;
 use xinim_abi::services::vfs::{NAME_MAX, Stat, StatFs, mode};
 use xinim_block_client::Transport;
-use xinim_block_client::names::{self, BlockName};
-use xinim_block_client::partition::{Partition, partitions};
 use xinim_fs_kit::{DirBuffer, FileSystem, Ino, MountInfo, NewFile, SetAttributes, Sink, Source};
 
-use crate::table::{self, Behaviour, HOST, ROOT};
+use crate::disks::{BlockId, Disks, LinkKind, PARTITION_BITS, UnitInfo};
+use crate::table::{self, Behaviour, ROOT};
 use crate::{Random, RawDisk};
 
-/// Numbers of block devices: bit 32 set, then place in `disks` and partition.
+/// Numbers of block devices: bit 32 set, then place and partition.
 const BLOCK: Ino = 1 << 32;
-const PARTITION_BITS: u32 = 8;
-/// Linux's major number of virtio disks; its minor numbers count 16 a disk.
-const VIRTIO_MAJOR: u32 = 254;
+/// Numbers of links: bit 48 set, the directory in bits 40 on, and the device as above.
+const LINK: Ino = 1 << 48;
+const LINK_SHIFT: u32 = 40;
 /// Bytes made at once for `zero` and `random`.
 const CHUNK: usize = 4096;
 
@@ -29,24 +28,16 @@ const CHUNK: usize = 4096;
 pub trait Platform {
     type Disk: Transport;
 
-    /// Labels of the block drivers that run.
-    fn block_drivers(&mut self) -> Result<Vec<String>>;
-    /// Attaches to a driver.
-    fn open_disk(&mut self, label: &str) -> Result<Self::Disk>;
+    /// The units of all block drivers, in the order of their names. Who implements it sees to it that
+    /// [`DevFs::units_changed`] is called when they have changed.
+    fn units(&mut self) -> Vec<UnitInfo>;
+    /// Attaches to a unit of a driver.
+    fn open_disk(&mut self, label: &str, unit: u32) -> Result<Self::Disk>;
     /// The endpoint of a service; valid until the next call for the same label. `NxIo`: the
     /// service is not there.
     fn endpoint(&mut self, label: &str) -> Result<Handle>;
     /// Nanoseconds since 1970.
     fn now(&mut self) -> u64;
-}
-
-struct Disk<T> {
-    label: String,
-    /// As in /dev.
-    name: String,
-    opened: Option<RawDisk<T>>,
-    /// Read once; forgotten when the device is written.
-    partitions: Option<Vec<Partition>>,
 }
 
 /// What was set at a device's file; lost with the server.
@@ -61,8 +52,7 @@ struct Changed {
 pub struct DevFs<P: Platform> {
     platform: P,
     random: Random,
-    /// Ever seen; the place is part of the inode number.
-    disks: Vec<Disk<P::Disk>>,
+    disks: Disks<P>,
     /// Permissions and owners that somebody changed.
     changed: BTreeMap<Ino, Changed>,
     started: u64,
@@ -71,84 +61,41 @@ pub struct DevFs<P: Platform> {
 impl<P: Platform> DevFs<P> {
     pub fn new(mut platform: P, random: Random) -> Self {
         let started = platform.now();
-        Self { platform, random, disks: Vec::new(), changed: BTreeMap::new(), started }
+        Self { platform, random, disks: Disks::new(), changed: BTreeMap::new(), started }
     }
 
     pub fn platform(&mut self) -> &mut P {
         &mut self.platform
     }
 
-    /// Learns which block drivers run; answers the places of those.
-    fn find_disks(&mut self) -> Vec<usize> {
-        let Ok(labels) = self.platform.block_drivers() else { return Vec::new() };
-        let mut places = Vec::new();
-        for label in labels {
-            let known = self.disks.iter().position(|disk| disk.label == label);
-            let place = match (known, names::device_name(&label)) {
-                (Some(place), _) => place,
-                (None, Some(name)) => {
-                    self.disks.push(Disk { label, name, opened: None, partitions: None });
-                    self.disks.len() - 1
-                }
-                (None, None) => continue,
-            };
-            places.push(place);
-        }
-        places
-    }
-
-    /// A device's partitions; none if it cannot be read.
-    fn partitions(&mut self, place: usize) -> Result<&[Partition]> {
-        if self.disks[place].partitions.is_none() {
-            let disk = self.open(place)?;
-            let (sectors, block_size) = (disk.len() / 512, disk.block_size());
-            let found = partitions(sectors, block_size, |sector, mut out: &mut [u8]| {
-                let len = out.len();
-                disk.read(sector.saturating_mul(512), len, &mut out)
-            })?;
-            self.disks[place].partitions = Some(found);
-        }
-        Ok(self.disks[place].partitions.as_deref().unwrap_or(&[]))
+    /// A driver came or went, or one of its units did, or changed its size.
+    pub fn units_changed(&mut self) {
+        self.disks.changed();
     }
 
     fn open(&mut self, place: usize) -> Result<&mut RawDisk<P::Disk>> {
-        let disk = self.disks.get_mut(place).ok_or(Error::NxIo)?;
-        if disk.opened.is_none() {
-            disk.opened = Some(RawDisk::new(self.platform.open_disk(&disk.label)?));
-        }
-        disk.opened.as_mut().ok_or(Error::NxIo)
+        self.disks.open(&mut self.platform, place)
     }
 
-    /// Start and length in bytes of a device or partition.
-    fn extent(&mut self, place: usize, partition: u32) -> Result<(u64, u64)> {
-        if partition == 0 {
-            return self.open(place).map(|disk| (0, disk.len()));
-        }
-        let found = self.partitions(place)?.iter().find(|p| p.number == partition);
-        let found = found.ok_or(Error::NxIo)?;
-        Ok((found.start * 512, found.sectors * 512))
+    fn extent(&mut self, id: BlockId) -> Result<(u64, u64)> {
+        self.disks.extent(&mut self.platform, id)
     }
 
     fn lookup_block(&mut self, name: &[u8]) -> Result<Ino> {
-        let name = core::str::from_utf8(name).map_err(|_| Error::NoEnt)?;
-        // `parse` also takes paths.
-        let BlockName { label, partition } = match name.contains('/') {
-            true => return Err(Error::NoEnt),
-            false => names::parse(name)?,
-        };
-        if partition >= 1 << PARTITION_BITS {
-            return Err(Error::NoEnt);
-        }
-        let places = self.find_disks();
-        let place = places.into_iter().find(|&at| self.disks[at].label == label.as_str());
-        let place = place.ok_or(Error::NoEnt)?;
-        if partition != 0 {
-            let table = self.partitions(place).map_err(|_| Error::NoEnt)?;
-            if !table.iter().any(|p| p.number == partition) {
-                return Err(Error::NoEnt);
+        for place in self.disks.list(&mut self.platform) {
+            let disk = self.disks.name((place, 0));
+            let Some(digits) = name.strip_prefix(disk.as_bytes()) else { continue };
+            if digits.is_empty() {
+                return Ok(block_ino((place, 0)));
+            }
+            // `vda1` cannot be the name of another disk, but `sda` begins `sdab`.
+            let partitions = self.disks.partitions(&mut self.platform, place).unwrap_or_default();
+            let mut numbers = partitions.into_iter();
+            if let Some(number) = numbers.find(|n| format!("{n}").as_bytes() == digits) {
+                return Ok(block_ino((place, number)));
             }
         }
-        Ok(block_ino(place, partition))
+        Err(Error::NoEnt)
     }
 
     fn stat(&mut self, ino: Ino) -> Result<Stat> {
@@ -161,18 +108,21 @@ impl<P: Platform> DevFs<P> {
             ctime: self.started,
             ..Stat::default()
         };
-        if ino == ROOT || ino == HOST {
+        if table::is_directory(ino) {
             stat.mode = mode::DIRECTORY | 0o755;
             stat.links = 2;
         } else if let Some(device) = table::by_ino(ino) {
             stat.mode = mode::CHARACTER | device.permissions;
             stat.rdev = device.rdev;
+        } else if let Some(id) = self.link_target(ino) {
+            stat.mode = mode::SYMLINK | 0o777;
+            stat.size = self.target(id).len() as u64;
         } else {
-            let (place, partition) = self.block(ino)?;
+            let id = self.block(ino)?;
             stat.mode = mode::BLOCK | 0o660;
-            stat.rdev = (VIRTIO_MAJOR << 16) | (place as u32 * 16 + partition);
-            // A device whose driver is gone still has its name.
-            if let Ok((_, len)) = self.extent(place, partition) {
+            stat.rdev = self.disks.rdev(id);
+            // A device that is gone still has its name.
+            if let Ok((_, len)) = self.extent(id) {
                 stat.size = len;
                 stat.blocks = len / 512;
             }
@@ -186,26 +136,49 @@ impl<P: Platform> DevFs<P> {
         Ok(stat)
     }
 
-    fn block(&self, ino: Ino) -> Result<(usize, u32)> {
+    fn block(&self, ino: Ino) -> Result<BlockId> {
         let number = ino.checked_sub(BLOCK).ok_or(Error::Stale)?;
         let place = usize::try_from(number >> PARTITION_BITS).map_err(|_| Error::Stale)?;
-        if place >= self.disks.len() {
+        if !self.disks.exists(place) {
             return Err(Error::Stale);
         }
         Ok((place, number as u32 & ((1 << PARTITION_BITS) - 1)))
     }
 
+    /// The device that a link leads to, if `ino` is a link.
+    fn link_target(&self, ino: Ino) -> Option<BlockId> {
+        let number = ino.checked_sub(LINK)?;
+        self.block(number & ((1 << LINK_SHIFT) - 1)).ok()
+    }
+
+    fn target(&self, id: BlockId) -> String {
+        format!("../../{}", self.disks.name(id))
+    }
+
+    /// Names in one of the directories of links.
+    fn links(&mut self, dir: Ino) -> Vec<(String, Ino)> {
+        let Some(kind) = link_kind(dir) else { return Vec::new() };
+        let links = self.disks.links(&mut self.platform, kind);
+        let ino = |id| LINK | dir << LINK_SHIFT | block_ino(id);
+        links.into_iter().map(|(name, id)| (name, ino(id))).collect()
+    }
+
     fn behaviour(&self, ino: Ino) -> Result<Option<Behaviour>> {
         match ino {
-            ROOT | HOST => Err(Error::IsDir),
+            ino if table::is_directory(ino) => Err(Error::IsDir),
             ino => Ok(table::by_ino(ino).map(|device| device.behaviour)),
         }
     }
 
     fn directory(&self, ino: Ino) -> Result<()> {
         match ino {
-            ROOT | HOST => Ok(()),
-            ino if table::by_ino(ino).is_some() || self.block(ino).is_ok() => Err(Error::NotDir),
+            ino if table::is_directory(ino) => Ok(()),
+            ino if table::by_ino(ino).is_some()
+                || self.link_target(ino).is_some()
+                || self.block(ino).is_ok() =>
+            {
+                Err(Error::NotDir)
+            }
             _ => Err(Error::Stale),
         }
     }
@@ -215,26 +188,34 @@ impl<P: Platform> DevFs<P> {
         let mut names: Vec<(String, Ino, u32)> = table::in_directory(dir)
             .map(|(name, ino, mode)| (String::from(name), ino, mode))
             .collect();
+        let links = self.links(dir).into_iter();
+        names.extend(links.map(|(name, ino)| (name, ino, mode::SYMLINK)));
         if dir != ROOT {
             return names;
         }
-        for place in self.find_disks() {
-            let name = self.disks[place].name.clone();
-            let numbers: Vec<u32> = match self.partitions(place) {
-                Ok(table) => table.iter().map(|partition| partition.number).collect(),
-                Err(_) => Vec::new(),
-            };
-            names.push((name.clone(), block_ino(place, 0), mode::BLOCK));
-            for number in numbers.into_iter().filter(|&number| number < 1 << PARTITION_BITS) {
-                names.push((format!("{name}{number}"), block_ino(place, number), mode::BLOCK));
+        for place in self.disks.list(&mut self.platform) {
+            let partitions = self.disks.partitions(&mut self.platform, place).unwrap_or_default();
+            for number in core::iter::once(0).chain(partitions) {
+                let id = (place, number);
+                names.push((self.disks.name(id), block_ino(id), mode::BLOCK));
             }
         }
         names
     }
 }
 
-fn block_ino(place: usize, partition: u32) -> Ino {
+fn block_ino((place, partition): BlockId) -> Ino {
     BLOCK + ((place as u64) << PARTITION_BITS) + u64::from(partition)
+}
+
+fn link_kind(dir: Ino) -> Option<LinkKind> {
+    match dir {
+        table::BY_ID => Some(LinkKind::Id),
+        table::BY_UUID => Some(LinkKind::Uuid),
+        table::BY_LABEL => Some(LinkKind::Label),
+        table::BY_PARTUUID => Some(LinkKind::PartUuid),
+        _ => None,
+    }
 }
 
 impl<P: Platform> FileSystem for DevFs<P> {
@@ -248,7 +229,7 @@ impl<P: Platform> FileSystem for DevFs<P> {
 
     fn sync(&mut self) -> Result<()> {
         let mut result = Ok(());
-        for disk in self.disks.iter_mut().filter_map(|disk| disk.opened.as_mut()) {
+        for disk in self.disks.opened() {
             if !disk.read_only() {
                 result = result.and(disk.flush());
             }
@@ -260,9 +241,12 @@ impl<P: Platform> FileSystem for DevFs<P> {
         self.directory(dir)?;
         let ino = match table::by_name(dir, name) {
             Some(ino) => ino,
-            None if dir == ROOT && name == b"host" => HOST,
             None if dir == ROOT => self.lookup_block(name)?,
-            None => return Err(Error::NoEnt),
+            None => {
+                let links = self.links(dir);
+                let found = links.iter().find(|(link, _)| link.as_bytes() == name);
+                found.ok_or(Error::NoEnt)?.1
+            }
         };
         self.stat(ino)
     }
@@ -297,7 +281,7 @@ impl<P: Platform> FileSystem for DevFs<P> {
             Some(Behaviour::Elsewhere { .. }) => return Err(Error::NxIo),
             None => {
                 let (place, partition) = self.block(ino)?;
-                let (start, size) = self.extent(place, partition)?;
+                let (start, size) = self.extent((place, partition))?;
                 let len = size.saturating_sub(offset).min(len as u64) as usize;
                 if len > 0 {
                     self.open(place)?.read(start + offset, len, out)?;
@@ -338,12 +322,12 @@ impl<P: Platform> FileSystem for DevFs<P> {
             }
             None => {
                 let (place, partition) = self.block(ino)?;
-                let (start, size) = self.extent(place, partition)?;
+                let (start, size) = self.extent((place, partition))?;
                 let count = size.saturating_sub(offset).min(len as u64) as usize;
                 if count == 0 && len > 0 {
                     return Err(Error::NoSpc);
                 }
-                self.disks[place].partitions = None;
+                self.disks.written(place);
                 if count > 0 {
                     self.open(place)?.write(start + offset, count, from)?;
                 }
@@ -372,13 +356,14 @@ impl<P: Platform> FileSystem for DevFs<P> {
         Err(Error::Perm)
     }
 
-    fn read_link(&mut self, _ino: Ino) -> Result<Vec<u8>> {
-        Err(Error::Inval)
+    fn read_link(&mut self, ino: Ino) -> Result<Vec<u8>> {
+        let id = self.link_target(ino).ok_or(Error::Inval)?;
+        Ok(self.target(id).into_bytes())
     }
 
     fn read_dir(&mut self, dir: Ino, cookie: u64, out: &mut DirBuffer) -> Result<()> {
         self.directory(dir)?;
-        let dots = [(String::from("."), dir), (String::from(".."), ROOT)];
+        let dots = [(String::from("."), dir), (String::from(".."), table::parent(dir))];
         let dots = dots.into_iter().map(|(name, ino)| (name, ino, mode::DIRECTORY));
         let all = dots.chain(self.names(dir));
         let Ok(skip) = usize::try_from(cookie) else { return Ok(()) };
@@ -401,7 +386,7 @@ impl<P: Platform> FileSystem for DevFs<P> {
     fn statfs(&mut self) -> Result<StatFs> {
         let mut fs_type = [0; 16];
         fs_type[..5].copy_from_slice(b"devfs");
-        let files = table::DEVICES.len() as u64 + self.disks.len() as u64;
+        let files = table::DEVICES.len() as u64 + self.disks.count() as u64;
         Ok(StatFs {
             block_size: CHUNK as u64,
             blocks: 0,

@@ -1,3 +1,4 @@
+use std::format;
 use std::string::String;
 use std::vec;
 use std::vec::Vec;
@@ -10,10 +11,10 @@ use xinim_fs_kit::{DirBuffer, FileSystem, SetAttributes};
 
 use crate::raw_tests::MemoryDisk;
 use crate::table::ROOT;
-use crate::{DevFs, Platform, Random};
+use crate::{DevFs, Platform, Random, UnitInfo};
 
 struct Fake {
-    drivers: Vec<&'static str>,
+    units: Vec<UnitInfo>,
     /// Contents of every disk.
     image: Vec<u8>,
     opened: u32,
@@ -21,10 +22,10 @@ struct Fake {
 
 impl Platform for Fake {
     type Disk = MemoryDisk;
-    fn block_drivers(&mut self) -> Result<Vec<String>> {
-        Ok(self.drivers.iter().map(|&label| label.into()).collect())
+    fn units(&mut self) -> Vec<UnitInfo> {
+        self.units.clone()
     }
-    fn open_disk(&mut self, _: &str) -> Result<MemoryDisk> {
+    fn open_disk(&mut self, _: &str, _: u32) -> Result<MemoryDisk> {
         self.opened += 1;
         let disk = MemoryDisk::new(self.image.len() as u64 / 512, 512, 65_536);
         disk.bytes.borrow_mut().copy_from_slice(&self.image);
@@ -56,8 +57,22 @@ fn image() -> Vec<u8> {
     image
 }
 
+fn unit(label: &str, unit: u32) -> UnitInfo {
+    UnitInfo {
+        label: label.into(),
+        pid: 9,
+        unit,
+        instance: 1,
+        sectors: 256,
+        optical: false,
+        model: "A disk".into(),
+        serial: format!("S{unit}"),
+    }
+}
+
 fn devfs(drivers: &[&'static str]) -> DevFs<Fake> {
-    let platform = Fake { drivers: drivers.to_vec(), image: image(), opened: 0 };
+    let units = drivers.iter().map(|label| unit(label, 0)).collect();
+    let platform = Fake { units, image: image(), opened: 0 };
     let mut fs = DevFs::new(platform, Random::new([3; 8]));
     assert_eq!(fs.mount("devfs", 0).unwrap().root, ROOT);
     fs
@@ -111,7 +126,7 @@ fn devices_of_others() {
 
 #[test]
 fn disks_and_partitions() {
-    let mut fs = devfs(&["virtio-blk.1", "virtio-blk", "not-a-disk"]);
+    let mut fs = devfs(&["virtio-blk", "virtio-blk.1", "not-a-disk"]);
     let names: Vec<String> = list(&mut fs, ROOT, 128)
         .unwrap()
         .into_iter()
@@ -145,9 +160,16 @@ fn disks_and_partitions() {
 fn numbers_stay_when_drivers_come_and_go() {
     let mut fs = devfs(&["virtio-blk.1"]);
     let vdb = ino(&mut fs, "vdb");
-    fs.platform().drivers = vec!["virtio-blk", "virtio-blk.1"];
+    fs.platform().units = vec![unit("virtio-blk", 0), unit("virtio-blk.1", 0)];
+    assert_eq!(fs.lookup(ROOT, b"vda").err(), Some(Error::NoEnt), "nobody said so yet");
+    fs.units_changed();
     assert_eq!(ino(&mut fs, "vdb"), vdb);
-    fs.platform().drivers.clear();
+    // Its driver was started again, and counts from 1 anew.
+    fs.platform().units[1].pid = 10;
+    fs.units_changed();
+    assert_eq!(ino(&mut fs, "vdb"), vdb);
+    fs.platform().units.clear();
+    fs.units_changed();
     assert_eq!(fs.lookup(ROOT, b"vdb").err(), Some(Error::NoEnt));
     assert!(fs.attributes(vdb).is_ok());
     assert_eq!(fs.attributes(1 << 40).err(), Some(Error::Stale));
@@ -172,4 +194,64 @@ fn nothing_can_be_changed() {
     assert_eq!(fs.read_dir(null, 0, &mut DirBuffer::new(100)), Err(Error::NotDir));
     let set = SetAttributes { mode: Some(0o600), ..SetAttributes::default() };
     assert_eq!(fs.set_attributes(null, &set).map(|s| s.mode), Ok(mode::CHARACTER | 0o600));
+}
+
+#[test]
+fn another_disk_in_the_same_port_is_another_device() {
+    let mut fs = devfs(&[]);
+    fs.platform().units = vec![unit("ahci", 2), UnitInfo { optical: true, ..unit("ahci", 1) }];
+    let (disk, drive) = (ino(&mut fs, "sdc"), ino(&mut fs, "sr0"));
+    assert_eq!(fs.lookup(ROOT, b"sdb").err(), Some(Error::NoEnt), "port 1 is no disk");
+    assert_eq!(fs.attributes(disk).unwrap().rdev, 8 << 16 | 32);
+    assert_eq!(fs.attributes(drive).unwrap().rdev, 11 << 16);
+    assert_eq!(fs.read(disk, 0, &mut [0; 16]), Ok(16));
+    fs.platform().units[0].instance = 2;
+    fs.units_changed();
+    assert!(ino(&mut fs, "sdc") != disk);
+    assert_eq!(fs.read(disk, 0, &mut [0; 16]), Err(Error::NxIo));
+    assert_eq!(fs.attributes(disk).map(|stat| stat.size), Ok(0));
+}
+
+#[test]
+fn a_resized_disk_has_its_new_size() {
+    let mut fs = devfs(&["virtio-blk"]);
+    let vda = ino(&mut fs, "vda");
+    assert_eq!(fs.attributes(vda).unwrap().size, 256 * 512);
+    fs.platform().image.resize(512 * 512, 0);
+    fs.platform().units[0].sectors = 512;
+    fs.units_changed();
+    assert_eq!(fs.attributes(vda).unwrap().size, 512 * 512);
+}
+
+#[test]
+fn links_by_what_a_disk_is_and_holds() {
+    let mut fs = devfs(&[]);
+    fs.platform().units = vec![unit("ahci", 0)];
+    fs.platform().image[440..444].copy_from_slice(&0x1234_ABCDu32.to_le_bytes());
+    fs.units_changed();
+    let disk = ino(&mut fs, "disk");
+    let mut links = Vec::new();
+    for dir in ["by-id", "by-partuuid", "by-uuid", "by-label"] {
+        let dir = fs.lookup(disk, dir.as_bytes()).unwrap();
+        assert_eq!(dir.mode & mode::TYPE_MASK, mode::DIRECTORY);
+        let entries = list(&mut fs, dir.ino, 128).unwrap();
+        for (name, link, kind) in entries.into_iter().filter(|entry| entry.2 == mode::SYMLINK) {
+            assert_eq!(fs.lookup(dir.ino, &name).unwrap().ino, link);
+            let target = String::from_utf8(fs.read_link(link).unwrap()).unwrap();
+            assert_eq!(fs.attributes(link).unwrap().size, target.len() as u64);
+            links.push(format!("{} {target} {kind:o}", String::from_utf8(name).unwrap()));
+        }
+    }
+    assert_eq!(
+        links,
+        [
+            "ata-A_disk_S0 ../../sda 120000",
+            "ata-A_disk_S0-part1 ../../sda1 120000",
+            "ata-A_disk_S0-part3 ../../sda3 120000",
+            "1234abcd-01 ../../sda1 120000",
+            "1234abcd-03 ../../sda3 120000",
+        ]
+    );
+    assert_eq!(fs.lookup(disk, b"nothing").err(), Some(Error::NoEnt));
+    assert_eq!(fs.lookup(disk, b"vda").err(), Some(Error::NoEnt));
 }

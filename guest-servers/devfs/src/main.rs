@@ -13,9 +13,11 @@ use xinim_abi::error::{Error, Result};
 use xinim_abi::interface::Name;
 use xinim_abi::ipc::bits;
 use xinim_abi::object::Handle;
-use xinim_abi::services::rs::{query, rs};
-use xinim_block_client::disk::Disk;
-use xinim_devfs::{DevFs, Platform, Random};
+use xinim_abi::object::Rights;
+use xinim_abi::services::block::{UNITS_BIT, block, identity, info};
+use xinim_abi::services::rs::rs;
+use xinim_block_client::disk::{Disk, block_drivers};
+use xinim_devfs::{DevFs, Platform, Random, UnitInfo};
 use xinim_rt::handle::OwnedHandle;
 use xinim_rt::{ipc, kip, server, start, sys};
 
@@ -36,24 +38,40 @@ struct Found {
 struct System {
     own: Handle,
     found: BTreeMap<String, Found>,
+    /// Processes of block drivers that tell us of changes, by label.
+    subscribed: BTreeMap<String, u32>,
 }
 
 impl Platform for System {
     type Disk = Disk;
 
-    fn block_drivers(&mut self) -> Result<Vec<String>> {
-        let text = xinim_rt::rs::query(query::CLASSES, "")?;
-        let lines = text.lines().filter_map(|line| line.split_once('\t'));
-        Ok(lines.filter(|line| line.0 == "block").map(|line| String::from(line.1)).collect())
+    fn units(&mut self) -> Vec<UnitInfo> {
+        let mut units = Vec::new();
+        for label in block_drivers().unwrap_or_default() {
+            // One that dies while it is asked: its successor's coming is told.
+            let _ = self.units_of(&label, &mut units);
+        }
+        units
     }
 
-    fn open_disk(&mut self, label: &str) -> Result<Disk> {
-        Disk::open(Name::new(label)?, DISK_DATA)
+    fn open_disk(&mut self, label: &str, unit: u32) -> Result<Disk> {
+        Disk::open(Name::new(label)?, unit, DISK_DATA)
     }
 
     fn endpoint(&mut self, label: &str) -> Result<Handle> {
+        self.find(label).map(|(endpoint, _)| endpoint)
+    }
+
+    fn now(&mut self) -> u64 {
+        kip::wall_clock_ns()
+    }
+}
+
+impl System {
+    /// Endpoint and process of a service, watched.
+    fn find(&mut self, label: &str) -> Result<(Handle, u32)> {
         if let Some(found) = self.found.get(label) {
-            return Ok(found.endpoint.raw());
+            return Ok((found.endpoint.raw(), found.pid));
         }
         for _ in 0..LOOKUPS {
             let request = rs::Lookup { name: Name::new(label)?, wait: true };
@@ -64,18 +82,47 @@ impl Platform for System {
             if sys::watch(reply.pid, self.own, 0).is_ok() {
                 let found = Found { pid: reply.pid, endpoint };
                 self.found.insert(String::from(label), found);
-                return Ok(handle);
+                return Ok((handle, reply.pid));
             }
         }
         Err(Error::NxIo)
     }
 
-    fn now(&mut self) -> u64 {
-        kip::wall_clock_ns()
+    /// Adds the units of a driver, and has it tell of changes.
+    fn units_of(&mut self, label: &str, units: &mut Vec<UnitInfo>) -> Result<()> {
+        let (driver, pid) = self.find(label)?;
+        if self.subscribed.get(label) != Some(&pid) {
+            let rights = Rights::NOTIFY | Rights::TRANSFER;
+            let notify = OwnedHandle::from_raw(sys::handle_mint(self.own, rights.bits(), 0)?);
+            ipc::call(driver, &block::Subscribe { notify: notify.raw() })?;
+            self.subscribed.insert(String::from(label), pid);
+        }
+        let present = ipc::call(driver, &block::Units {})?.present;
+        for unit in (0..u32::BITS).filter(|unit| present & 1 << unit != 0) {
+            let Ok(about) = ipc::call(driver, &block::Info { unit }) else { continue };
+            let text = |what| {
+                let reply = ipc::call(driver, &block::Identity { unit, what });
+                reply.map_or(String::new(), |reply| String::from(reply.text.as_str()))
+            };
+            units.push(UnitInfo {
+                label: String::from(label),
+                pid,
+                unit,
+                instance: about.instance,
+                sectors: about.sectors,
+                optical: about.flags & info::CD_ROM != 0,
+                model: text(identity::MODEL),
+                serial: text(identity::SERIAL),
+            });
+        }
+        Ok(())
     }
 }
 
 fn notified(fs: &mut DevFs<System>, raised: u64) {
+    if raised & (bits::OBITUARY | bits::PEER_UP | 1 << UNITS_BIT) != 0 {
+        fs.units_changed();
+    }
     let system = fs.platform();
     if raised & bits::OBITUARY != 0 {
         while let Ok(Some(obituary)) = sys::event_next(system.own) {
@@ -96,7 +143,7 @@ fn seed() -> [u32; 8] {
 
 fn main() -> i32 {
     let Ok(own) = server::own_endpoint() else { return 1 };
-    let system = System { own, found: BTreeMap::new() };
+    let system = System { own, found: BTreeMap::new(), subscribed: BTreeMap::new() };
     let fs = DevFs::new(system, Random::new(seed()));
     xinim_fs_server::run_notified(fs, notified)
 }

@@ -6,6 +6,21 @@ use xinim_fs_kit::Ino;
 
 pub(crate) const ROOT: Ino = 1;
 pub(crate) const HOST: Ino = 2;
+/// /dev/disk and the directories of links in it.
+const DISK: Ino = 3;
+pub(crate) const BY_ID: Ino = 4;
+pub(crate) const BY_UUID: Ino = 5;
+pub(crate) const BY_LABEL: Ino = 6;
+pub(crate) const BY_PARTUUID: Ino = 7;
+/// Directory, name, parent.
+const DIRECTORIES: [(Ino, &str, Ino); 6] = [
+    (HOST, "host", ROOT),
+    (DISK, "disk", ROOT),
+    (BY_ID, "by-id", DISK),
+    (BY_UUID, "by-uuid", DISK),
+    (BY_LABEL, "by-label", DISK),
+    (BY_PARTUUID, "by-partuuid", DISK),
+];
 /// Inode numbers of [`DEVICES`] start here.
 const FIRST: Ino = 16;
 
@@ -70,14 +85,29 @@ pub(crate) fn by_ino(ino: Ino) -> Option<&'static Device> {
     DEVICES.get(usize::try_from(ino.checked_sub(FIRST)?).ok()?)
 }
 
+pub(crate) fn is_directory(ino: Ino) -> bool {
+    ino == ROOT || DIRECTORIES.iter().any(|(own, ..)| *own == ino)
+}
+
+/// The root is its own.
+pub(crate) fn parent(dir: Ino) -> Ino {
+    DIRECTORIES.iter().find(|(own, ..)| *own == dir).map_or(ROOT, |(_, _, parent)| *parent)
+}
+
 pub(crate) fn by_name(dir: Ino, name: &[u8]) -> Option<Ino> {
+    let mut directories = DIRECTORIES.iter();
+    let known = directories.find(|(_, own, parent)| *parent == dir && own.as_bytes() == name);
+    if let Some((ino, ..)) = known {
+        return Some(*ino);
+    }
     let at = DEVICES.iter().position(|d| d.dir == dir && d.name.as_bytes() == name)?;
     Some(FIRST + at as u64)
 }
 
 /// Names in a directory with inode number and mode.
 pub(crate) fn in_directory(dir: Ino) -> impl Iterator<Item = (&'static str, Ino, u32)> {
-    let host = (dir == ROOT).then_some(("host", HOST, mode::DIRECTORY));
+    let directories = DIRECTORIES.iter().filter(move |(_, _, parent)| *parent == dir);
+    let directories = directories.map(|(ino, name, _)| (*name, *ino, mode::DIRECTORY));
     let devices = DEVICES.iter().zip(FIRST..).filter(move |(device, _)| device.dir == dir);
-    devices.map(|(device, ino)| (device.name, ino, mode::CHARACTER)).chain(host)
+    devices.map(|(device, ino)| (device.name, ino, mode::CHARACTER)).chain(directories)
 }

@@ -41,12 +41,16 @@
 //! DISCARD makes contents of the blocks undefined until they are written again (a hint: it may do
 //! nothing); WRITE_ZEROES makes them zero. Both count as writes.
 //!
+//! # Sharing
+//! Clients of one unit see each other's completed writes. Who keeps a copy of what is on the device,
+//! as a mounted file system does, claims the sectors, and others cannot write there.
+//!
 //! # Restart
 //! At `Attach` the driver starts with the indices it finds: zeros in fresh memory or where the client
 //! cleared them, those of the last instance otherwise. It keeps its own copies from then on.
 //!
 //! When the driver dies the client watches it (`WATCH`), looks the label up again, attaches the
-//! same memory and submits again what was not completed; all operations are idempotent. Writes that
+//! same memory, claims again, and submits again what was not completed; all operations are idempotent. Writes that
 //! had completed and not been flushed are in the device still: a driver's restart is no power cut.
 
 use crate::interface::Field;
@@ -83,6 +87,11 @@ crate::interface! {
         /// was under way.
         8 idempotent Statistics { unit: u32, what: u32 } -> StatisticsReply {
             requests: u64, bytes: u64, errors: u64, time_ns: u64, in_flight: u32, busy_ns: u64 }
+        /// For who holds a copy of the sectors (a mounted file system): until the ring is detached
+        /// or claims something else, writes of others there fail with `Busy`. Reads do not. No
+        /// `sectors`: no claim. `Busy`: somebody else has claimed some of them; `Inval`: the caller
+        /// has no ring at the unit.
+        9 idempotent Claim { unit: u32, first: u64, sectors: u64 } -> Claimed { }
     }
 }
 
