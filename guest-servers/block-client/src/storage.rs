@@ -35,6 +35,24 @@ pub trait Storage {
 
     /// Everything written so far is on the medium when this returns `Ok`.
     fn flush(&mut self) -> Result<()>;
+
+    /// Nobody needs these bytes any more: what they read as is undefined until written. A hint.
+    fn discard(&mut self, offset: u64, len: u64) -> Result<()> {
+        let _ = (offset, len);
+        Ok(())
+    }
+
+    /// These bytes will be wanted soon. A hint.
+    fn read_ahead(&mut self, offset: u64, len: u64) {
+        let _ = (offset, len);
+    }
+
+    /// Whether anything written is not on the device yet; then to be called about once a second with
+    /// `tick`, which writes what has waited long without making anybody wait.
+    fn background(&mut self, tick: bool) -> bool {
+        let _ = tick;
+        false
+    }
 }
 
 impl<T: Transport> Storage for Cache<T> {
@@ -52,6 +70,18 @@ impl<T: Transport> Storage for Cache<T> {
     }
     fn flush(&mut self) -> Result<()> {
         Cache::flush(self)
+    }
+    fn barrier(&mut self) -> Result<()> {
+        Cache::barrier(self)
+    }
+    fn discard(&mut self, offset: u64, len: u64) -> Result<()> {
+        Cache::discard(self, offset, len)
+    }
+    fn read_ahead(&mut self, offset: u64, len: u64) {
+        Cache::read_ahead(self, offset, len);
+    }
+    fn background(&mut self, tick: bool) -> bool {
+        Cache::background(self, tick)
     }
 }
 
@@ -75,6 +105,15 @@ macro_rules! pointers {
         }
         fn flush(&mut self) -> Result<()> {
             (**self).flush()
+        }
+        fn discard(&mut self, offset: u64, len: u64) -> Result<()> {
+            (**self).discard(offset, len)
+        }
+        fn read_ahead(&mut self, offset: u64, len: u64) {
+            (**self).read_ahead(offset, len);
+        }
+        fn background(&mut self, tick: bool) -> bool {
+            (**self).background(tick)
         }
         }
     )*};

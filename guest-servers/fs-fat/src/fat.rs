@@ -222,6 +222,10 @@ impl FileSystem for Fat {
         self.mounted()?.sync()
     }
 
+    fn background(&mut self, tick: bool) -> bool {
+        self.mounted.as_mut().is_some_and(|mounted| mounted.cache.borrow_mut().background(tick))
+    }
+
     fn lookup(&mut self, dir: Ino, name: &[u8]) -> Result<Stat> {
         let mounted = self.mounted()?;
         mounted.nodes.directory(dir)?;

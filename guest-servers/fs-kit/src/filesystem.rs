@@ -127,6 +127,12 @@ pub trait FileSystem {
         Err(Error::NotSup)
     }
 
+    /// Whether anything written is not on the device yet. Then it is called about once a second with
+    /// `tick`, and writes what has waited long, without making anybody wait.
+    fn background(&mut self, _tick: bool) -> bool {
+        false
+    }
+
     /// A new server stands where one died: mount it again as before. `ServerDied`: there is none.
     fn recover(&mut self) -> Result<MountInfo> {
         Err(Error::ServerDied)
@@ -247,6 +253,9 @@ impl<T: FileSystem + ?Sized> FileSystem for alloc::boxed::Box<T> {
     }
     fn remount(&mut self, flags: u32) -> Result<u32> {
         (**self).remount(flags)
+    }
+    fn background(&mut self, tick: bool) -> bool {
+        (**self).background(tick)
     }
     fn recover(&mut self) -> Result<MountInfo> {
         (**self).recover()

@@ -183,6 +183,11 @@ impl<S: Storage> FileSystem for Minix<S> {
         if mounted.read_only { Ok(()) } else { mounted.tree.volume.flush() }
     }
 
+    fn background(&mut self, tick: bool) -> bool {
+        let mounted = self.mounted.as_mut();
+        mounted.is_some_and(|mounted| mounted.tree.volume.storage.background(tick))
+    }
+
     fn lookup(&mut self, dir: Ino, name: &[u8]) -> Result<Stat> {
         let tree = self.tree()?;
         let parent = tree.directory(number(dir)?)?;

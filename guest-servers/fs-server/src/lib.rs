@@ -4,19 +4,24 @@
 //! fn main() -> i32 { xinim_fs_server::run(Fat::new(..)) }
 //! ```
 //! VFS asks an instance it does not need any more to end (`bits::TERMINATE`); so does RS at
-//! shutdown. A file system that is still mounted then writes everything first.
+//! shutdown. A file system that is still mounted then writes everything first. While it has
+//! something to write back, its background gets a tick each second.
 #![no_std]
 #![forbid(unsafe_code)]
 
 use xinim_abi::error::{Error, Result};
 use xinim_abi::interface::error_message;
-use xinim_abi::ipc::Message;
+use xinim_abi::ipc::{Message, bits};
 use xinim_abi::object::{PAGE_SIZE, Protection};
 use xinim_abi::services::fs::WINDOW_LEN;
 use xinim_fs_kit::serve::Serve;
 use xinim_fs_kit::{FileSystem, Window};
 use xinim_rt::memory::{Mapping, Memory};
 use xinim_rt::server::{Request, Server};
+use xinim_rt::{server, sys, time};
+
+/// Between ticks of a file system's background.
+const TICK_NS: u64 = 1_000_000_000;
 
 /// The window that VFS shared.
 pub struct SharedWindow(Mapping);
@@ -42,6 +47,21 @@ impl Window for SharedWindow {
 struct FsServer<F, N> {
     serve: Serve<F, SharedWindow>,
     notified: N,
+    /// A timer for the next tick of the background is set.
+    timer: bool,
+}
+
+impl<F: FileSystem, N> FsServer<F, N> {
+    /// Has a timer run out while anything is to be written back.
+    fn background(&mut self, tick: bool) {
+        if tick {
+            self.timer = false;
+        }
+        if (!self.timer || tick) && self.serve.mounted() && self.serve.fs().background(tick) {
+            let at = time::now_ns() + TICK_NS;
+            self.timer = server::own_endpoint().is_ok_and(|own| sys::timer_set(own, at).is_ok());
+        }
+    }
 }
 
 impl<F: FileSystem, N: FnMut(&mut F, u64)> Server for FsServer<F, N> {
@@ -57,10 +77,14 @@ impl<F: FileSystem, N: FnMut(&mut F, u64)> Server for FsServer<F, N> {
             let protection = Protection::READ | Protection::WRITE;
             memory.map_range(0, len as u64, protection).map(SharedWindow)
         });
+        self.background(false);
         Some(answer.unwrap_or_else(error_message))
     }
 
     fn notified(&mut self, raised: u64) {
+        if raised & bits::TIMER != 0 {
+            self.background(true);
+        }
         (self.notified)(self.serve.fs(), raised);
     }
 
@@ -79,5 +103,5 @@ pub fn run<F: FileSystem>(fs: F) -> ! {
 
 /// As [`run`]; the file system also learns of notification bits that are not the library's.
 pub fn run_notified<F: FileSystem>(fs: F, notified: impl FnMut(&mut F, u64)) -> ! {
-    xinim_rt::server::run(&mut FsServer { serve: Serve::new(fs), notified })
+    xinim_rt::server::run(&mut FsServer { serve: Serve::new(fs), notified, timer: false })
 }

@@ -18,7 +18,7 @@
 //! * Reading: [`ahead`]; a failed read is asked for again alone, so that only who needs the bad
 //!   block sees its error.
 //! * Writing back, in the order of the device from where the last round ended (an elevator): in
-//!   the background when a quarter of the lines is dirty, or for longer than [`OLD`] calls of
+//!   the background when a quarter of the lines is dirty, or for longer than [`OLD`] ticks of
 //!   [`Cache::background`]; writers wait when half is dirty or under way.
 //! * A granule under way to the device does not change until it is there.
 //! * A write that the device refused leaves its granules dirty and is reported by the next
@@ -99,7 +99,7 @@ pub struct Cache<T> {
     elevator: u64,
     /// Counts write-backs, so that a refused line is tried once in each.
     round: u64,
-    /// Counts calls of `background`.
+    /// Counts ticks of `background`.
     tick: u64,
     /// The line written to last: more is likely to come.
     last_written: u64,

@@ -86,7 +86,7 @@ proptest! {
                     result
                 }
                 Step::Background => {
-                    cache.background();
+                    cache.background(true);
                     Ok(())
                 }
             };

@@ -73,7 +73,7 @@ proptest! {
                         None => prop_assert_eq!(result, Err(Error::Inval)),
                     }
                 }
-                Step::Background => _ = cache.background(),
+                Step::Background => _ = cache.background(true),
                 Step::ReadAhead { at, len } => cache.read_ahead(at as u64, len as u64),
                 Step::Discard { at, len } => {
                     // The fake's DISCARD fills whole blocks with a pattern; the model does too.
@@ -200,7 +200,7 @@ fn writers_wait_when_much_is_dirty_and_the_background_takes_the_rest() {
     assert!(cache.stats.throttled > 0);
     assert!(cache.transport().flushes == 0);
     let mut calls = 0;
-    while cache.background() {
+    while cache.background(true) {
         calls += 1;
         assert!(calls < 40, "{} still dirty", cache.dirty_bytes());
     }
@@ -228,7 +228,7 @@ fn a_device_torn_away_fails_everything_and_hangs_nothing() {
     };
     assert_eq!(error, Error::NxIo);
     assert_eq!(cache.flush(), Err(Error::NxIo));
-    assert!(cache.background(), "what is dirty stays dirty");
+    assert!(cache.background(true), "what is dirty stays dirty");
     let mut result = Ok(());
     for line in 0..200u64 {
         result = cache.write(line % 100 * 32768, &[7; 32768]);

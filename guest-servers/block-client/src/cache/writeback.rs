@@ -8,7 +8,7 @@ use super::requests::Plan;
 use super::{Cache, SECTOR};
 use crate::Transport;
 
-/// Calls of [`Cache::background`] after which a dirty line is written.
+/// Ticks of [`Cache::background`] after which a dirty line is written.
 pub const OLD: u64 = 5;
 
 impl<T: Transport> Cache<T> {
@@ -35,11 +35,12 @@ impl<T: Transport> Cache<T> {
         self.flush()
     }
 
-    /// To be called about once a second while it answers true: writes what has been dirty for
-    /// long, without waiting. Errors are kept for the next [`Cache::flush`].
-    pub fn background(&mut self) -> bool {
-        self.tick += 1;
-        if self.collect_ready().is_ok() {
+    /// Whether anything is not on the device yet; then to be called about once a second with
+    /// `tick`, which writes what has been dirty for long, without waiting. Errors are kept for the
+    /// next [`Cache::flush`].
+    pub fn background(&mut self, tick: bool) -> bool {
+        self.tick += u64::from(tick);
+        if tick && self.collect_ready().is_ok() {
             self.round += 1;
             self.last_written = super::NO_LINE;
             let now = self.tick;
