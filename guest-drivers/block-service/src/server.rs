@@ -13,11 +13,12 @@
 //! whether to try again.
 
 use alloc::collections::BTreeSet;
+use alloc::vec::Vec;
 use xinim_abi::error::{Error, Result};
 use xinim_abi::ipc::{Message, bits};
 use xinim_abi::object::Handle;
 use xinim_abi::services::block::{COMPLETION_BIT, UNITS_BIT, block};
-use xinim_driver_rt::{PciDevice, PinnedMemory};
+use xinim_driver_rt::{Interrupt, PciDevice, PinnedMemory};
 use xinim_rt::handle::OwnedHandle;
 use xinim_rt::memory::Memory;
 use xinim_rt::server::{Request, Server, answer};
@@ -48,9 +49,9 @@ impl Notify for Client {
 }
 
 struct BlockServer<B> {
-    name: &'static str,
     service: Service<B, PinnedMemory, Client>,
     device: PciDevice,
+    interrupts: Vec<Interrupt>,
     endpoint: Handle,
     /// Clients whose death we are told of, by process id.
     watched: BTreeSet<u32>,
@@ -60,16 +61,29 @@ struct BlockServer<B> {
     shared: bool,
 }
 
-/// Announces the service and serves for ever. `shared`: the device has one message for everything
-/// and says what it meant nowhere but in its registers.
-pub fn run<B: BlockDevice>(name: &'static str, device: PciDevice, block: B, shared: bool) -> ! {
+/// Announces the service and serves for ever. `interrupts` are what is bound to [`INTERRUPT_BIT`] and
+/// [`ATTENTION_BIT`]. `shared`: the device has one message for everything, and `poll` alone does not
+/// find out what it meant.
+pub fn run<B: BlockDevice>(
+    device: PciDevice,
+    interrupts: &[Interrupt],
+    block: B,
+    shared: bool,
+) -> ! {
     let endpoint = match server::own_endpoint() {
         Ok(endpoint) => endpoint,
         Err(_) => process::exit(1),
     };
     let service = Service::new(block, SPIN_NS);
-    let (watched, timer) = (BTreeSet::new(), None);
-    let mut server = BlockServer { name, service, device, endpoint, watched, timer, shared };
+    let mut server = BlockServer {
+        service,
+        device,
+        interrupts: interrupts.to_vec(),
+        endpoint,
+        watched: BTreeSet::new(),
+        timer: None,
+        shared,
+    };
     server.set_timer();
     server::run(&mut server)
 }
@@ -118,6 +132,12 @@ impl<B: BlockDevice> Server for BlockServer<B> {
             if self.shared && raised == interrupt && idle {
                 self.service.device_mut().attend();
                 self.pump();
+            }
+        }
+        if raised & (interrupt | 1 << ATTENTION_BIT) != 0 {
+            for interrupt in &self.interrupts {
+                // Fails for nothing that this process holds.
+                let _ = interrupt.acknowledge();
             }
         }
         self.set_timer();
@@ -180,7 +200,7 @@ impl<B: BlockDevice> BlockServer<B> {
             }
             // What is in flight may still be written to: only the end of this process stops that.
             Err(error) => {
-                log!("{}: {error}", self.name);
+                log!("{error}");
                 process::exit(1)
             }
         }

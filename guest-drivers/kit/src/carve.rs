@@ -16,7 +16,17 @@ pub struct Carver<B> {
 impl<B: DmaBuffer> Carver<B> {
     /// A contiguous, page-aligned buffer of `len` bytes to cut.
     pub fn new<D: Dma<Buffer = B>>(dma: &D, len: usize) -> Result<Self> {
-        Ok(Self { buffer: Rc::new(dma.allocate(len, Constraints::RING)?), next: 0 })
+        Self::within(dma, len, Constraints::RING)
+    }
+
+    /// The same with other constraints; they hold for the whole buffer, alignment for its beginning.
+    pub fn within<D: Dma<Buffer = B>>(
+        dma: &D,
+        len: usize,
+        constraints: Constraints,
+    ) -> Result<Self> {
+        let constraints = Constraints { contiguous: true, ..constraints };
+        Ok(Self { buffer: Rc::new(dma.allocate(len, constraints)?), next: 0 })
     }
 
     /// The next `len` bytes, their device address aligned to `align` (a power of two up to 4096).

@@ -18,7 +18,7 @@ mod dma;
 mod function;
 
 pub use dma::{PinnedMemory, RtDma};
-pub use function::{PciDevice, Registers};
+pub use function::{Interrupt, PciDevice, Registers};
 
 use xinim_driver_kit::Clock;
 

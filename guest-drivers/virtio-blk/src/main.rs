@@ -22,10 +22,11 @@ const CONFIG: u16 = 1;
 fn main() -> i32 {
     match start() {
         Ok((device, disk, vectors)) => {
-            server::run("virtio-blk", device, disk, vectors.config == vectors.queues)
+            // Messages need no acknowledgement.
+            server::run(device, &[], disk, vectors.config == vectors.queues)
         }
         Err(error) => {
-            log!("virtio-blk: {error}");
+            log!("{error}");
             1
         }
     }
@@ -35,8 +36,7 @@ type GuestDisk = Disk<Registers, RtDma, RtClock>;
 
 fn start() -> Result<(PciDevice, GuestDisk, Vectors), StartError> {
     let device = PciDevice::from_start()?;
-    // Messages, which need no acknowledgement.
-    let _ = device.bind_interrupt(QUEUES.into(), INTERRUPT_BIT)?;
+    device.bind_interrupt(QUEUES.into(), INTERRUPT_BIT)?;
     // A function with a single message says everything with it.
     let own = device.bind_interrupt(CONFIG.into(), ATTENTION_BIT).is_ok();
     let vectors = Vectors { queues: Some(QUEUES), config: Some(if own { CONFIG } else { QUEUES }) };
