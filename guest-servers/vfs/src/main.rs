@@ -86,6 +86,8 @@ impl Host for Machine {
         let (program, window_len) = match fs_type {
             "ramfs" | "tmpfs" => (Name::new("ramfs"), MEMORY_WINDOW_LEN),
             "procfs" => (Name::new("procfs"), TEXT_WINDOW_LEN),
+            // One server for all of them: the superblock says which it is.
+            "ext2" | "ext3" | "ext4" => (Name::new("fs-ext"), WINDOW_LEN),
             other => (Name::new(&format!("fs-{other}")), WINDOW_LEN),
         };
         let request = rs::Spawn { program: program.map_err(|_| Error::NoDev)? };
@@ -104,7 +106,7 @@ impl Host for Machine {
     }
 
     fn types(&self) -> &[&'static str] {
-        &["fat", "minix"]
+        &["fat", "minix", "ext"]
     }
 
     fn map_window(&mut self, window: Handle, len: usize) -> Result<SharedWindow> {
