@@ -190,6 +190,42 @@ impl Volume {
         self.windows.retain(|window| window.owner != owner);
     }
 
+    /// Tells the device of runs of free blocks in `len` bytes from `offset`, of at least `min_len`
+    /// bytes. Answers how many bytes.
+    pub fn trim(&mut self, offset: u64, len: u64, min_len: u64) -> Result<u64> {
+        if self.read_only {
+            return Err(Error::RoFs);
+        }
+        // What was freed is free when that is durable.
+        self.commit()?;
+        let block = self.geo.block_size as u64;
+        let first = offset.div_ceil(block).max(self.geo.first_data_block.into());
+        let last = offset.saturating_add(len).min(self.meta.device.len()) / block;
+        let mut done = 0;
+        for group in 0..self.geo.groups {
+            let start = self.geo.first_block(group);
+            let from = first.saturating_sub(start).min(u32::MAX.into()) as u32;
+            let to = last.saturating_sub(start).min(self.geo.group_len(group).into()) as u32;
+            let desc = self.desc(group)?;
+            if from >= to || desc.free_blocks == 0 || desc.has(gd::FLAG_BLOCK_UNINIT) {
+                continue;
+            }
+            let bitmap = self.block_bitmap(group)?;
+            let bitmap = self.meta.read(bitmap, Seal::None)?.to_vec();
+            let mut at = from;
+            while let Some(run) = find_run(&bitmap, at, to, 1) {
+                let count = free_from(&bitmap, run.0, to, u32::MAX);
+                let bytes = u64::from(count) * block;
+                if bytes >= min_len {
+                    self.meta.device.discard((start + u64::from(run.0)) * block, bytes)?;
+                    done += bytes;
+                }
+                at = run.0 + count;
+            }
+        }
+        Ok(done)
+    }
+
     /// Takes blocks back. Those that held metadata must not be written by a replay of an older
     /// transaction any more.
     pub fn free(&mut self, start: u64, len: u64, metadata: bool) -> Result<()> {

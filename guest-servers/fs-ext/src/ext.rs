@@ -295,6 +295,14 @@ impl FileSystem for Ext {
         volume.commit()
     }
 
+    fn trim(&mut self, offset: u64, len: u64, min_len: u64) -> Result<u64> {
+        self.volume()?.trim(offset, len, min_len)
+    }
+
+    fn background(&mut self, tick: bool) -> bool {
+        self.volume.as_mut().is_some_and(|volume| volume.background(tick))
+    }
+
     /// The volume is marked clean and opened anew. `Busy` while files without a name are held.
     fn remount(&mut self, flags: u32) -> Result<u32> {
         let volume = self.volume()?;

@@ -111,7 +111,7 @@ fn header(raw: &[u8], depth: Option<u16>) -> Result<(usize, u16)> {
     let (entries, max, found) = (ENTRIES.get(raw), MAX.get(raw), DEPTH.get(raw));
     let sound = MAGIC.get(raw) == extent::MAGIC
         && entries <= max
-        && usize::from(max) <= raw.len() / extent::ENTRY - 1
+        && usize::from(max) < raw.len() / extent::ENTRY
         && depth.map_or(found <= extent::DEPTH_MAX, |depth| depth == found);
     if sound { Ok((entries.into(), found)) } else { corrupt() }
 }

@@ -213,7 +213,7 @@ impl Volume {
         let base = self.meta.offset(start)?;
         let mut rest = data;
         let mut at = within;
-        if new && !within.is_multiple_of(block) || new && data.len() < block {
+        if new && (within != 0 || data.len() < block) {
             let mut first = vec![0; block];
             let count = data.len().min(block - within);
             first[within..within + count].copy_from_slice(&data[..count]);

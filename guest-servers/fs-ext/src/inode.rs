@@ -207,11 +207,11 @@ impl Inode {
         }
         let (old, new) = (Le32(0).get(self.block()), Le32(4).get(self.block()));
         let (major, minor) = if old != 0 {
-            (old >> 8 & 0xFF, old & 0xFF)
+            ((old >> 8) & 0xFF, old & 0xFF)
         } else {
-            (new >> 8 & 0xFFF, new & 0xFF | new >> 12 & 0xFFF00)
+            ((new >> 8) & 0xFFF, (new & 0xFF) | ((new >> 12) & 0xFFF00))
         };
-        major << 16 | minor & 0xFFFF
+        (major << 16) | (minor & 0xFFFF)
     }
 
     pub fn set_device(&mut self, device: u32) {

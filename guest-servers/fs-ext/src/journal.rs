@@ -6,10 +6,10 @@
 //!   │sb│ revoke descr data data .. commit  │   free      │   superblock; behind the end it goes on
 //!   └──┴───────────────────────────────────┴─────────────┘   at first
 //! ```
-//! One commit: data (written by the files already) and log blocks, *flush*, commit block, *flush*; then the
-//! blocks go to their places, with no flush of their own. A later flush makes those durable, and
-//! only then may the log be overwritten: when room runs out, flush, move the tail, write the
-//! journal's superblock, flush.
+//! One commit: data (written by the files already) and log blocks, *barrier*, commit block, *barrier*
+//! (or a flush, if somebody waits for it to be durable); then the blocks go to their places. The log
+//! may be overwritten when those are there: when room runs out, *barrier*, move the tail, write the
+//! journal's superblock, *barrier*.
 //!
 //! All fields are big-endian. Tags are of version 3 where the file system has metadata checksums, else
 //! without checksums. Fast commits are not written.
@@ -223,11 +223,11 @@ impl Journal {
         if needed > self.end - self.first - 1 {
             return Err(Error::NoSpc);
         }
-        // What was committed went to its place; now durably.
-        device.flush()?;
+        // What was committed went to its place, before the log moves on.
+        device.barrier()?;
         self.free = self.end - self.first - 1;
         self.write_superblock(device, self.head)?;
-        device.flush()
+        device.barrier()
     }
 
     fn block(&self, kind: u32) -> Vec<u8> {
@@ -246,13 +246,15 @@ impl Journal {
         }
     }
 
-    /// Commits `blocks` and `revoked`; durable when it returns.
+    /// Commits `blocks` and `revoked`. Everything written later reaches the medium later; `durable`:
+    /// and it has reached it when this returns.
     pub fn commit(
         &mut self,
         device: &mut dyn Storage,
         blocks: &[(u64, &[u8])],
         revoked: &[u64],
         now: u64,
+        durable: bool,
     ) -> Result<()> {
         let (per, revokes) = (self.tags_per_block(), self.revokes_per_block());
         let needed =
@@ -289,7 +291,7 @@ impl Journal {
             }
         }
         log.write(self, device)?;
-        device.flush()?;
+        device.barrier()?;
         let mut block = self.block(head::COMMIT);
         block[48..56].copy_from_slice(&(now / 1_000_000_000).to_be_bytes());
         Be32(56).set(&mut block, (now % 1_000_000_000) as u32);
@@ -299,7 +301,11 @@ impl Journal {
         }
         log.push(self, device, &block)?;
         log.write(self, device)?;
-        device.flush()?;
+        if durable {
+            device.flush()?
+        } else {
+            device.barrier()?
+        }
         self.head = log.at;
         self.free -= needed as u32;
         self.sequence = self.sequence.wrapping_add(1);

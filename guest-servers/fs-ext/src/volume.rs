@@ -6,11 +6,12 @@
 //!                                                         └─ undo (it failed: nothing has changed)
 //!   commit: checksums ─ journal (or straight home) ─ home ─ freed blocks may be used again
 //! ```
-//! Many operations make one transaction. It is committed when something must be durable, when it has grown to a
-//! quarter of the journal, or when it is older than [`COMMIT_AFTER`] and the next operation comes.
+//! Many operations make one transaction. It is committed when something must be durable, when it has
+//! grown to a quarter of the journal, or when it is older than [`COMMIT_AFTER`] (the server's
+//! background or the next operation sees to that).
 //!
-//! Without a journal (ext2) a commit writes all metadata to its place and flushes; a crash between
-//! leaves what fsck repairs.
+//! Without a journal (ext2) a commit writes all metadata to its place; a crash between leaves what
+//! fsck repairs.
 
 use alloc::boxed::Box;
 use alloc::collections::{BTreeMap, BTreeSet};
@@ -294,12 +295,6 @@ impl Volume {
         Ok(())
     }
 
-    /// Dirty blocks to their places, and flushed: past the journal.
-    fn write_out(&mut self) -> Result<()> {
-        self.meta.write_home()?;
-        self.meta.device.flush()
-    }
-
     fn transaction_max(&self) -> usize {
         self.journal.as_ref().map_or(UNJOURNALED_MAX, Journal::transaction_max)
     }
@@ -320,12 +315,12 @@ impl Volume {
         let dirty = self.meta.dirty();
         let old = dirty > 0 && (self.around.now)().saturating_sub(self.started) > COMMIT_AFTER;
         if old || dirty + CREDITS > self.transaction_max() {
-            self.commit()?;
+            self.commit_as(false)?;
         }
         match self.attempt(&mut action) {
             // Blocks that this transaction freed are free once it is committed.
             Err(Error::NoSpc) if !self.pending.is_empty() => {
-                self.commit()?;
+                self.commit_as(false)?;
                 self.attempt(&mut action)
             }
             result => result,
@@ -363,6 +358,24 @@ impl Volume {
 
     /// Makes everything durable.
     pub fn commit(&mut self) -> Result<()> {
+        self.commit_as(true)
+    }
+
+    /// What has waited long is committed at a tick; nobody waits for it. Whether there is more.
+    pub fn background(&mut self, tick: bool) -> bool {
+        if self.read_only || self.aborted {
+            return false;
+        }
+        let waited = (self.around.now)().saturating_sub(self.started);
+        if tick && self.meta.dirty() > 0 && waited > COMMIT_AFTER {
+            // A failure is remembered, and reported to whoever asks for durability.
+            let _ = self.commit_as(false);
+        }
+        let behind = self.meta.device.background(tick);
+        behind || (self.meta.dirty() > 0 && !self.aborted)
+    }
+
+    fn commit_as(&mut self, durable: bool) -> Result<()> {
         if self.read_only {
             return Ok(());
         }
@@ -370,9 +383,9 @@ impl Volume {
             return Err(Error::Io);
         }
         if self.meta.dirty() == 0 {
-            return self.meta.device.flush();
+            return if durable { self.meta.device.flush() } else { Ok(()) };
         }
-        let result = self.commit_now();
+        let result = self.commit_now(durable);
         if let Err(error) = result {
             self.aborted = true;
             (self.around.log)(format_args!("cannot be written ({error}): no further changes"));
@@ -380,7 +393,7 @@ impl Volume {
         result
     }
 
-    fn commit_now(&mut self) -> Result<()> {
+    fn commit_now(&mut self, durable: bool) -> Result<()> {
         self.seal_groups()?;
         if self.journal.is_none() {
             self.store_counters()?;
@@ -395,10 +408,13 @@ impl Volume {
         if let Some(journal) = &mut self.journal {
             let revoked: Vec<u64> = self.revokes.iter().copied().collect();
             let (device, blocks) = self.meta.device_and_sealed();
-            journal.commit(device, &blocks, &revoked, (self.around.now)())?;
+            journal.commit(device, &blocks, &revoked, (self.around.now)(), durable)?;
             self.meta.write_home()?;
         } else {
-            self.write_out()?;
+            self.meta.write_home()?;
+            if durable {
+                self.meta.device.flush()?;
+            }
         }
         self.pending.clear();
         self.revokes.clear();

@@ -10,7 +10,7 @@ fn damaged_volumes_end_in_errors() {
     if !ready("damaged_volumes_end_in_errors") {
         return;
     }
-    for (name, args) in VARIANTS {
+    for (_, args) in VARIANTS {
         let image = Image::new(made(10, args));
         let (mut ext, root) = mounted(&image);
         conformance::model::exercise(&mut ext, root, &Default::default(), 9, 60);
