@@ -120,6 +120,8 @@ impl<H: Host> Vfs<H> {
                     self.on(root, |fs, _| fs.sync())?;
                     asked
                 }
+                // Only VFS refused them.
+                Err(Error::NotSup) if !self.mount(id).server_read_only => asked,
                 result => result?,
             };
             if granted & mount::READ_ONLY != asked {

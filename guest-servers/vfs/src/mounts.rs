@@ -29,6 +29,8 @@ pub(crate) struct Mount<F> {
     pub covers: Option<NodeId>,
     /// `vfs::mount` and `fs::mounted` flags.
     pub flags: u32,
+    /// The server was mounted without changes in mind, or cannot make any.
+    pub server_read_only: bool,
     pub source: String,
     pub fs_type: String,
     /// Counts the server's instances; see `Node::generation`.
@@ -47,6 +49,7 @@ impl<F> Mount<F> {
             root: 0,
             covers,
             flags,
+            server_read_only: flags & mount::READ_ONLY != 0,
             source: String::from(source),
             fs_type: String::from(fs_type),
             generation: 0,
