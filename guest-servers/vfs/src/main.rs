@@ -136,6 +136,7 @@ impl Host for Machine {
             "procfs" => (Name::new("procfs"), TEXT_WINDOW_LEN),
             // One server for all of them: the superblock says which it is.
             "ext2" | "ext3" | "ext4" => (Name::new("fs-ext"), WINDOW_LEN),
+            "iso9660" => (Name::new("fs-iso"), WINDOW_LEN),
             other => (Name::new(&format!("fs-{other}")), WINDOW_LEN),
         };
         let request = rs::Spawn { program: program.map_err(|_| Error::NoDev)? };
@@ -154,7 +155,7 @@ impl Host for Machine {
     }
 
     fn types(&self) -> &[&'static str] {
-        &["fat", "minix", "ext"]
+        &["fat", "minix", "iso", "ext"]
     }
 
     fn map_window(&mut self, window: Handle, len: usize) -> Result<SharedWindow> {
