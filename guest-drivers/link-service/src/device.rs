@@ -71,11 +71,11 @@ impl Events {
     }
 }
 
-/// The receive buffers as the driver sees them, by the cookie they were given with.
+/// The server's memory; the cookies of receive buffers are offsets in it.
 pub trait Peek {
-    /// Copies the first bytes of a buffer. They are the device's word, and the server can write
-    /// there too.
-    fn peek(&self, cookie: u32, out: &mut [u8]);
+    /// Copies bytes of a buffer or frame that was checked to lie there. The server can change them at
+    /// any time.
+    fn peek(&self, offset: u32, out: &mut [u8]);
 }
 
 pub trait LinkDevice {
@@ -84,9 +84,15 @@ pub trait LinkDevice {
 
     fn info(&self) -> LinkInfo;
 
-    /// Adds a frame of `bytes` to be sent, in pieces; `how` was checked against [`LinkInfo::flags`]. `Again`:
-    /// no room now, after some are sent.
-    fn send(&mut self, data: &[Segment], how: &Transmit, cookie: u32) -> Result<()>;
+    /// Adds a frame to be sent, in pieces; `how` was checked against [`LinkInfo::flags`], and the
+    /// frame lies at its `offset` in `memory`. `Again`: no room now, after some are sent.
+    fn send(
+        &mut self,
+        memory: &dyn Peek,
+        data: &[Segment],
+        how: &Transmit,
+        cookie: u32,
+    ) -> Result<()>;
 
     /// Adds an empty buffer for received frames. `Again`: the device has enough.
     fn give(&mut self, buffer: Segment, cookie: u32) -> Result<()>;

@@ -266,7 +266,7 @@ impl<L: LinkDevice, R: DmaBuffer, N: Notify> Service<L, R, N> {
             }
             self.list.clear();
             self.list.push_buffer(memory, frame.offset as usize, frame.len as usize);
-            match self.device.send(self.list.segments(), &frame, frame.id) {
+            match self.device.send(&Window(memory), self.list.segments(), &frame, frame.id) {
                 Ok(()) => client.rings.take_transmit(),
                 Err(Error::Again) => break,
                 // More pieces than the device can take: as if it were lost on the wire.
@@ -289,12 +289,12 @@ impl<L: LinkDevice, R: DmaBuffer, N: Notify> Service<L, R, N> {
     }
 }
 
-/// The server's memory; cookies are offsets in it.
+/// The server's memory.
 struct Window<'a, R>(&'a R);
 
 impl<R: DmaBuffer> Peek for Window<'_, R> {
-    fn peek(&self, cookie: u32, out: &mut [u8]) {
-        self.0.read_bytes(cookie as usize, out);
+    fn peek(&self, offset: u32, out: &mut [u8]) {
+        self.0.read_bytes(offset as usize, out);
     }
 }
 
@@ -302,7 +302,7 @@ impl<R: DmaBuffer> Peek for Window<'_, R> {
 struct Nothing;
 
 impl Peek for Nothing {
-    fn peek(&self, _cookie: u32, out: &mut [u8]) {
+    fn peek(&self, _offset: u32, out: &mut [u8]) {
         out.fill(0);
     }
 }

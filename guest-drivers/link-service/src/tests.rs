@@ -104,7 +104,13 @@ impl LinkDevice for Cable {
         let flags = info::LINK_UP | info::TX_CHECKSUM | info::TSO4;
         LinkInfo { flags, mtu: 1500, queues: 1, ..LinkInfo::default() }
     }
-    fn send(&mut self, data: &[Segment], _how: &Transmit, cookie: u32) -> Result<()> {
+    fn send(
+        &mut self,
+        _memory: &dyn Peek,
+        data: &[Segment],
+        _how: &Transmit,
+        cookie: u32,
+    ) -> Result<()> {
         if self.sent.len() >= self.room {
             return Err(Error::Again);
         }

@@ -375,7 +375,13 @@ impl<M: Mmio, D: Dma, C: Clock> LinkDevice for Net<M, D, C> {
         }
     }
 
-    fn send(&mut self, data: &[Segment], how: &Transmit, cookie: u32) -> Result<()> {
+    fn send(
+        &mut self,
+        _memory: &dyn Peek,
+        data: &[Segment],
+        how: &Transmit,
+        cookie: u32,
+    ) -> Result<()> {
         if cookie >= TX_ENTRIES {
             return Err(Error::Inval);
         }
