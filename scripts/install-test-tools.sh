@@ -10,6 +10,7 @@ need() { # need COMMAND PACKAGE
 PATH=$PATH:/usr/sbin:/sbin
 need cc gcc
 need qemu-system-x86_64 qemu-system-x86
+need qemu-img qemu-utils
 need mkfs.fat dosfstools
 need mcopy mtools
 need cpio cpio

@@ -17,6 +17,18 @@ Examples:
   xinim-vmm --kernel vmlinux --bundle initrd.cpio --cmdline console=ttyS0
   xinim-vmm doctor                               say what this host offers
 
+Options of --disk:
+  ro                 read-only (rw: writable, the default)
+  snapshot           the file is only read; what the guest writes is dropped at the end
+  format=FORMAT      raw or qcow2 (with its backing files) [default: by the name, .qcow2 or raw]
+  cache=MODE         writeback: stable after a flush [default]; writethrough: stable at once;
+                     none: past the host's page cache; unsafe: flushes are not carried out
+  bps=SIZE           at most so many bytes a second (bps-burst=SIZE: saved up at most)
+  iops=N             at most so many requests a second (iops-burst=N: saved up at most)
+  serial=TEXT        what the guest knows the disk by, up to 20 characters
+  bus=virtio         the device the guest sees
+  io=METHOD          uring or threads [default: io_uring where the host has it] (KVM engine)
+
 Exit status:
   0..123  with --exec, the last command's own (a greater one is given as 123);
           otherwise 0 when the guest powered off or Ctrl-A x was typed
@@ -92,8 +104,9 @@ pub struct RunArgs {
     #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]
     pub cmdline: Option<String>,
 
-    /// Attach a raw disk image: PATH[,bus=virtio][,ro]; a comma in PATH is written twice.
-    /// Repeatable; the guest sees /dev/vda, /dev/vdb, ... in this order
+    /// Attach a disk: PATH[,ro][,snapshot][,OPTION=VALUE...], or new:SIZE for a blank one that
+    /// is gone afterwards; a comma in PATH is written twice. Repeatable; the guest sees /dev/vda,
+    /// /dev/vdb, ... in this order. Options: see below
     #[arg(long, value_name = "DISK")]
     pub disk: Vec<Disk>,
 

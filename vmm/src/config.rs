@@ -5,7 +5,7 @@
 //! memory = "256M"
 //! cpus = 1
 //! timeout = "30s"
-//! disk = ["root.img", "data.img,ro", { path = "scratch.img", bus = "virtio", ro = false }]
+//! disk = ["root.img", "data.img,ro", { path = "scratch.img", cache = "unsafe", iops = 500 }]
 //! cpuid = "-cx16"
 //! ```
 //!
@@ -17,9 +17,10 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use serde::de::{Deserialize, Deserializer, Error as _, MapAccess, Visitor, value};
-use xinim_machine::DiskSpec;
+use xinim_machine::{DiskSource, DiskSpec};
 
 use crate::cli::RunArgs;
+use crate::disk_spec::Builder;
 use crate::error::Error;
 use crate::spec::{
     ConsoleSpec, Cpuid, Cpus, Disk, EngineChoice, Memory, QemuOptions, Timeout, ValueError,
@@ -149,7 +150,9 @@ fn load(path: &Path) -> Result<File, Error> {
         *path = base.join(&*path);
     }
     for disk in &mut file.disk {
-        disk.0.path = base.join(&disk.0.path);
+        if let DiskSource::File(path) = &mut disk.0.source {
+            *path = base.join(&*path);
+        }
     }
     if let Some(Text(ConsoleSpec::File(path) | ConsoleSpec::Unix(path))) = &mut file.console {
         *path = base.join(&*path);
@@ -209,12 +212,71 @@ impl<'de, T: FromStr<Err = ValueError>> Deserialize<'de> for Text<T> {
 struct DiskEntry(DiskSpec);
 
 #[derive(serde::Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
 struct DiskTable {
-    path: PathBuf,
-    bus: Option<String>,
+    path: Option<String>,
+    new: Option<Word>,
     #[serde(default)]
     ro: bool,
+    #[serde(default)]
+    snapshot: bool,
+    bus: Option<Word>,
+    format: Option<Word>,
+    cache: Option<Word>,
+    bps: Option<Word>,
+    bps_burst: Option<Word>,
+    iops: Option<Word>,
+    iops_burst: Option<Word>,
+    serial: Option<Word>,
+    io: Option<Word>,
+}
+
+impl DiskTable {
+    fn build(self) -> Result<DiskSpec, ValueError> {
+        let source = match (self.path, self.new) {
+            (Some(path), None) if path.starts_with("new:") => format!("./{path}"),
+            (Some(path), None) => path,
+            (None, Some(size)) => format!("new:{}", size.0),
+            _ => return crate::spec::bad("a disk has either a path or new"),
+        };
+        let mut builder = Builder::new(&source)?;
+        builder.flag("ro", self.ro)?;
+        builder.flag("snapshot", self.snapshot)?;
+        for (key, value) in [
+            ("bus", self.bus),
+            ("format", self.format),
+            ("cache", self.cache),
+            ("bps", self.bps),
+            ("bps-burst", self.bps_burst),
+            ("iops", self.iops),
+            ("iops-burst", self.iops_burst),
+            ("serial", self.serial),
+            ("io", self.io),
+        ] {
+            if let Some(Word(value)) = value {
+                builder.set(key, &value)?;
+            }
+        }
+        builder.build()
+    }
+}
+
+/// A text, or a whole number that may go without quotes.
+#[derive(Debug)]
+struct Word(String);
+
+impl FromStr for Word {
+    type Err = ValueError;
+
+    fn from_str(text: &str) -> Result<Self, ValueError> {
+        Ok(Self(text.to_owned()))
+    }
+}
+
+impl<'de> Deserialize<'de> for Word {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Text::<Word>::deserialize(deserializer).map(|text| text.0)
+    }
 }
 
 impl<'de> Deserialize<'de> for DiskEntry {
@@ -224,7 +286,7 @@ impl<'de> Deserialize<'de> for DiskEntry {
             type Value = DiskEntry;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("\"PATH[,bus=virtio][,ro]\" or { path = …, bus = …, ro = … }")
+                f.write_str("\"PATH[,option...]\" or { path = …, ro = …, bus = …, … }")
             }
 
             fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<DiskEntry, E> {
@@ -235,9 +297,7 @@ impl<'de> Deserialize<'de> for DiskEntry {
 
             fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<DiskEntry, A::Error> {
                 let table = DiskTable::deserialize(value::MapAccessDeserializer::new(map))?;
-                let bus = crate::spec::disk_bus(table.bus.as_deref().unwrap_or("virtio"))
-                    .map_err(A::Error::custom)?;
-                Ok(DiskEntry(DiskSpec { path: table.path, bus, read_only: table.ro }))
+                table.build().map(DiskEntry).map_err(A::Error::custom)
             }
         }
         deserializer.deserialize_any(DiskVisitor)

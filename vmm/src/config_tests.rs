@@ -31,14 +31,21 @@ fn every_key_is_read() {
     assert_eq!(file.console.unwrap().0, ConsoleSpec::File("log".into()));
     assert_eq!(file.timeout.unwrap().0.0.as_secs(), 30);
     assert_eq!(file.cpuid.unwrap().0.0[0].feature, "cx16");
-    let disks: Vec<_> = file.disk.iter().map(|d| (d.0.path.to_str(), d.0.read_only)).collect();
-    assert_eq!(disks, [(Some("one.img"), true), (Some("two.img"), false)]);
+    let disks: Vec<_> = file.disk.iter().map(|d| (&d.0.source, d.0.read_only)).collect();
+    let named = |path: &str| DiskSource::File(path.into());
+    assert_eq!(disks, [(&named("one.img"), true), (&named("two.img"), false)]);
 }
 
 #[test]
 fn disk_tables_may_be_written_long() {
     let file = parse("[[disk]]\npath = 'x'\nro = true\n", Path::new("m.toml")).unwrap();
     assert!(file.disk[0].0.read_only);
+    let text =
+        "[[disk]]\nnew = '1M'\niops = 50\niops-burst = 5\ncache = 'unsafe'\nsnapshot = true\n";
+    let file = parse(text, Path::new("m.toml")).unwrap();
+    let same: Disk = "new:1M,iops=50,iops-burst=5,cache=unsafe,snapshot".parse().unwrap();
+    assert_eq!(file.disk[0].0, same.0);
+    assert!(error("[[disk]]\nro = true\n").contains("either a path or new"));
 }
 
 #[test]
@@ -73,10 +80,10 @@ fn options_win_over_the_file() {
     assert_eq!(config.memory, Memory(32 << 20));
     assert_eq!(config.cpus, Cpus(2));
     assert_eq!(config.disks.len(), 1);
-    assert_eq!(config.disks[0].path, Path::new("c"));
+    assert_eq!(config.disks[0].source, DiskSource::File("c".into()));
     assert_eq!(config.trace, Some(dir.path().join("out")), "relative to the file");
     let config = resolve(RunArgs { config: Some(path), ..RunArgs::default() }).unwrap();
-    assert_eq!(config.disks[1].path, dir.path().join("b"));
+    assert_eq!(config.disks[1].source, DiskSource::File(dir.path().join("b")));
 }
 
 #[test]

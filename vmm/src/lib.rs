@@ -14,6 +14,7 @@ pub mod console;
 pub mod control;
 pub mod cpio;
 pub mod debug_console;
+pub mod disk_spec;
 pub mod doctor;
 pub mod dry_run;
 pub mod engine;

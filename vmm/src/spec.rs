@@ -6,7 +6,9 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
-use xinim_machine::{CpuidChange, DiskBus, DiskSpec};
+use xinim_machine::CpuidChange;
+
+pub use crate::disk_spec::{Disk, Size};
 
 const MIB: u64 = 1 << 20;
 /// Guest memory comes in 2 MiB pages, so that the host can back it with huge ones.
@@ -25,12 +27,18 @@ pub const TIMEOUT_MAX: Duration = Duration::from_secs(24 * 60 * 60);
 #[error("{0}")]
 pub struct ValueError(String);
 
-fn bad<T>(why: impl Into<String>) -> Result<T, ValueError> {
+impl ValueError {
+    pub fn new(why: impl Into<String>) -> Self {
+        Self(why.into())
+    }
+}
+
+pub(crate) fn bad<T>(why: impl Into<String>) -> Result<T, ValueError> {
     Err(ValueError(why.into()))
 }
 
 /// Splits `12ms` into the number and the letters after it.
-fn number_and_unit(text: &str) -> Result<(u64, &str), ValueError> {
+pub(crate) fn number_and_unit(text: &str) -> Result<(u64, &str), ValueError> {
     let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
     let (number, unit) = text.split_at(digits);
     if number.is_empty() {
@@ -105,63 +113,6 @@ impl FromStr for Cpus {
             _ => bad(format!("must be a number from 1 to {CPUS_MAX}")),
         }
     }
-}
-
-/// `PATH[,bus=virtio][,ro]`. A comma that belongs to the path is written twice.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Disk(pub DiskSpec);
-
-impl FromStr for Disk {
-    type Err = ValueError;
-
-    fn from_str(text: &str) -> Result<Self, ValueError> {
-        let mut parts = split_commas(text).into_iter();
-        let path = parts.next().unwrap_or_default();
-        if path.is_empty() {
-            return bad("names no file");
-        }
-        let mut spec =
-            DiskSpec { path: PathBuf::from(path), bus: DiskBus::Virtio, read_only: false };
-        for part in parts {
-            match part.as_str() {
-                "ro" => spec.read_only = true,
-                "rw" => spec.read_only = false,
-                _ => match part.strip_prefix("bus=") {
-                    Some(bus) => spec.bus = disk_bus(bus)?,
-                    None => {
-                        return bad(format!(
-                            "unknown part `{part}`; it reads PATH[,bus=virtio][,ro], and a comma \
-                             in PATH is written twice"
-                        ));
-                    }
-                },
-            }
-        }
-        Ok(Disk(spec))
-    }
-}
-
-pub fn disk_bus(text: &str) -> Result<DiskBus, ValueError> {
-    match text {
-        "virtio" => Ok(DiskBus::Virtio),
-        _ => bad(format!("unknown bus `{text}`; there is virtio")),
-    }
-}
-
-/// Splits at single commas; a double comma is a comma.
-fn split_commas(text: &str) -> Vec<String> {
-    let mut parts = vec![String::new()];
-    let mut rest = text.chars().peekable();
-    while let Some(c) = rest.next() {
-        if c != ',' {
-            parts.last_mut().expect("never empty").push(c);
-        } else if rest.next_if_eq(&',').is_some() {
-            parts.last_mut().expect("never empty").push(',');
-        } else {
-            parts.push(String::new());
-        }
-    }
-    parts
 }
 
 /// Where the machine's first serial port leads.

@@ -41,18 +41,6 @@ fn timeouts() {
 }
 
 #[test]
-fn disks() {
-    let disk = |text: &str| text.parse::<Disk>().map(|d| (d.0.path, d.0.read_only));
-    assert_eq!(disk("a.img"), Ok(("a.img".into(), false)));
-    assert_eq!(disk("a.img,ro"), Ok(("a.img".into(), true)));
-    assert_eq!(disk("a.img,bus=virtio,ro"), Ok(("a.img".into(), true)));
-    assert_eq!(disk("a,,b.img,ro"), Ok(("a,b.img".into(), true)));
-    for text in ["", ",ro", "a.img,bus=ide", "a.img,readonly", "a.img,"] {
-        assert!(disk(text).is_err(), "{text}");
-    }
-}
-
-#[test]
 fn consoles() {
     let console = |text: &str| text.parse::<ConsoleSpec>().ok();
     assert_eq!(console("stdio"), Some(ConsoleSpec::Stdio));
@@ -91,16 +79,6 @@ fn cpu_counts() {
 }
 
 proptest! {
-    /// Any path survives the trip through the option, with its commas doubled.
-    #[test]
-    fn any_path_can_be_named(path in "[^\0]{1,40}", read_only: bool) {
-        let suffix = if read_only { ",ro" } else { "" };
-        let text = format!("{}{suffix}", path.replace(',', ",,"));
-        let disk: Disk = text.parse().unwrap();
-        prop_assert_eq!(disk.0.path, PathBuf::from(path));
-        prop_assert_eq!(disk.0.read_only, read_only);
-    }
-
     #[test]
     fn no_text_panics(text in ".{0,40}") {
         let _ = text.parse::<Memory>();

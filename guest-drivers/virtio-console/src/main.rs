@@ -159,7 +159,6 @@ impl ConsoleServer {
                 }
             }
             chardev::Call::Subscribe(_) => Err(Error::NotTy),
-            chardev::Call::Poll(_) => Err(Error::NoSys),
         }
     }
 

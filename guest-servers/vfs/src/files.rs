@@ -2,7 +2,6 @@
 
 use crate::pipe::PipeId;
 use crate::tree::NodeId;
-use xinim_abi::interface::Name;
 use xinim_abi::services::vfs::open;
 
 pub(crate) type FileId = u32;
@@ -10,14 +9,8 @@ pub(crate) type FileId = u32;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Object {
     Node(NodeId),
-    /// A pipe, by the open file's access mode its reading end, writing end or both; with the node of
-    /// a named one.
-    Pipe(PipeId, Option<NodeId>),
-    /// Something another server keeps.
-    Attached {
-        server: Name,
-        cookie: u64,
-    },
+    PipeReader(PipeId),
+    PipeWriter(PipeId),
 }
 
 #[derive(Debug)]
@@ -27,15 +20,13 @@ pub(crate) struct OpenFile {
     pub flags: u32,
     /// Offset in bytes; of a directory, the cookie of its next entry.
     pub position: u64,
-    /// Descriptors that point here, and operations that keep it.
+    /// Descriptors that point here.
     pub refs: u32,
-    /// Locks of its own may be there.
-    pub locked: bool,
 }
 
 impl OpenFile {
     pub fn new(object: Object, flags: u32) -> Self {
-        Self { object, flags, position: 0, refs: 1, locked: false }
+        Self { object, flags, position: 0, refs: 0 }
     }
 
     pub fn readable(&self) -> bool {
@@ -44,9 +35,5 @@ impl OpenFile {
 
     pub fn writable(&self) -> bool {
         self.flags & open::ACCESS_MASK != open::READ
-    }
-
-    pub fn non_blocking(&self) -> bool {
-        self.flags & open::NONBLOCK != 0
     }
 }

@@ -9,23 +9,20 @@ use xinim_abi::services::vfs::vfs as api;
 use xinim_fs_kit::Window;
 
 use crate::pipe::{Pipe, PipeId, Waiter};
-use crate::vfs::{Host, Vfs};
+use crate::server::Server;
+use crate::vfs::Host;
 
 /// Bytes moved between a window and a pipe at once.
 const HOP: usize = 16 * 1024;
 
-impl<H: Host> Vfs<H> {
+impl<H: Host> Server<H> {
     /// Answers every waiting pipe request that can be answered.
     pub(crate) fn pump_all(&mut self) {
-        while let Some(id) = self.touched.pop() {
-            if let Some(pipe) = self.pipes.get_mut(id) {
-                for opening in pipe.opened() {
-                    self.host.reply(opening.token, &api::Opened { fd: opening.fd }.encode());
-                }
+        for id in 0..self.vfs.pipes.end() {
+            if self.vfs.pipes.get(id).is_some() {
                 while self.pump(id) {}
+                self.vfs.drop_pipe_if_unused(id);
             }
-            self.wake_polls(id);
-            self.drop_pipe_if_unused(id);
         }
     }
 
@@ -35,7 +32,7 @@ impl<H: Host> Vfs<H> {
     }
 
     fn pump_writer(&mut self, id: PipeId) -> bool {
-        let Some(pipe) = self.pipes.get_mut(id) else { return false };
+        let Some(pipe) = self.vfs.pipes.get_mut(id) else { return false };
         let Some(&writer) = pipe.waiting_writers.front() else { return false };
         if pipe.readers == 0 {
             pipe.waiting_writers.pop_front();
@@ -43,47 +40,38 @@ impl<H: Host> Vfs<H> {
                 0 => error_message(Error::Pipe),
                 done => api::Written { count: done as u64 }.encode(),
             };
-            self.host.reply(writer.token, &answer);
+            self.vfs.host.reply(writer.token, &answer);
             return true;
         }
         let count = pipe.acceptable(&writer);
-        if count == 0 && !writer.at_once {
+        if count == 0 {
             return false;
         }
-        let moved = match self.windows.get(&writer.pid).cloned() {
-            Some(window) => match self.pipes.get_mut(id) {
-                Some(pipe) => fill(pipe, &*window, &writer, count),
-                None => Err(Error::Io),
-            },
+        let moved = match self.windows.get(&writer.pid) {
+            Some(window) => fill(pipe, window, &writer, count),
             None => Err(Error::Fault),
         };
-        let Some(pipe) = self.pipes.get_mut(id) else { return false };
         let Some(front) = pipe.waiting_writers.front_mut() else { return false };
         front.done += count;
         let answer = match moved {
             Err(error) => error_message(error),
-            Ok(()) if front.done == 0 => error_message(Error::Again),
-            Ok(()) if front.done < front.len && !front.at_once => return true,
+            Ok(()) if front.done < front.len => return true,
             Ok(()) => api::Written { count: front.done as u64 }.encode(),
         };
         pipe.waiting_writers.pop_front();
-        self.host.reply(writer.token, &answer);
+        self.vfs.host.reply(writer.token, &answer);
         true
     }
 
     fn pump_reader(&mut self, id: PipeId) -> bool {
-        let Some(pipe) = self.pipes.get_mut(id) else { return false };
+        let Some(pipe) = self.vfs.pipes.get_mut(id) else { return false };
         let Some(&reader) = pipe.waiting_readers.front() else { return false };
-        let more_comes = pipe.writers > 0 || !pipe.waiting_writers.is_empty();
-        if pipe.buffer.is_empty() && more_comes && !reader.at_once {
+        if pipe.buffer.is_empty() && (pipe.writers > 0 || !pipe.waiting_writers.is_empty()) {
             return false;
         }
         pipe.waiting_readers.pop_front();
         let count = reader.len.min(pipe.buffer.len());
-        let window = self.windows.get(&reader.pid).cloned();
-        let Some(pipe) = self.pipes.get_mut(id) else { return false };
-        let moved = match window {
-            Some(_) if count == 0 && more_comes => Err(Error::Again),
+        let moved = match self.windows.get(&reader.pid) {
             Some(window) => {
                 let (one, two) = pipe.buffer.as_slices();
                 let first = count.min(one.len());
@@ -100,7 +88,7 @@ impl<H: Host> Vfs<H> {
             }
             Err(error) => error_message(error),
         };
-        self.host.reply(reader.token, &answer);
+        self.vfs.host.reply(reader.token, &answer);
         true
     }
 }

@@ -143,9 +143,7 @@ entry! {
         checksum_offset: u16,
         segment_size: u16,
         reserved: u16,
-        /// Frames with the same number stay in order; others may overtake them on another queue.
-        flow: u32,
-        reserved2: u32,
+        reserved2: u64,
     }
 }
 
@@ -160,7 +158,7 @@ entry! {
 entry! {
     /// A frame, or a part of one, that has come in, without its FCS.
     Received {
-        /// Where it begins, in one of the buffers given.
+        /// The buffer's.
         offset: u32,
         len: u16,
         /// See [`received`].

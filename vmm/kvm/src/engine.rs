@@ -22,7 +22,7 @@ use xinim_devices::bus::lock;
 use xinim_machine::{End, Engine, EngineError, HostIo, MachineSpec, Outcome, RunStats};
 
 use crate::cpuid::{self, Shape};
-use crate::disk::RawImage;
+use crate::disks::Disks;
 use crate::host::{self, host, host_io};
 use crate::io::{IoLoop, WAKE_TOKEN};
 use crate::machine;
@@ -54,7 +54,7 @@ impl Engine for KvmEngine {
         let disks = spec
             .disks
             .iter()
-            .map(|disk| RawImage::open(disk).map_err(EngineError::Machine))
+            .map(|disk| xinim_block::open(disk).map_err(EngineError::Machine))
             .collect::<Result<Vec<_>, _>>()?;
         let trace = match &spec.trace {
             Some(path) => Some(Arc::new(TextTrace::create(path).map_err(|error| {
@@ -95,6 +95,7 @@ impl Engine for KvmEngine {
             ending: ending.clone(),
             clock,
             trace: trace.clone(),
+            disks: Arc::new(Disks::new(epoll.clone())),
         };
         let built = machine::build(parts, disks, io)?;
         let shared = Arc::new(Shared {

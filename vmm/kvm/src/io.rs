@@ -2,6 +2,7 @@
 //!
 //! ```text
 //!   doorbell eventfd ------> bus.notify          (again while the device says so)
+//!   disk's completions ----> DriveBays::ready
 //!   host bytes in ---------> port.input_ready
 //!   room for host bytes ---> port.output_ready
 //!   ending's eventfd ------> stop; work vCPUs left behind
@@ -21,6 +22,7 @@ use xinim_devices::bus::lock;
 use xinim_devices::device::Origin;
 use xinim_machine::{EngineError, Stopper};
 
+use crate::disks::Disks;
 use crate::doorbell::{Doorbells, FIRST_TOKEN};
 use crate::exits::{Counts, Kind};
 use crate::host::host_io;
@@ -47,6 +49,7 @@ pub struct Port {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Work {
     Queue(Bdf, u16),
+    Disk(Bdf, u16),
     Input(usize),
     Output(usize),
 }
@@ -132,6 +135,8 @@ impl IoLoop {
         if token == WAKE_TOKEN {
             // Non-blocking; the counter only says that something happened.
             let _ = self.shared.ending.wake().read();
+        } else if let Some((function, unit)) = Disks::unit(token) {
+            add(&mut self.work, Work::Disk(function, unit));
         } else if token >= FIRST_TOKEN {
             let rung = self.doorbells.as_ref().and_then(|doorbells| doorbells.take(token));
             if let Some(rung) = rung {
@@ -157,6 +162,10 @@ impl IoLoop {
         let mut work = std::mem::take(&mut self.work);
         work.retain(|item| match *item {
             Work::Queue(function, queue) => self.shared.bus.notify(function, queue, &origin),
+            Work::Disk(function, unit) => {
+                let bus = &self.shared.bus;
+                bus.bays(function, |bays| bays.ready(unit, &origin)).unwrap_or(false)
+            }
             Work::Input(index) => (self.ports[index].input_ready)(&origin),
             Work::Output(index) => {
                 let port = &mut self.ports[index];

@@ -19,7 +19,7 @@ mod cpuid;
 mod cpuid_names;
 mod death;
 mod debug;
-mod disk;
+mod disks;
 mod dma;
 mod doorbell;
 mod engine;

@@ -12,6 +12,7 @@ use std::sync::{Arc, Mutex};
 use kvm_ioctls::VmFd;
 use vmm_sys_util::epoll::Epoll;
 use xinim_abi::platform;
+use xinim_block::OpenDisk;
 use xinim_devices::bus::{Bus, BusError, lock};
 use xinim_devices::chipset;
 use xinim_devices::pci::HostBridge;
@@ -21,7 +22,7 @@ use xinim_devices::virtio::{Block, BlockConfig, Console, VirtioConfig, VirtioPci
 use xinim_machine::{EngineError, HostIo};
 
 use crate::debug::DebugStream;
-use crate::disk::RawImage;
+use crate::disks::Disks;
 use crate::dma::GuestDma;
 use crate::doorbell::Doorbells;
 use crate::host::{host, host_io};
@@ -32,6 +33,9 @@ use crate::shared::{Ending, MachineClock};
 use crate::stream::{HostStream, Tokens};
 use crate::trace::TextTrace;
 
+/// Queues of a virtio disk, and requests in each.
+const DISK_QUEUES: u16 = 8;
+const DISK_DEPTH: u16 = 1024;
 /// Ports of a 16550.
 const COM_PORTS: u16 = 8;
 const CONSOLE: Tokens = Tokens { input: 1, output: 2 };
@@ -46,6 +50,7 @@ pub struct Parts {
     pub ending: Arc<Ending>,
     pub clock: MachineClock,
     pub trace: Option<Arc<TextTrace>>,
+    pub disks: Arc<Disks>,
 }
 
 /// The devices, ready.
@@ -58,7 +63,7 @@ pub struct Built {
 
 /// Builds the bus. While a trace is written, doorbells stay accesses, so that each appears with
 /// the instruction and the process that rang it.
-pub fn build(parts: Parts, disks: Vec<RawImage>, io: HostIo) -> Result<Built, EngineError> {
+pub fn build(parts: Parts, disks: Vec<OpenDisk>, io: HostIo) -> Result<Built, EngineError> {
     let tracer = match parts.trace.clone() {
         Some(sink) => Tracer::new(sink),
         None => Tracer::off(),
@@ -96,12 +101,18 @@ pub fn build(parts: Parts, disks: Vec<RawImage>, io: HostIo) -> Result<Built, En
             .map_err(host_io("watching the host link"))?;
         ports.push(link_port(&mut bus, virtio("virtio-console.0"), stream)?);
     }
-    for (index, image) in disks.into_iter().enumerate() {
-        let setup = BlockConfig { id: format!("xinim-disk{index}"), ..BlockConfig::default() };
+    for (index, disk) in disks.into_iter().enumerate() {
         let name = format!("virtio-blk.{index}");
-        let device = VirtioPci::new(Block::new(image, &setup), virtio(&name))
+        let id = disk.spec().serial.clone().unwrap_or_else(|| format!("xinim-disk{index}"));
+        let setup = BlockConfig { id, queues: DISK_QUEUES };
+        let spec = disk.spec().clone();
+        let disk = disk.serve(parts.ram.clone()).map_err(EngineError::Machine)?;
+        let virtio = VirtioConfig { queue_size: DISK_DEPTH, ..virtio(&name) };
+        let device = VirtioPci::new(Block::new(disk, &setup), virtio)
             .map_err(|error| EngineError::Machine(format!("{name}: {error:?}")))?;
-        bus.add_pci(Arc::new(Mutex::new(device))).map_err(machine_error)?;
+        let device = Arc::new(Mutex::new(device));
+        let function = bus.add_pci(device.clone()).map_err(machine_error)?;
+        parts.disks.add(&name, &spec, lock(&device).device().backend(), function, 0)?;
     }
     bus.assign_bars().map_err(machine_error)?;
     Ok(Built { bus, ports, doorbells })

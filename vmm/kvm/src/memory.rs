@@ -12,6 +12,7 @@ use std::ptr::{NonNull, null_mut};
 use vm_memory::mmap::MmapRegionBuilder;
 use vm_memory::{GuestAddress, GuestMemoryMmap, GuestRegionMmap};
 use xinim_abi::platform::LOW_RAM_MAX;
+use xinim_block::memory::HostMemory;
 
 /// Size and alignment of the pages both sides should use.
 pub const HUGE_PAGE: u64 = 2 << 20;
@@ -88,6 +89,20 @@ impl GuestRam {
     /// RAM above 4 GiB as (base, size).
     pub fn high(&self) -> Option<(u64, u64)> {
         self.parts.get(1).map(|part| (part.base, part.size))
+    }
+}
+
+// SAFETY: the parts' mappings live as long as `self` and are readable and writable; Rust references
+// are made to them by nobody.
+unsafe impl HostMemory for GuestRam {
+    fn host_address(&self, address: u64, length: u64) -> Option<NonNull<u8>> {
+        let part = self.parts.iter().find(|part| {
+            let offset = address.checked_sub(part.base);
+            offset.and_then(|o| o.checked_add(length)).is_some_and(|end| end <= part.size)
+        })?;
+        let offset = usize::try_from(address - part.base).ok()?;
+        // SAFETY: `offset` lies within the part, which is `size` bytes long.
+        Some(unsafe { part.mapping.start().add(offset) })
     }
 }
 

@@ -28,3 +28,15 @@ fn fresh_ram_reads_zero() {
     ram.map().read_slice(&mut bytes, GuestAddress((4 << 20) - 4096)).unwrap();
     assert_eq!(bytes, [0; 4096]);
 }
+
+#[test]
+fn host_addresses_are_of_ram_only() {
+    let ram = GuestRam::new(2 * HUGE_PAGE).unwrap();
+    let start = ram.parts()[0].host_address();
+    let at = |address, length| ram.host_address(address, length).map(|at| at.as_ptr() as u64);
+    assert_eq!(at(0, 2 * HUGE_PAGE), Some(start));
+    assert_eq!(at(5, 1), Some(start + 5));
+    assert_eq!(at(1, 2 * HUGE_PAGE), None);
+    assert_eq!(at(2 * HUGE_PAGE, 1), None);
+    assert_eq!(at(u64::MAX, 2), None);
+}

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use common::{BASE, Code, connections, kvm_usable, outcome, run, start};
 use tempfile::TempDir;
-use xinim_machine::{DiskBus, DiskSpec, End, EngineError, MachineSpec};
+use xinim_machine::{DiskSpec, End, EngineError, MachineSpec};
 
 /// Selects a configuration register of bus 0 and reads it into eax.
 fn config(code: Code, device: u32, register: u32) -> Code {
@@ -20,7 +20,7 @@ fn with_disk(mut spec: MachineSpec, directory: &TempDir, read_only: bool) -> Mac
     if !path.exists() {
         File::create(&path).unwrap().set_len(1 << 20).unwrap();
     }
-    spec.disks.push(DiskSpec { path, bus: DiskBus::Virtio, read_only });
+    spec.disks.push(DiskSpec { read_only, ..DiskSpec::file(path) });
     spec
 }
 

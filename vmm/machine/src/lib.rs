@@ -3,8 +3,11 @@
 //! [`Engine`] runs it. Engines know nothing about command lines, the front nothing about KVM.
 #![forbid(unsafe_code)]
 
+pub mod disk;
 pub mod image;
 pub mod testing;
+
+pub use disk::{CacheMode, DiskBus, DiskFormat, DiskSource, DiskSpec, IoMethod, Limits, Rate};
 
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
@@ -31,19 +34,6 @@ pub struct MachineSpec {
     pub cpuid: Vec<CpuidChange>,
     /// Text trace of device accesses goes here.
     pub trace: Option<PathBuf>,
-}
-
-/// A disk of the machine; the file is opened and locked by the engine.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct DiskSpec {
-    pub path: PathBuf,
-    pub bus: DiskBus,
-    pub read_only: bool,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum DiskBus {
-    Virtio,
 }
 
 /// `-name` hides a feature, `+name` asks for it. Names are QEMU's / Linux's lower-case ones.

@@ -9,9 +9,10 @@ use xinim_abi::services::vfs::open;
 use xinim_fs_kit::entries;
 
 use super::host::*;
+use crate::Vfs;
 
 /// /mnt is a file system that can die, with /mnt/d/f ("data") in it.
-fn world() -> (Direct, Rc<Control>) {
+fn world() -> (Vfs<TestHost>, Rc<Control>) {
     let (mut vfs, _) = vfs();
     with_devices(&mut vfs);
     vfs.mkdir(PID, b"/mnt", 0o755).unwrap();
@@ -24,14 +25,14 @@ fn world() -> (Direct, Rc<Control>) {
     (vfs, control)
 }
 
-fn content(vfs: &mut Direct, path: &str) -> Result<Vec<u8>> {
+fn content(vfs: &mut Vfs<TestHost>, path: &str) -> Result<Vec<u8>> {
     let fd = vfs.open(PID, path.as_bytes(), open::READ, 0)?;
     let data = vfs.read_bytes(PID, fd, 0, 1000);
     vfs.close(PID, fd).unwrap();
     data
 }
 
-fn names(vfs: &mut Direct, path: &str) -> Vec<String> {
+fn names(vfs: &mut Vfs<TestHost>, path: &str) -> Vec<String> {
     let fd = vfs.open(PID, path.as_bytes(), open::READ, 0).unwrap();
     let buffer = vfs.read_dir(PID, fd, 4096).unwrap();
     vfs.close(PID, fd).unwrap();
@@ -62,7 +63,7 @@ fn open_files_go_on() {
 
 #[test]
 fn every_operation_is_done_once() {
-    type Step = fn(&mut Direct) -> Result<()>;
+    type Step = fn(&mut Vfs<TestHost>) -> Result<()>;
     let steps: [(&str, Step, &[&str]); 8] = [
         ("create", |v| v.open(PID, b"/mnt/d/new", NEW, 0o644).map(|_| ()), &["f", "new"]),
         (
@@ -149,7 +150,7 @@ fn unmounting_outlives_a_death() {
         control.dies_late.set(late);
         control.die_after.set(Some(0));
         assert_eq!(vfs.umount(PID, b"/mnt", false), Ok(()));
-        assert_eq!(vfs.host().inner().stopped, 1);
+        assert_eq!(vfs.host().stopped, 1);
     }
 }
 

@@ -3,11 +3,7 @@
 mod crash;
 mod files;
 mod host;
-mod locks;
 mod messages;
 mod model;
 mod mounts;
 mod names;
-mod parallel;
-mod permissions;
-mod waiting;

@@ -6,14 +6,14 @@
 //! | `--cpuid -cx16` | `-cpu max,cx16=off` |
 //! | COM1 | `isa-serial` |
 //! | debug console, exit device | `isa-debugcon` at 0xE9, `isa-debug-exit` at 0xF4 |
-//! | disk on virtio | `virtio-blk-pci`, modern only |
+//! | disks | see `disks.rs`; on virtio `virtio-blk-pci`, modern only |
 //! | host link | `virtio-serial-pci` with a `virtserialport`, which waits for a slow reader |
 
 use std::path::Path;
 
-use serde_json::json;
-use xinim_machine::{DiskBus, DiskSpec, MachineSpec};
+use xinim_machine::MachineSpec;
 
+use super::disks;
 use crate::spec::{QemuAccel, QemuOptions};
 
 /// Events of `--trace`: every device register access, and the steps of PCI and virtio.
@@ -87,7 +87,7 @@ pub fn arguments(spec: &MachineSpec, outside: &Outside) -> Vec<String> {
     args.words("-device isa-debugcon,iobase=0xe9,chardev=debug");
     args.words("-device isa-debug-exit,iobase=0xf4,iosize=4");
     for (index, disk) in spec.disks.iter().enumerate() {
-        args.disk(index, disk);
+        args.0.extend(disks::arguments(index, disk));
     }
     if let Some(link) = &outside.link {
         args.pair("-chardev", link);
@@ -135,29 +135,6 @@ impl Args {
 
     fn pair(&mut self, option: &str, value: impl Into<String>) {
         self.0.extend([option.to_owned(), value.into()]);
-    }
-
-    fn disk(&mut self, index: usize, disk: &DiskSpec) {
-        let id = format!("disk{index}");
-        // JSON, because in it a path may contain anything.
-        let blockdev = json!({
-            "node-name": id,
-            "driver": "raw",
-            "read-only": disk.read_only,
-            "cache": { "direct": false, "no-flush": false },
-            "file": {
-                "driver": "file",
-                "filename": disk.path.to_string_lossy(),
-                "locking": "on",
-            },
-        });
-        self.pair("-blockdev", blockdev.to_string());
-        match disk.bus {
-            DiskBus::Virtio => self.pair(
-                "-device",
-                format!("virtio-blk-pci,drive={id},disable-legacy=on,write-cache=on"),
-            ),
-        }
     }
 
     fn log(&mut self, spec: &MachineSpec, outside: &Outside) {

@@ -1,14 +1,133 @@
-//! Disk images before QEMU opens them: checked and locked as every engine does it. QEMU takes locks
-//! of its own kind as well, which keeps out other QEMUs.
+//! Disks for QEMU: checked and locked as every engine does it (QEMU takes locks of its own kind as
+//! well, which keeps out other QEMUs), and written as its arguments.
+//!
+//! | ours | QEMU's |
+//! |---|---|
+//! | a file | `-blockdev` raw or qcow2 over file |
+//! | `snapshot` | `-drive snapshot=on`: a qcow2 overlay that QEMU makes and deletes |
+//! | `new:64M` | the same over `null-co` |
+//! | `cache=` | `cache.direct`, `cache.no-flush`; the device's `write-cache` |
+//! | `bps=`, `iops=` | a `throttle-group` object, `throttling.*` of `-drive` |
 
-use std::fs::File;
+use serde_json::{Map, Value, json};
+use xinim_machine::{
+    CacheMode, DiskBus, DiskFormat, DiskSource, DiskSpec, EngineError, Limits, Rate, image,
+};
 
-use xinim_machine::{DiskSpec, EngineError, image};
+use super::args::escape;
 
 /// Locks every image for as long as the result lives.
-pub fn lock(disks: &[DiskSpec]) -> Result<Vec<File>, EngineError> {
-    let open = |disk| image::open(disk).map(|(file, _)| file).map_err(EngineError::Machine);
-    disks.iter().map(open).collect()
+pub fn lock(disks: &[DiskSpec]) -> Result<Vec<Option<image::Opened>>, EngineError> {
+    disks.iter().map(|disk| image::open(disk).map_err(EngineError::Machine)).collect()
+}
+
+/// The arguments of disk number `index`: option and value in turn.
+pub fn arguments(index: usize, disk: &DiskSpec) -> Vec<String> {
+    let id = format!("disk{index}");
+    let mut args = Vec::new();
+    match &disk.source {
+        DiskSource::File(path) if !disk.snapshot => {
+            if disk.limits.any() {
+                args.extend(["-object".into(), throttle_group(&id, &disk.limits).to_string()]);
+            }
+            // JSON, because in it a path may contain anything.
+            let node = blockdev(&id, disk, &path.to_string_lossy());
+            args.extend(["-blockdev".into(), node.to_string()]);
+        }
+        DiskSource::File(path) => {
+            let format = format_name(disk);
+            let file = format!("file.locking=on,file.filename={}", escape(path));
+            args.extend(["-drive".into(), drive(&id, disk, &format!("format={format},{file}"))]);
+        }
+        DiskSource::New(size) => {
+            let blank =
+                format!("format=raw,file.driver=null-co,file.size={size},file.read-zeroes=on");
+            args.extend(["-drive".into(), drive(&id, disk, &blank)]);
+        }
+    }
+    let write_cache = if disk.cache == CacheMode::Writethrough { "off" } else { "on" };
+    let serial = disk.serial.clone().unwrap_or_else(|| format!("xinim-disk{index}"));
+    let tail = format!("drive={id},write-cache={write_cache},serial={}", serial.replace(',', ",,"));
+    let device = match disk.bus {
+        DiskBus::Virtio => format!("virtio-blk-pci,{tail},disable-legacy=on"),
+    };
+    args.extend(["-device".into(), device]);
+    args
+}
+
+fn format_name(disk: &DiskSpec) -> &'static str {
+    match disk.format() {
+        DiskFormat::Raw => "raw",
+        DiskFormat::Qcow2 => "qcow2",
+    }
+}
+
+/// A node named `id` (behind its throttle, if there is one), as JSON for the command line or QMP.
+pub fn blockdev(id: &str, disk: &DiskSpec, path: &str) -> Value {
+    let cache = json!({
+        "direct": disk.cache == CacheMode::None,
+        "no-flush": disk.cache == CacheMode::Unsafe,
+    });
+    let mut node = json!({
+        "driver": format_name(disk),
+        "read-only": disk.read_only,
+        "discard": "unmap",
+        "cache": cache,
+        "file": {
+            "driver": "file",
+            "filename": path,
+            "locking": "on",
+            "discard": "unmap",
+            "cache": cache,
+        },
+    });
+    if disk.limits.any() {
+        node = json!({
+            "driver": "throttle",
+            "throttle-group": format!("{id}-limits"),
+            "read-only": disk.read_only,
+            "discard": "unmap",
+            "cache": cache,
+            "file": node,
+        });
+    }
+    node["node-name"] = id.into();
+    node
+}
+
+/// The object with a disk's limits.
+pub fn throttle_group(id: &str, limits: &Limits) -> Value {
+    let mut set = Map::new();
+    for (name, rate) in named(limits) {
+        set.insert(format!("{name}-total"), rate.per_second.into());
+        set.insert(format!("{name}-total-max"), peak(rate).into());
+    }
+    json!({ "qom-type": "throttle-group", "id": format!("{id}-limits"), "limits": set })
+}
+
+fn named(limits: &Limits) -> impl Iterator<Item = (&'static str, Rate)> {
+    let all = [("bps", limits.bytes), ("iops", limits.operations)];
+    all.into_iter().filter_map(|(name, rate)| Some((name, rate?)))
+}
+
+/// QEMU's bucket holds a second of the peak rate, which must not be below the rate itself.
+fn peak(rate: Rate) -> u64 {
+    rate.burst.max(rate.per_second)
+}
+
+/// `-drive` for what is to be thrown away.
+fn drive(id: &str, disk: &DiskSpec, what: &str) -> String {
+    let direct = if disk.cache == CacheMode::None { "on" } else { "off" };
+    let mut drive =
+        format!("if=none,id={id},{what},snapshot=on,discard=unmap,cache.direct={direct}");
+    for (name, rate) in named(&disk.limits) {
+        drive.push_str(&format!(
+            ",throttling.{name}-total={},throttling.{name}-total-max={}",
+            rate.per_second,
+            peak(rate)
+        ));
+    }
+    drive
 }
 
 #[cfg(test)]
@@ -16,7 +135,7 @@ mod tests {
     use super::*;
 
     fn disk(path: &std::path::Path, read_only: bool) -> DiskSpec {
-        DiskSpec { path: path.into(), bus: xinim_machine::DiskBus::Virtio, read_only }
+        DiskSpec { read_only, ..DiskSpec::file(path) }
     }
 
     #[test]

@@ -184,8 +184,8 @@ fn disks_and_host_link_are_plugged_in() {
     let path = dir.path().join("a, \"b\".img");
     std::fs::write(&path, [0; 4096]).unwrap();
     let mut spec = spec(&[out32(EXIT, EXIT_POWEROFF)]);
-    let bus = xinim_machine::DiskBus::Virtio;
-    spec.disks = vec![xinim_machine::DiskSpec { path, bus, read_only: true }];
+    spec.disks =
+        vec![xinim_machine::DiskSpec { read_only: true, ..xinim_machine::DiskSpec::file(path) }];
     spec.trace = Some(dir.path().join("trace"));
     let (ours, theirs) = UnixStream::pair().unwrap();
     let io = HostIo {
