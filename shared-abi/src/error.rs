@@ -55,7 +55,9 @@ errors! {
     MLink = 31, "too many links";
     Pipe = 32, "broken pipe";
     Range = 34, "result out of range";
+    Deadlk = 35, "resource deadlock would occur";
     NameTooLong = 36, "file name too long";
+    NoLck = 37, "no locks available";
     NoSys = 38, "function not implemented";
     NotEmpty = 39, "directory not empty";
     Loop = 40, "too many levels of symbolic links";

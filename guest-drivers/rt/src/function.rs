@@ -30,6 +30,12 @@ impl PciDevice {
         self.device
     }
 
+    /// The PCI device id, by which a driver of several models tells them apart.
+    pub fn device_id(&self) -> Result<u16> {
+        let offset = xinim_abi::hw::pci::DEVICE_ID as u32;
+        ipc::call(self.pci, &pci::ConfigRead { offset, size: 2 }).map(|reply| reply.value as u16)
+    }
+
     /// Routes the function's message `index` (or its pin) to notification bit `bit` of this service, for
     /// the rest of the process's life: closing the interrupt's handle would end it, so nobody gets
     /// it.

@@ -159,6 +159,7 @@ impl ConsoleServer {
                 }
             }
             chardev::Call::Subscribe(_) => Err(Error::NotTy),
+            chardev::Call::Poll(_) => Err(Error::NoSys),
         }
     }
 

@@ -22,8 +22,8 @@ use xinim_driver_kit::pci::PciFunction;
 pub const RESET_TIMEOUT_NS: u64 = 1_000_000_000;
 /// Reads of the device configuration that were disturbed by a change before giving up.
 const CONFIG_TRIES: u32 = 16;
-/// Queues this driver kit sets up per device, at most.
-const QUEUES_MAX: usize = 8;
+/// Highest number of a queue plus one: a network device's control queue comes after 256 pairs.
+const QUEUES_MAX: usize = 513;
 
 /// The register side of a device.
 pub struct Transport<M> {

@@ -375,7 +375,7 @@ impl<'a, T: Target> Exercise<'a, T> {
             let path = self.model.path(id);
             directories.push((path.matches('/').count() + usize::from(id != ROOT), path, id));
         }
-        directories.sort_by(|one, other| other.0.cmp(&one.0));
+        directories.sort_by_key(|directory| core::cmp::Reverse(directory.0));
         for (_, path, id) in directories {
             let entries: Vec<(String, Id)> =
                 self.model.entries(id).iter().map(|(name, id)| (name.clone(), *id)).collect();

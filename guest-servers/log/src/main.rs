@@ -84,6 +84,10 @@ impl Server for Log {
                 _ => Err(Error::NotTy),
             }),
             chardev::Call::Subscribe(_) => Some(error_message(Error::NotTy)),
+            // A read answers at once, with nothing at the end.
+            chardev::Call::Poll(poll) => {
+                answer(check(poll.cookie).map(|()| chardev::Polled { ready: poll.events & 5 }))
+            }
         }
     }
 

@@ -13,7 +13,7 @@ use core::cell::RefCell;
 use xinim_abi::error::{Error, Result};
 use xinim_abi::interface::Name;
 use xinim_abi::object::{Handle, MemoryFlags, Protection, Rights};
-use xinim_abi::services::link::{info, link};
+use xinim_abi::services::link::{filter, info, link};
 use xinim_abi::services::rs::control;
 use xinim_net::link::{Capabilities, Link, Offload};
 use xinim_net::rings::{LEN_LARGE, LEN_SMALL, Rings, SharedMemory};
@@ -155,6 +155,9 @@ impl Inner {
         if reply.bit >= 48 {
             return Err(Error::BadReply);
         }
+        // Neighbour discovery and router advertisements are multicast.
+        let all = link::SetFilter { flags: filter::ALL_MULTICAST };
+        ipc::call(self.service.connect(true)?, &all)?;
         self.doorbell = Some(1 << reply.bit);
         self.link_up = found.flags & info::LINK_UP != 0;
         self.service.notify(1 << reply.bit)?;

@@ -25,6 +25,7 @@ pub struct Offload {
     pub checksum_start: u16,
     pub checksum_offset: u16,
     pub segment_size: u16,
+    pub flow: u32,
 }
 
 /// A way for frames. Nothing waits.

@@ -110,7 +110,15 @@ pub fn prepare(frame: &mut [u8], segment: Option<u16>) -> Offload {
     let tail = (len + u32::from(u8::from(found.protocol))).to_be_bytes();
     let pseudo = sum(&[&source[..n], &destination[..n], &tail]);
     frame[field..field + 2].copy_from_slice(&pseudo.to_be_bytes());
+    // Ports and addresses, mixed well enough to spread over a few queues.
+    let ports = u32::from_be_bytes([
+        frame[found.at],
+        frame[found.at + 1],
+        frame[found.at + 2],
+        frame[found.at + 3],
+    ]);
     let mut offload = Offload {
+        flow: (ports ^ u32::from(pseudo)).wrapping_mul(0x9E37_79B1) >> 16,
         flags: transmit::CHECKSUM,
         checksum_start: found.at as u16,
         checksum_offset: checksum_offset as u16,

@@ -200,6 +200,7 @@ impl Rings {
             checksum_start: offload.checksum_start,
             checksum_offset: offload.checksum_offset,
             segment_size: offload.segment_size,
+            flow: offload.flow,
             ..Transmit::default()
         };
         self.submit(memory, transmit)
@@ -274,9 +275,9 @@ impl Rings {
             memory.store_u32(index::RX_CQ_HEAD, self.rx_head)?;
             let place = head.offset.wrapping_sub(RX_OFFSET as u32);
             let buffer = place / RX_BUFFER;
-            let valid = place.is_multiple_of(RX_BUFFER)
-                && self.given.get(buffer as usize) == Some(&true)
-                && u32::from(head.len) <= RX_BUFFER;
+            // A device's own header may stand in front of the frame.
+            let valid = self.given.get(buffer as usize) == Some(&true)
+                && place % RX_BUFFER + u32::from(head.len) <= RX_BUFFER;
             if !valid {
                 return self.lied();
             }

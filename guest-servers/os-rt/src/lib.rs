@@ -99,7 +99,7 @@ impl Os for Xinim {
         fs::chmod(path, mode)
     }
     fn set_mtime(&self, path: &str, mtime: u64) -> Result<()> {
-        fs::set_times(path, mtime)
+        fs::set_times(path, true, fs::time::OMIT, mtime)
     }
     fn chdir(&self, path: &str) -> Result<()> {
         fs::chdir(path)

@@ -26,6 +26,7 @@ pub mod rs;
 pub mod server;
 pub mod start;
 pub mod sys;
+pub mod thread;
 pub mod time;
 pub mod window;
 

@@ -16,6 +16,7 @@ use xinim_abi::interface::error_message;
 use xinim_abi::ipc::{Message, ReplyToken, bits};
 use xinim_abi::object::Handle;
 use xinim_abi::services::chardev::{chardev, control};
+use xinim_abi::services::vfs::poll;
 use xinim_abi::start::role;
 use xinim_rt::handle::OwnedHandle;
 use xinim_rt::server::{ClientWindows, Request, Server, answer};
@@ -70,6 +71,14 @@ struct Terminal {
     writers: VecDeque<Waiting>,
     /// Who is told of Ctrl-C, and by which bits.
     subscriber: Option<(OwnedHandle, u64)>,
+    pollers: Vec<Poller>,
+}
+
+/// Who is to be told when there may be an event: process, bit, endpoint.
+struct Poller {
+    pid: u32,
+    bit: u32,
+    notify: OwnedHandle,
 }
 
 fn main() -> i32 {
@@ -85,6 +94,7 @@ fn main() -> i32 {
         readers: VecDeque::new(),
         writers: VecDeque::new(),
         subscriber: None,
+        pollers: Vec::new(),
     };
     // What was typed while nobody listened raised its interrupt in the past.
     terminal.receive();
@@ -139,6 +149,10 @@ impl Server for Terminal {
                 });
                 answer(result)
             }
+            chardev::Call::Poll(poll) => {
+                let notify = request.handle(poll.notify);
+                answer(self.poll(request.sender, &poll, notify))
+            }
         }
     }
 
@@ -158,6 +172,9 @@ impl Server for Terminal {
             self.poll_later();
         }
         self.serve_writers();
+        if !self.pollers.is_empty() && self.events() & u32::from(poll::OUT) != 0 {
+            self.wake_pollers();
+        }
     }
 }
 
@@ -180,6 +197,42 @@ impl Terminal {
             _ => return Err(Error::Inval),
         };
         Ok(chardev::Controlled { value })
+    }
+
+    /// The events there are; if none of those asked for, the caller is told when one may have come.
+    fn poll(
+        &mut self,
+        pid: u32,
+        request: &chardev::Poll,
+        notify: OwnedHandle,
+    ) -> Result<chardev::Polled> {
+        check(request.cookie)?;
+        if request.bit >= 48 {
+            return Err(Error::Inval);
+        }
+        let ready = self.events() & request.events;
+        self.pollers.retain(|old| (old.pid, old.bit) != (pid, request.bit));
+        if ready == 0 {
+            if self.pollers.len() >= WAITING_MAX {
+                return Err(Error::Again);
+            }
+            self.pollers.push(Poller { pid, bit: request.bit, notify });
+        }
+        Ok(chardev::Polled { ready })
+    }
+
+    fn events(&self) -> u32 {
+        let readable = self.discipline.is_ready() && self.readers.is_empty();
+        let writable = self.uart.as_ref().is_none_or(|uart| uart.queued() < QUEUE_MAX);
+        let (read, write) = (u32::from(poll::IN), u32::from(poll::OUT));
+        (if readable { read } else { 0 }) | (if writable { write } else { 0 })
+    }
+
+    /// Tells everybody who polled; they ask again.
+    fn wake_pollers(&mut self) {
+        for poller in self.pollers.drain(..) {
+            let _ = sys::notify(poller.notify.raw(), 1 << poller.bit);
+        }
     }
 
     fn receive(&mut self) {
@@ -207,6 +260,9 @@ impl Terminal {
             let _ = sys::notify(endpoint.raw(), *bit);
         }
         self.serve_readers();
+        if self.discipline.is_ready() {
+            self.wake_pollers();
+        }
     }
 
     /// Without a UART, output vanishes.
@@ -272,6 +328,7 @@ impl Terminal {
             self.windows.forget(pid);
             self.readers.retain(|waiting| waiting.sender != pid);
             self.writers.retain(|waiting| waiting.sender != pid);
+            self.pollers.retain(|poller| poller.pid != pid);
         }
     }
 }

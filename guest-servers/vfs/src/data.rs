@@ -1,12 +1,12 @@
-//! Reading, writing, positions and attributes of open files.
+//! Reading, writing, positions of open files.
 
 use xinim_abi::error::{Error, Result};
 use xinim_abi::object::Handle;
-use xinim_abi::services::vfs::{Dirent, NAME_MAX, Stat, mode, mount, open};
+use xinim_abi::services::vfs::{Dirent, NAME_MAX, mode, mount, open};
 use xinim_fs_kit::{DirBuffer, FileSystem, Map, SetAttributes, Sink, Source, entries};
 
-use crate::files::Object;
-use crate::pipe::{ATOMIC, CAPACITY, PipeId};
+use crate::files::{FileId, Object};
+use crate::pipe::PipeId;
 use crate::tree::NodeId;
 use crate::vfs::{Host, Vfs};
 
@@ -14,8 +14,11 @@ use crate::vfs::{Host, Vfs};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Transfer {
     Done(u64),
-    /// The pipe is to be asked; the caller may have to wait.
-    Pipe(PipeId),
+    /// The pipe is to be asked; the caller may have to wait, unless `at_once`.
+    Pipe {
+        id: PipeId,
+        at_once: bool,
+    },
 }
 
 impl<H: Host> Vfs<H> {
@@ -28,21 +31,28 @@ impl<H: Host> Vfs<H> {
         len: usize,
         out: &mut dyn Sink,
     ) -> Result<Transfer> {
+        let id = self.file_id(pid, fd)?;
         let file = self.file(pid, fd)?;
         if !file.readable() {
             return Err(Error::BadF);
         }
         let node = match file.object {
             Object::Node(node) => node,
-            Object::PipeWriter(_) => return Err(Error::BadF),
-            Object::PipeReader(_) if offset != -1 => return Err(Error::SPipe),
-            Object::PipeReader(pipe) => return Ok(Transfer::Pipe(pipe)),
+            Object::Attached { .. } => return Err(Error::Redirect),
+            Object::Pipe(..) if offset != -1 => return Err(Error::SPipe),
+            Object::Pipe(pipe, _) => {
+                return Ok(Transfer::Pipe { id: pipe, at_once: file.non_blocking() });
+            }
         };
-        let from = position(offset, file.position)?;
+        self.keep_file(id);
         self.check_data(node)?;
+        self.own_node(node)?;
+        let from = self.position(id, offset)?;
+        self.settle_shares(node)?;
         let count = self.on(node, |fs, ino| fs.read_to(ino, from, len, out))?.min(len) as u64;
+        self.was_read(node);
         if offset == -1 {
-            self.file_mut(pid, fd)?.position = from.saturating_add(count);
+            self.set_position(id, from.saturating_add(count));
         }
         Ok(Transfer::Done(count))
     }
@@ -55,31 +65,59 @@ impl<H: Host> Vfs<H> {
         len: usize,
         data: &mut dyn Source,
     ) -> Result<Transfer> {
+        let id = self.file_id(pid, fd)?;
         let file = self.file(pid, fd)?;
         if !file.writable() {
             return Err(Error::BadF);
         }
         let node = match file.object {
             Object::Node(node) => node,
-            Object::PipeReader(_) => return Err(Error::BadF),
-            Object::PipeWriter(_) if offset != -1 => return Err(Error::SPipe),
-            Object::PipeWriter(pipe) => return Ok(Transfer::Pipe(pipe)),
+            Object::Attached { .. } => return Err(Error::Redirect),
+            Object::Pipe(..) if offset != -1 => return Err(Error::SPipe),
+            Object::Pipe(pipe, _) => {
+                return Ok(Transfer::Pipe { id: pipe, at_once: file.non_blocking() });
+            }
         };
-        let mut to = position(offset, file.position)?;
         let append = file.flags & open::APPEND != 0;
+        self.keep_file(id);
         self.check_data(node)?;
-        if append && self.tree.node(node).kind == mode::REGULAR {
-            // VFS is the only client and does one thing at a time: nobody comes between.
+        self.own_node(node)?;
+        let mut to = self.position(id, offset)?;
+        let regular = self.tree.node(node).kind == mode::REGULAR;
+        if append && regular {
+            // This operation owns the mount: nobody comes between.
             to = self.on(node, |fs, ino| fs.attributes(ino))?.size;
+        }
+        let who = self.process(pid)?.who.clone();
+        if regular && len > 0 && self.mode_after_change(&who, node)?.is_some() {
+            let mode = self.mode_after_change(&who, node)?;
+            self.set(node, &SetAttributes { mode, ..SetAttributes::default() })?;
         }
         let count = match len {
             0 => 0,
-            _ => self.on(node, |fs, ino| fs.write_from(ino, to, len, data))?.min(len) as u64,
+            _ => self.on(node, |fs, ino| fs.write_from(ino, to, len, data))?.min(len),
         };
-        if offset == -1 {
-            self.file_mut(pid, fd)?.position = to.saturating_add(count);
+        if count > 0 {
+            self.tree.node_mut(node).read_counts = true;
+            self.write_to_shares(node, to, count, data);
         }
-        Ok(Transfer::Done(count))
+        if offset == -1 {
+            self.set_position(id, to.saturating_add(count as u64));
+        }
+        Ok(Transfer::Done(count as u64))
+    }
+
+    fn position(&self, id: FileId, offset: i64) -> Result<u64> {
+        match offset {
+            -1 => Ok(self.files.get(id).ok_or(Error::BadF)?.position),
+            _ => u64::try_from(offset).map_err(|_| Error::Inval),
+        }
+    }
+
+    fn set_position(&mut self, id: FileId, position: u64) {
+        if let Some(file) = self.files.get_mut(id) {
+            file.position = position;
+        }
     }
 
     /// `IsDir` for a directory, `Redirect` for a device that another server serves.
@@ -93,7 +131,7 @@ impl<H: Host> Vfs<H> {
     }
 
     /// Whether another server serves this character device.
-    fn elsewhere(&mut self, node: NodeId) -> Result<bool> {
+    pub(crate) fn elsewhere(&mut self, node: NodeId) -> Result<bool> {
         if let Some(known) = self.tree.node(node).elsewhere {
             return Ok(known);
         }
@@ -109,8 +147,13 @@ impl<H: Host> Vfs<H> {
         Ok(known)
     }
 
-    /// Cookie and endpoint of a character device's server. The handle is the caller's to close.
+    /// Cookie and endpoint of the server of a character device or an attached object. The handle is
+    /// the caller's to close.
     pub fn redirect(&mut self, pid: u32, fd: u32) -> Result<(u64, Handle)> {
+        if let Object::Attached { server, cookie } = self.file(pid, fd)?.object {
+            let endpoint = self.unlocked(|host| host.service(&server))?;
+            return Ok((cookie, endpoint));
+        }
         let node = self.file_node(pid, fd)?;
         if self.tree.node(node).kind != mode::CHARACTER {
             return Err(Error::NotSup);
@@ -133,37 +176,39 @@ impl<H: Host> Vfs<H> {
     }
 
     pub fn seek(&mut self, pid: u32, fd: u32, offset: i64, whence: u32) -> Result<u64> {
-        let file = self.file(pid, fd)?;
-        let Object::Node(node) = file.object else { return Err(Error::SPipe) };
-        let position = file.position;
+        let id = self.file_id(pid, fd)?;
+        let Object::Node(node) = self.file(pid, fd)?.object else { return Err(Error::SPipe) };
+        self.keep_file(id);
         let kind = self.tree.node(node).kind;
         if kind == mode::CHARACTER && self.elsewhere(node)? {
             return Err(Error::SPipe);
         }
         let base = match whence {
             0 => 0,
-            1 => position,
+            1 => self.position(id, -1)?,
             2 if kind == mode::DIRECTORY => return Err(Error::Inval),
             2 => self.on(node, |fs, ino| fs.attributes(ino))?.size,
             _ => return Err(Error::Inval),
         };
         let position = base.checked_add_signed(offset).filter(|&p| i64::try_from(p).is_ok());
         let position = position.ok_or(Error::Inval)?;
-        self.file_mut(pid, fd)?.position = position;
+        self.set_position(id, position);
         Ok(position)
     }
 
     /// Whole entries from the descriptor's position; nothing at the end.
     pub fn read_dir(&mut self, pid: u32, fd: u32, len: usize) -> Result<DirBuffer> {
-        let file = self.file(pid, fd)?;
-        let Object::Node(node) = file.object else { return Err(Error::NotDir) };
-        let position = file.position;
+        let id = self.file_id(pid, fd)?;
+        let Object::Node(node) = self.file(pid, fd)?.object else { return Err(Error::NotDir) };
         if self.tree.node(node).kind != mode::DIRECTORY {
             return Err(Error::NotDir);
         }
         if len < size_of::<Dirent>() + NAME_MAX {
             return Err(Error::Inval);
         }
+        self.keep_file(id);
+        self.own_node(node)?;
+        let position = self.position(id, -1)?;
         let mut buffer = DirBuffer::new(len);
         if self.tree.node(node).gone {
             return Ok(buffer);
@@ -172,62 +217,10 @@ impl<H: Host> Vfs<H> {
             buffer = DirBuffer::new(len);
             fs.read_dir(ino, position, &mut buffer)
         })?;
+        self.was_read(node);
         if let Some(last) = entries(buffer.bytes()).last() {
-            self.file_mut(pid, fd)?.position = last.next;
+            self.set_position(id, last.next);
         }
         Ok(buffer)
-    }
-
-    pub fn fstat(&mut self, pid: u32, fd: u32) -> Result<Stat> {
-        match self.file(pid, fd)?.object {
-            Object::Node(node) => self.stat_node(node),
-            Object::PipeReader(pipe) | Object::PipeWriter(pipe) => Ok(Stat {
-                ino: u64::from(pipe) + 1,
-                size: self.pipes.get(pipe).map_or(0, |pipe| pipe.buffer.len() as u64),
-                mode: mode::FIFO | 0o600,
-                links: 1,
-                block_size: ATOMIC as u32,
-                blocks: (CAPACITY / 512) as u64,
-                ..Stat::default()
-            }),
-        }
-    }
-
-    pub(crate) fn stat_node(&mut self, node: NodeId) -> Result<Stat> {
-        let stat = self.on(node, |fs, ino| fs.attributes(ino))?;
-        Ok(Stat { device: u64::from(self.tree.node(node).mount) + 1, ..stat })
-    }
-
-    pub fn ftruncate(&mut self, pid: u32, fd: u32, size: u64) -> Result<()> {
-        if !self.file(pid, fd)?.writable() {
-            return Err(Error::Inval);
-        }
-        let node = self.file_node(pid, fd)?;
-        self.set(node, &SetAttributes { size: Some(size), ..SetAttributes::default() })
-    }
-
-    /// Changes attributes, if the file system takes changes at all.
-    pub(crate) fn set(&mut self, node: NodeId, set: &SetAttributes) -> Result<()> {
-        self.writable(node)?;
-        if set.size.is_some() {
-            match self.tree.node(node).kind {
-                mode::REGULAR => {}
-                mode::DIRECTORY => return Err(Error::IsDir),
-                _ => return Err(Error::Inval),
-            }
-        }
-        self.on(node, |fs, ino| fs.set_attributes(ino, set)).map(|_| ())
-    }
-
-    pub fn fsync(&mut self, pid: u32, fd: u32) -> Result<()> {
-        let node = self.file_node(pid, fd)?;
-        self.on(node, |fs, ino| fs.fsync(ino))
-    }
-}
-
-fn position(offset: i64, current: u64) -> Result<u64> {
-    match offset {
-        -1 => Ok(current),
-        _ => u64::try_from(offset).map_err(|_| Error::Inval),
     }
 }

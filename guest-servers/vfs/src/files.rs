@@ -2,6 +2,7 @@
 
 use crate::pipe::PipeId;
 use crate::tree::NodeId;
+use xinim_abi::interface::Name;
 use xinim_abi::services::vfs::open;
 
 pub(crate) type FileId = u32;
@@ -9,8 +10,14 @@ pub(crate) type FileId = u32;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Object {
     Node(NodeId),
-    PipeReader(PipeId),
-    PipeWriter(PipeId),
+    /// A pipe, by the open file's access mode its reading end, writing end or both; with the node of
+    /// a named one.
+    Pipe(PipeId, Option<NodeId>),
+    /// Something another server keeps.
+    Attached {
+        server: Name,
+        cookie: u64,
+    },
 }
 
 #[derive(Debug)]
@@ -20,13 +27,15 @@ pub(crate) struct OpenFile {
     pub flags: u32,
     /// Offset in bytes; of a directory, the cookie of its next entry.
     pub position: u64,
-    /// Descriptors that point here.
+    /// Descriptors that point here, and operations that keep it.
     pub refs: u32,
+    /// Locks of its own may be there.
+    pub locked: bool,
 }
 
 impl OpenFile {
     pub fn new(object: Object, flags: u32) -> Self {
-        Self { object, flags, position: 0, refs: 0 }
+        Self { object, flags, position: 0, refs: 1, locked: false }
     }
 
     pub fn readable(&self) -> bool {
@@ -35,5 +44,9 @@ impl OpenFile {
 
     pub fn writable(&self) -> bool {
         self.flags & open::ACCESS_MASK != open::READ
+    }
+
+    pub fn non_blocking(&self) -> bool {
+        self.flags & open::NONBLOCK != 0
     }
 }

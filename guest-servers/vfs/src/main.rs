@@ -9,6 +9,10 @@
 extern crate alloc;
 
 use alloc::format;
+use alloc::sync::Arc;
+use core::sync::atomic::{AtomicU32, Ordering};
+
+use spin::Mutex;
 
 use xinim_abi::error::{Error, Result};
 use xinim_abi::interface::{Name, Request as Operation};
@@ -16,14 +20,16 @@ use xinim_abi::ipc::{Message, ReplyToken, bits};
 use xinim_abi::object::{Handle, MemoryFlags, PAGE_SIZE, Protection, Rights};
 use xinim_abi::services::fs::WINDOW_LEN;
 use xinim_abi::services::rs::rs;
+use xinim_abi::services::socket::socket;
 use xinim_abi::services::vfs::vfs::Call;
+use xinim_abi::syscall::priority;
 use xinim_fs_kit::remote::{Remote, Transport};
 use xinim_fs_server::SharedWindow;
 use xinim_rt::handle::OwnedHandle;
 use xinim_rt::ipc::{self, Service};
 use xinim_rt::memory::Memory;
 use xinim_rt::server::{self, Request};
-use xinim_rt::{log, start, sys};
+use xinim_rt::{kip, log, start, sys, thread};
 use xinim_vfs::server::{Caller, Server};
 use xinim_vfs::{Host, Vfs};
 
@@ -74,8 +80,50 @@ impl Transport for FsServer {
     }
 }
 
+#[derive(Clone)]
 struct Machine {
     endpoint: Handle,
+    workers: Arc<Workers>,
+}
+
+/// Threads that serve clients.
+#[derive(Default)]
+struct Workers {
+    /// Not at work: waiting for a request, or about to.
+    idle: AtomicU32,
+    count: AtomicU32,
+    /// What a new worker works with; set when service begins.
+    server: Mutex<Option<VfsServer>>,
+}
+
+/// File systems that may be slow or dead at the same time before VFS is. The kernel's default limit
+/// for threads of a process is 16.
+const WORKERS_MAX: u32 = 15;
+const STACK_LEN: usize = 64 * 1024;
+
+impl Workers {
+    /// One worker more, if all are busy and there is something to work with.
+    fn grow(&self) {
+        if self.idle.load(Ordering::Relaxed) > 0
+            || self.count.load(Ordering::Relaxed) >= WORKERS_MAX
+        {
+            return;
+        }
+        let server = self.server.lock();
+        let Some(worker) = server.as_ref().map(VfsServer::another) else { return };
+        self.idle.fetch_add(1, Ordering::Relaxed);
+        self.count.fetch_add(1, Ordering::Relaxed);
+        let endpoint = worker.endpoint;
+        let spawned = thread::spawn(STACK_LEN, priority::SERVER, move || {
+            let mut worker = worker;
+            server::serve(endpoint, &mut worker)
+        });
+        if let Err(error) = spawned {
+            self.idle.fetch_sub(1, Ordering::Relaxed);
+            self.count.fetch_sub(1, Ordering::Relaxed);
+            log!("no further worker: {error}");
+        }
+    }
 }
 
 impl Host for Machine {
@@ -86,6 +134,9 @@ impl Host for Machine {
         let (program, window_len) = match fs_type {
             "ramfs" | "tmpfs" => (Name::new("ramfs"), MEMORY_WINDOW_LEN),
             "procfs" => (Name::new("procfs"), TEXT_WINDOW_LEN),
+            // One server for all of them: the superblock says which it is.
+            "ext2" | "ext3" | "ext4" => (Name::new("fs-ext"), WINDOW_LEN),
+            "iso9660" => (Name::new("fs-iso"), WINDOW_LEN),
             other => (Name::new(&format!("fs-{other}")), WINDOW_LEN),
         };
         let request = rs::Spawn { program: program.map_err(|_| Error::NoDev)? };
@@ -104,7 +155,7 @@ impl Host for Machine {
     }
 
     fn types(&self) -> &[&'static str] {
-        &["fat", "minix"]
+        &["fat", "minix", "iso", "ext"]
     }
 
     fn map_window(&mut self, window: Handle, len: usize) -> Result<SharedWindow> {
@@ -129,11 +180,62 @@ impl Host for Machine {
     fn close(&mut self, handle: Handle) {
         drop(OwnedHandle::from_raw(handle));
     }
+
+    fn notify(&mut self, endpoint: Handle, raised: u64) {
+        // Who does not wait any more need not be told.
+        let _ = sys::notify(endpoint, raised);
+    }
+
+    fn service(&mut self, name: &Name) -> Result<Handle> {
+        let found = ipc::call(start::rs(), &rs::Lookup { name: *name, wait: false });
+        found.map(|reply| reply.endpoint).map_err(|_| Error::NxIo)
+    }
+
+    fn close_attached(&mut self, server: &Name, cookie: u64) {
+        if let Ok(endpoint) = self.service(server) {
+            // A server that died has nothing left to close.
+            let _ = ipc::call(endpoint, &socket::Close { cookie });
+            self.close(endpoint);
+        }
+    }
+
+    fn share_memory(&mut self, len: usize) -> Result<(SharedWindow, Handle)> {
+        let memory = Memory::create(len as u64, MemoryFlags::empty())?;
+        let window = SharedWindow::new(memory.map(Protection::READ | Protection::WRITE)?);
+        let write = Rights::READ | Rights::WRITE | Rights::TRANSFER;
+        Ok((window, memory.handle().mint(write, 0)?.into_raw()))
+    }
+
+    fn mint(&mut self, memory: Handle, writable: bool) -> Result<Handle> {
+        let write = if writable { Rights::WRITE } else { Rights::empty() };
+        sys::handle_mint(memory, (Rights::READ | Rights::TRANSFER | write).bits(), 0)
+    }
+
+    fn now(&self) -> u64 {
+        kip::wall_clock_ns()
+    }
+
+    fn pause(&self) {
+        sys::thread_sleep(0);
+    }
+
+    fn about_to_wait(&self) {
+        self.workers.grow();
+    }
 }
 
+/// What one worker has.
 struct VfsServer {
     server: Server<Machine>,
     endpoint: Handle,
+    workers: Arc<Workers>,
+}
+
+impl VfsServer {
+    fn another(&self) -> Self {
+        let (server, workers) = (self.server.another(), self.workers.clone());
+        Self { server, endpoint: self.endpoint, workers }
+    }
 }
 
 impl server::Server for VfsServer {
@@ -142,20 +244,28 @@ impl server::Server for VfsServer {
             // From here on the window is `map_window`'s.
             let _ = request.handle(connect.window).into_raw();
         }
+        if let Ok(Call::Poll(poll)) = Call::decode(&request.message) {
+            let _ = request.handle(poll.notify).into_raw();
+        }
         let caller = Caller { pid: request.sender, badge: request.badge, token: request.token };
-        self.server.call(caller, &request.message)
+        self.workers.idle.fetch_sub(1, Ordering::Relaxed);
+        let answer = self.server.call(caller, &request.message);
+        self.workers.idle.fetch_add(1, Ordering::Relaxed);
+        answer
     }
 
     fn notified(&mut self, raised: u64) {
+        self.workers.idle.fetch_sub(1, Ordering::Relaxed);
         if raised & bits::OBITUARY != 0 {
             while let Ok(Some(obituary)) = sys::event_next(self.endpoint) {
                 self.server.process_died(obituary.pid);
             }
         }
+        self.workers.idle.fetch_add(1, Ordering::Relaxed);
     }
 
     fn terminate(&mut self) -> i32 {
-        i32::from(self.server.vfs().sync().is_err())
+        i32::from(self.server.with(|vfs| vfs.sync()).is_err())
     }
 }
 
@@ -165,7 +275,13 @@ fn ready(label: &str, window_len: usize) -> Result<Remote<FsServer>> {
 
 fn main() -> i32 {
     match boot() {
-        Ok(mut server) => server::run(&mut server),
+        Ok(mut server) => {
+            let workers = server.workers.clone();
+            workers.idle.store(1, Ordering::Relaxed);
+            workers.count.store(1, Ordering::Relaxed);
+            *workers.server.lock() = Some(server.another());
+            server::run(&mut server)
+        }
         Err(error) => {
             log!("cannot mount the root: {error}");
             1
@@ -176,7 +292,9 @@ fn main() -> i32 {
 fn boot() -> Result<VfsServer> {
     let endpoint = server::own_endpoint()?;
     let root = ready("ramfs", MEMORY_WINDOW_LEN)?;
-    let vfs = Vfs::new(Machine { endpoint }, root, "bundle", "ramfs", 0);
+    let workers = Arc::new(Workers::default());
+    let machine = Machine { endpoint, workers: workers.clone() };
+    let vfs = Vfs::new(machine, root, "bundle", "ramfs", 0);
     let mut vfs = vfs.map_err(|(_, error)| error)?;
     let devices = ready("devfs", DEVICE_WINDOW_LEN);
     let mounted = devices.and_then(|fs| vfs.mount_ready(fs, "devfs", b"/dev", "devfs", 0));
@@ -186,5 +304,5 @@ fn boot() -> Result<VfsServer> {
     if let Err(error) = vfs.mount_later(b"/proc", "procfs") {
         log!("/proc is not mounted: {error}");
     }
-    Ok(VfsServer { server: Server::new(vfs), endpoint })
+    Ok(VfsServer { server: Server::new(vfs), endpoint, workers })
 }

@@ -10,19 +10,23 @@ use xinim_abi::error::{Error, Result};
 use xinim_abi::services::vfs::{mode, mount};
 use xinim_fs_kit::{FileSystem, MountInfo};
 
-use crate::mounts::MountId;
+use crate::access::Credentials;
+use crate::files::Object;
+use crate::mounts::{Mount, MountId};
+use crate::state::Later;
 use crate::tree::NodeId;
 use crate::vfs::{Host, Vfs};
 
 /// Types that need no device; their source is only a label.
 const WITHOUT_DEVICE: &[&str] = &["ramfs", "tmpfs", "devfs", "procfs"];
-const FLAGS: u32 = mount::READ_ONLY | mount::NO_EXEC | mount::NO_SUID | mount::NO_DEV;
+const FLAGS: u32 =
+    mount::READ_ONLY | mount::NO_EXEC | mount::NO_SUID | mount::NO_DEV | mount::NO_ATIME;
 /// File systems mounted at once.
 const MOUNTS_MAX: usize = 64;
 
 impl<H: Host> Vfs<H> {
-    /// `fs_type` may be empty. `NotBlk`: the source is no block device; `Busy`: it is mounted
-    /// already; `Inval`: no server knows what is on it.
+    /// `fs_type` may be empty. `Perm`: only root mounts; `NotBlk`: the source is no block device;
+    /// `Busy`: it is mounted already; `Inval`: no server knows what is on it.
     pub fn mount_at(
         &mut self,
         pid: u32,
@@ -31,56 +35,113 @@ impl<H: Host> Vfs<H> {
         fs_type: &[u8],
         flags: u32,
     ) -> Result<()> {
+        self.root_only(pid)?;
         if flags & !FLAGS != 0 {
             return Err(Error::Inval);
         }
         let fs_type = core::str::from_utf8(fs_type).map_err(|_| Error::NoDev)?;
         let covers = self.directory(pid, target)?;
-        if self.mounts().count() >= MOUNTS_MAX {
+        if self.mounts().count() + self.mounting.len() >= MOUNTS_MAX {
             return Err(Error::Limit);
         }
+        let (name, device) = self.source(pid, source, fs_type)?;
+        if name != device {
+            // A device is mounted once.
+            let taken = self.mounts().any(|(_, mount)| mount.source == name);
+            if taken || self.mounting.contains(&name) {
+                return Err(Error::Busy);
+            }
+        }
+        self.give_up_mounts();
         self.pin(covers);
-        let result = self.mount_on(pid, covers, source, fs_type, flags);
+        self.mounting.push(name.clone());
+        self.commit();
+        let started = self.start_server(&device, fs_type, flags);
+        if let Some(at) = self.mounting.iter().position(|mounting| *mounting == name) {
+            self.mounting.swap_remove(at);
+        }
+        let result = started.and_then(|(fs, info, fs_type)| {
+            let node = self.tree.node(covers);
+            let (gone, taken) = (node.gone, node.covered_by.is_some());
+            if gone || taken {
+                self.unlocked(|host| host.stop(fs));
+                return Err(if gone { Error::NoEnt } else { Error::Busy });
+            }
+            // The request's flags stay even if the server forgot to answer them.
+            let info = MountInfo { flags: info.flags | flags, ..info };
+            self.add_mount(fs, info, Some(covers), &name, &fs_type);
+            Ok(())
+        });
         self.unpin(covers);
         result
     }
 
-    fn mount_on(
-        &mut self,
-        pid: u32,
-        covers: NodeId,
-        source: &[u8],
-        fs_type: &str,
-        flags: u32,
-    ) -> Result<()> {
-        let (name, device) = if WITHOUT_DEVICE.contains(&fs_type) {
+    pub(crate) fn root_only(&self, pid: u32) -> Result<()> {
+        if self.process(pid)?.who.is_root() { Ok(()) } else { Err(Error::Perm) }
+    }
+
+    /// A source as people see it, and as its server is told.
+    fn source(&mut self, pid: u32, source: &[u8], fs_type: &str) -> Result<(String, String)> {
+        if WITHOUT_DEVICE.contains(&fs_type) {
             let label = String::from_utf8_lossy(source).into_owned();
-            (label.clone(), label)
-        } else {
-            let node = self.resolve_for(pid, source, true)?.node()?;
-            if self.tree.node(node).kind != mode::BLOCK {
-                return Err(Error::NotBlk);
-            }
-            if self.mount_of(node).flags & mount::NO_DEV != 0 {
-                return Err(Error::Access);
-            }
-            let device = self.path_within_mount(node)?;
-            let path = self.path_of(node)?;
-            let path = String::from_utf8(path).map_err(|_| Error::Inval)?;
-            if self.mounts().any(|(_, mount)| mount.source == path) {
+            return Ok((label.clone(), label));
+        }
+        let node = self.resolve_for(pid, source, true)?.node()?;
+        if self.tree.node(node).kind != mode::BLOCK {
+            return Err(Error::NotBlk);
+        }
+        if self.mount_of(node).flags & mount::NO_DEV != 0 {
+            return Err(Error::Access);
+        }
+        let path = String::from_utf8(self.path_of(node)?).map_err(|_| Error::Inval)?;
+        Ok((path, self.path_within_mount(node)?))
+    }
+
+    /// Other flags for what is mounted at a directory.
+    pub fn remount(&mut self, pid: u32, path: &[u8], flags: u32) -> Result<()> {
+        self.root_only(pid)?;
+        if flags & !FLAGS != 0 {
+            return Err(Error::Inval);
+        }
+        let root = self.directory(pid, path)?;
+        let id = self.tree.node(root).mount;
+        if self.mount(id).root != root {
+            return Err(Error::Inval);
+        }
+        self.own(id)?;
+        let (old, asked) = (self.mount(id).flags, flags & mount::READ_ONLY);
+        if old & mount::READ_ONLY != asked {
+            if asked != 0 && self.has_writers(id) {
                 return Err(Error::Busy);
             }
-            (path, device)
-        };
-        let (fs, info, fs_type) = self.start_server(&device, fs_type, flags)?;
-        if self.tree.node(covers).gone {
-            self.host.stop(fs);
-            return Err(Error::NoEnt);
+            let granted = match self.on(root, |fs, _| fs.remount(flags)) {
+                // It cannot, but nothing prevents VFS from refusing changes.
+                Err(Error::NotSup) if asked != 0 => {
+                    self.on(root, |fs, _| fs.sync())?;
+                    asked
+                }
+                // Only VFS refused them.
+                Err(Error::NotSup) if !self.mount(id).server_read_only => asked,
+                result => result?,
+            };
+            if granted & mount::READ_ONLY != asked {
+                return Err(Error::RoFs);
+            }
         }
-        // The request's flags stay even if the server forgot to answer them.
-        let info = MountInfo { flags: info.flags | flags, ..info };
-        self.add_mount(fs, info, Some(covers), &name, &fs_type);
+        let mount = self.mount_mut(id);
+        mount.flags = mount.flags & !FLAGS | flags;
         Ok(())
+    }
+
+    /// Has somebody a file of the mount open for writing?
+    fn has_writers(&self, id: MountId) -> bool {
+        self.files.iter().any(|(_, file)| match file.object {
+            Object::Node(node) => {
+                let node = self.tree.node(node);
+                node.mount == id && node.kind == mode::REGULAR && file.writable()
+            }
+            _ => false,
+        })
     }
 
     /// Mounts a file system that is there already, as at boot.
@@ -93,7 +154,7 @@ impl<H: Host> Vfs<H> {
         flags: u32,
     ) -> Result<()> {
         let root = self.root();
-        let covers = self.resolve(root, target, true)?.node()?;
+        let covers = self.resolve(&Credentials::default(), root, target, true)?.node()?;
         if self.tree.node(covers).kind != mode::DIRECTORY {
             return Err(Error::NotDir);
         }
@@ -106,30 +167,46 @@ impl<H: Host> Vfs<H> {
     /// what no program asks for costs no boot time.
     pub fn mount_later(&mut self, target: &[u8], fs_type: &'static str) -> Result<()> {
         let root = self.root();
-        let covers = self.resolve(root, target, true)?.node()?;
+        let covers = self.resolve(&Credentials::default(), root, target, true)?.node()?;
         if self.tree.node(covers).kind != mode::DIRECTORY {
             return Err(Error::NotDir);
         }
         self.pin(covers);
-        self.later.push((covers, fs_type));
+        self.later.push(Later { covers, fs_type, starting: false });
         Ok(())
     }
 
-    /// The time has come if `node` is such a directory. When it fails the directory stays empty,
-    /// and the next path tries again.
+    /// The time has come if `node`, which is kept, is such a directory. When it fails the directory
+    /// stays empty, and the next path tries again.
     pub(crate) fn mount_now(&mut self, node: NodeId) {
-        let Some(at) = self.later.iter().position(|later| later.0 == node) else { return };
-        let fs_type = self.later[at].1;
-        if let Ok((fs, info, _)) = self.start_server(fs_type, fs_type, 0) {
-            self.later.swap_remove(at);
-            self.add_mount(fs, info, Some(node), fs_type, fs_type);
-            self.unpin(node);
+        let place = |vfs: &Self| vfs.later.iter().position(|later| later.covers == node);
+        loop {
+            let Some(at) = place(self) else { return };
+            let later = &mut self.later[at];
+            if !core::mem::replace(&mut later.starting, true) {
+                break;
+            }
+            // Somebody is at it: soon it is there.
+            self.unlocked(|host| host.pause());
+        }
+        let Some(at) = place(self) else { return };
+        let fs_type = self.later[at].fs_type;
+        let started = self.start_server(fs_type, fs_type, 0);
+        let Some(at) = place(self) else { return };
+        match started {
+            Ok((fs, info, _)) => {
+                self.later.swap_remove(at);
+                self.add_mount(fs, info, Some(node), fs_type, fs_type);
+                self.unpin(node);
+            }
+            Err(_) => self.later[at].starting = false,
         }
     }
 
     /// What waits for its first visitor is mounted now.
     pub fn mount_all(&mut self) {
-        for (node, _) in self.later.clone() {
+        let waiting: Vec<NodeId> = self.later.iter().map(|later| later.covers).collect();
+        for node in waiting {
             self.mount_now(node);
         }
     }
@@ -145,12 +222,18 @@ impl<H: Host> Vfs<H> {
             named => [named].to_vec(),
         };
         for name in candidates {
-            let mut fs = match self.host.start(name) {
+            let started = self.unlocked(|host| {
+                host.about_to_wait();
+                let mut fs = host.start(name)?;
+                let mounted = fs.mount(device, flags);
+                Ok((fs, mounted))
+            });
+            let (fs, mounted) = match started {
                 // Not in this system; another type may fit.
                 Err(Error::NoDev) if fs_type.is_empty() => continue,
                 started => started?,
             };
-            match fs.mount(device, flags) {
+            match mounted {
                 Ok(info) => return Ok((fs, info, String::from(name))),
                 Err(error) => {
                     self.host.stop(fs);
@@ -192,8 +275,10 @@ impl<H: Host> Vfs<H> {
     /// it is a working directory or something is mounted below; with `lazy` it leaves the
     /// tree at once and ends with its last user.
     pub fn umount(&mut self, pid: u32, path: &[u8], lazy: bool) -> Result<()> {
+        self.root_only(pid)?;
         let node = self.resolve_for(pid, path, true)?.node()?;
-        let id = if self.tree.node(node).kind == mode::BLOCK {
+        let is_device = self.tree.node(node).kind == mode::BLOCK;
+        let id = if is_device {
             let device = self.path_of(node)?;
             let mut mounts = self.mounts();
             let found = mounts.find(|(_, mount)| mount.source.as_bytes() == device);
@@ -201,31 +286,44 @@ impl<H: Host> Vfs<H> {
         } else {
             self.tree.node(node).mount
         };
-        let mount = self.mount(id);
-        if mount.root != node && self.tree.node(node).kind != mode::BLOCK {
+        if self.mount(id).root != node && !is_device {
             return Err(Error::Inval);
         }
-        let Some(covered) = mount.covers else { return Err(Error::Busy) };
+        let Some(covered) = self.mount(id).covers else { return Err(Error::Busy) };
+        if is_device {
+            self.give_up_mounts();
+        }
+        self.own(id)?;
+        self.commit();
+        self.drop_kept();
         let busy = self.tree.in_use(id);
         if busy && !lazy {
             return Err(Error::Busy);
         }
-        if !busy {
-            self.close_server(id)?;
-        }
+        // No path leads there from now on.
+        self.pin(covered);
         self.tree.node_mut(covered).covered_by = None;
         self.mount_mut(id).covers = None;
-        if busy {
-            let root = self.mount(id).root;
-            // Its users may never go; what is dirty now is on the disk at least.
-            let synced = self.on(root, |fs, _| fs.sync());
+        let root = self.mount(id).root;
+        let result = if busy {
             self.mount_mut(id).detached = true;
-            return synced;
-        }
-        if let Some(mount) = self.remove_mount(id) {
-            self.host.stop(mount.fs);
-        }
-        Ok(())
+            self.detached += 1;
+            // Its users may never go; what is dirty now is on the disk at least.
+            self.on(root, |fs, _| fs.sync())
+        } else {
+            let closed = self.close_server(id);
+            self.drop_kept();
+            match closed {
+                Ok(()) => self.end_server(id),
+                Err(_) => {
+                    self.tree.node_mut(covered).covered_by = Some(id);
+                    self.mount_mut(id).covers = Some(covered);
+                }
+            }
+            closed
+        };
+        self.unpin(covered);
+        result
     }
 
     /// Has everything written and the device forgotten.
@@ -238,12 +336,31 @@ impl<H: Host> Vfs<H> {
         }
     }
 
-    /// The last user of a lazily unmounted file system is gone.
-    pub(crate) fn end_mount(&mut self, id: MountId) {
-        // Nobody is left to be told of an error.
-        let _ = self.close_server(id);
-        if let Some(mount) = self.remove_mount(id) {
-            self.host.stop(mount.fs);
+    /// The mount is no more.
+    fn end_server(&mut self, id: MountId) {
+        self.forget_mount(id);
+        if let Some(Mount { fs: Some(fs), .. }) = self.remove_mount(id) {
+            self.unlocked(|host| host.stop(fs));
+        }
+    }
+
+    /// Ends the lazily unmounted file systems whose last user is gone.
+    pub(crate) fn end_detached(&mut self) {
+        loop {
+            let mut mounts = self.mounts();
+            let idle = |(id, mount): &(MountId, &Mount<H::Fs>)| {
+                mount.detached && !mount.busy && !self.tree.in_use(*id)
+            };
+            let Some((id, _)) = mounts.find(idle) else { return };
+            drop(mounts);
+            if self.own(id).is_err() {
+                return;
+            }
+            // Nobody is left to be told of an error.
+            let _ = self.close_server(id);
+            self.drop_kept();
+            self.detached -= 1;
+            self.end_server(id);
         }
     }
 
@@ -272,5 +389,12 @@ impl<H: Host> Vfs<H> {
             text.push('\n');
         }
         text
+    }
+
+    /// Types of file systems there are, `nodev` before those that need no device.
+    pub(crate) fn types_text(&self) -> String {
+        let without = WITHOUT_DEVICE.iter().map(|name| ("nodev", *name));
+        let with = self.host.types().iter().map(|name| ("", *name));
+        without.chain(with).map(|(nodev, name)| alloc::format!("{nodev}\t{name}\n")).collect()
     }
 }

@@ -1,23 +1,36 @@
 //! The mount table. A mount is found from the node it covers (`Node::covered_by`), so a path finds
 //! its mounts component by component and `/mnt2` has nothing to do with `/mnt`.
 
+use alloc::collections::VecDeque;
 use alloc::string::String;
+use alloc::vec::Vec;
 
 use xinim_abi::services::fs::mounted;
 use xinim_abi::services::vfs::mount;
 
+use xinim_fs_kit::Ino;
+
+use crate::server::Parked;
 use crate::tree::NodeId;
 
 pub(crate) type MountId = u32;
 
-#[derive(Debug)]
 pub(crate) struct Mount<F> {
-    pub fs: F,
+    /// Away while its owner asks it something.
+    pub fs: Option<F>,
+    /// Some operation owns it.
+    pub busy: bool,
+    /// Requests that wait for the owner's end.
+    pub parked: VecDeque<Parked>,
+    /// Numbers to be released (with their generation) when the owner ends.
+    pub deferred: Vec<(Ino, u32)>,
     pub root: NodeId,
     /// The directory it stands on; `None` for the first one, and once it is lazily unmounted.
     pub covers: Option<NodeId>,
     /// `vfs::mount` and `fs::mounted` flags.
     pub flags: u32,
+    /// The server was mounted without changes in mind, or cannot make any.
+    pub server_read_only: bool,
     pub source: String,
     pub fs_type: String,
     /// Counts the server's instances; see `Node::generation`.
@@ -27,6 +40,23 @@ pub(crate) struct Mount<F> {
 }
 
 impl<F> Mount<F> {
+    pub fn new(fs: F, flags: u32, covers: Option<NodeId>, source: &str, fs_type: &str) -> Self {
+        Self {
+            fs: Some(fs),
+            busy: false,
+            parked: VecDeque::new(),
+            deferred: Vec::new(),
+            root: 0,
+            covers,
+            flags,
+            server_read_only: flags & mount::READ_ONLY != 0,
+            source: String::from(source),
+            fs_type: String::from(fs_type),
+            generation: 0,
+            detached: false,
+        }
+    }
+
     pub fn read_only(&self) -> bool {
         self.flags & mount::READ_ONLY != 0
     }
@@ -38,9 +68,12 @@ impl<F> Mount<F> {
     /// Options as `mount` prints them.
     pub fn options(&self) -> String {
         let mut text = String::from(if self.read_only() { "ro" } else { "rw" });
-        for (flag, name) in
-            [(mount::NO_EXEC, ",noexec"), (mount::NO_SUID, ",nosuid"), (mount::NO_DEV, ",nodev")]
-        {
+        for (flag, name) in [
+            (mount::NO_EXEC, ",noexec"),
+            (mount::NO_SUID, ",nosuid"),
+            (mount::NO_DEV, ",nodev"),
+            (mount::NO_ATIME, ",noatime"),
+        ] {
             if self.flags & flag != 0 {
                 text.push_str(name);
             }

@@ -1,4 +1,4 @@
-//! Operations on names: create, link, remove, rename, attributes by path, working directory.
+//! Operations on names: create, link, remove, rename; the working directory.
 //!
 //! VFS knows what stood in a directory before it changed it, and nobody else changes it. So when a
 //! server dies in such an operation, the operation is done again, and "exists already" or "not
@@ -7,26 +7,21 @@
 use alloc::vec::Vec;
 
 use xinim_abi::error::{Error, Result};
-use xinim_abi::services::vfs::{PATH_MAX, Stat, StatFs, mode};
-use xinim_fs_kit::{FileSystem, NewFile, SetAttributes};
+use xinim_abi::services::vfs::{PATH_MAX, mode};
+use xinim_fs_kit::{FileSystem, Ino, NewFile};
 
+use crate::access::{Credentials, EXECUTE, WRITE};
 use crate::path::Found;
 use crate::tree::{NEVER, NodeId};
 use crate::vfs::{Host, Vfs};
 
 impl<H: Host> Vfs<H> {
-    pub fn stat(&mut self, pid: u32, path: &[u8], follow: bool) -> Result<Stat> {
-        let node = self.resolve_for(pid, path, follow)?.node()?;
-        self.stat_node(node)
-    }
-
     pub fn mkdir(&mut self, pid: u32, path: &[u8], mode: u32) -> Result<()> {
         let found = self.resolve_for(pid, path, false)?;
         if found.node.is_some() {
             return Err(Error::Exist);
         }
-        self.create(found.parent, &found.name, &NewFile::new(mode::DIRECTORY | mode & 0o7777))
-            .map(|_| ())
+        self.create(pid, &found, &NewFile::new(mode::DIRECTORY | mode & 0o7777)).map(|_| ())
     }
 
     pub fn symlink(&mut self, pid: u32, target: &[u8], path: &[u8]) -> Result<()> {
@@ -36,28 +31,64 @@ impl<H: Host> Vfs<H> {
         if target.len() >= PATH_MAX {
             return Err(Error::NameTooLong);
         }
-        let found = self.resolve_for(pid, path, false)?;
-        if found.node.is_some() {
-            return Err(Error::Exist);
-        }
-        if found.trailing {
-            return Err(Error::NoEnt);
-        }
-        self.create(found.parent, &found.name, &NewFile::link(mode::SYMLINK | 0o777, target))
-            .map(|_| ())
+        let found = self.free_name(pid, path)?;
+        self.create(pid, &found, &NewFile::link(mode::SYMLINK | 0o777, target)).map(|_| ())
     }
 
-    /// A new file under a name that is free.
-    pub(crate) fn create(&mut self, dir: NodeId, name: &[u8], new: &NewFile<'_>) -> Result<NodeId> {
+    /// A FIFO, socket, device or empty regular file. Devices are for root.
+    pub fn mknod(&mut self, pid: u32, path: &[u8], mode: u32, rdev: u32) -> Result<()> {
+        let who = self.process(pid)?.who.clone();
+        let device = match mode & mode::TYPE_MASK {
+            mode::CHARACTER | mode::BLOCK if !who.is_root() => return Err(Error::Perm),
+            mode::CHARACTER | mode::BLOCK => true,
+            mode::FIFO | mode::SOCKET | mode::REGULAR => false,
+            _ => return Err(Error::Inval),
+        };
+        let found = self.free_name(pid, path)?;
+        let rdev = if device { rdev } else { 0 };
+        self.create(pid, &found, &NewFile { rdev, ..NewFile::new(mode) }).map(|_| ())
+    }
+
+    /// Where a new file that is no directory may be made.
+    fn free_name(&mut self, pid: u32, path: &[u8]) -> Result<Found> {
+        let found = self.resolve_for(pid, path, false)?;
+        match (found.node, found.trailing) {
+            (Some(_), _) => Err(Error::Exist),
+            (None, true) => Err(Error::NoEnt),
+            (None, false) => Ok(found),
+        }
+    }
+
+    /// A new file under a name that is free, owned by the process, without the bits of its umask.
+    /// In a directory with the set-group-ID bit it gets the directory's group, and a directory the
+    /// bit.
+    pub(crate) fn create(&mut self, pid: u32, at: &Found, new: &NewFile<'_>) -> Result<NodeId> {
+        let (dir, name) = (at.parent, at.name.as_slice());
+        let process = self.process(pid)?;
+        let (who, umask) = (process.who.clone(), process.umask);
         self.writable(dir)?;
+        self.permit(&who, dir, WRITE | EXECUTE)?;
+        self.own_node(dir)?;
         if self.tree.node(dir).gone {
             return Err(Error::NoEnt);
         }
-        let stat = self.on_again(dir, |fs, ino, again| match fs.create(ino, name, new) {
+        let mut new = NewFile { uid: who.uid, gid: who.gid, ..*new };
+        if new.mode & mode::TYPE_MASK != mode::SYMLINK {
+            new.mode &= !umask;
+        }
+        let parent = self.tree.node(dir);
+        if parent.known && parent.permissions & mode::SET_GID != 0 {
+            new.gid = parent.gid;
+            if new.mode & mode::TYPE_MASK == mode::DIRECTORY {
+                new.mode |= mode::SET_GID;
+            }
+        }
+        let stat = self.on_again(dir, |fs, ino, again| match fs.create(ino, name, &new) {
             Err(Error::Exist) if again => fs.lookup(ino, name),
             result => result,
         })?;
-        self.learn(dir, name, stat.ino, stat.mode)
+        self.tree.node_mut(dir).read_counts = true;
+        self.learn(dir, name, &stat)
     }
 
     pub fn read_link(&mut self, pid: u32, path: &[u8]) -> Result<Vec<u8>> {
@@ -81,7 +112,11 @@ impl<H: Host> Vfs<H> {
             });
         }
         let (dir, name) = (found.parent, found.name);
+        self.own_node(dir)?;
         let node = self.child(dir, &name)?;
+        self.keep(node);
+        let who = self.process(pid)?.who.clone();
+        self.may_remove(&who, dir, node)?;
         let is_directory = self.tree.node(node).kind == mode::DIRECTORY;
         if is_directory != directory {
             return Err(if is_directory { Error::IsDir } else { Error::NotDir });
@@ -95,6 +130,7 @@ impl<H: Host> Vfs<H> {
             Err(Error::NoEnt) if again => Ok(()),
             result => result,
         })?;
+        self.tree.node_mut(dir).read_counts = true;
         self.forget_aliases(dir, node);
         Ok(())
     }
@@ -122,27 +158,16 @@ impl<H: Host> Vfs<H> {
         if self.tree.node(old).kind == mode::DIRECTORY {
             return Err(Error::Perm);
         }
-        // The second look-up may meet a reincarnated server; a pin keeps the node.
-        self.pin(old);
-        let result = self.link_node(pid, old, to);
-        self.unpin(old);
-        result
-    }
-
-    fn link_node(&mut self, pid: u32, old: NodeId, to: &[u8]) -> Result<()> {
-        let Found { parent, name, node, trailing } = self.resolve_for(pid, to, false)?;
-        if node.is_some() {
-            return Err(Error::Exist);
-        }
-        if trailing {
-            return Err(Error::NoEnt);
-        }
+        let Found { parent, name, .. } = self.free_name(pid, to)?;
         if self.tree.node(parent).mount != self.tree.node(old).mount {
             return Err(Error::XDev);
         }
-        if self.tree.node(parent).gone {
+        self.own_node(parent)?;
+        if self.tree.node(parent).gone || self.tree.node(old).gone {
             return Err(Error::NoEnt);
         }
+        let who = self.process(pid)?.who.clone();
+        self.permit(&who, parent, WRITE | EXECUTE)?;
         self.writable(parent)?;
         for attempt in 0..2 {
             let target = self.live_ino(old)?;
@@ -167,7 +192,6 @@ impl<H: Host> Vfs<H> {
             return Err(Error::Inval);
         }
         let (from_dir, from_name) = (found.parent, found.name);
-        let node = self.child(from_dir, &from_name)?;
         let target = self.resolve_for(pid, to, false)?;
         if target.name.is_empty() {
             return Err(if target.node.is_some() { Error::Busy } else { Error::Inval });
@@ -176,6 +200,9 @@ impl<H: Host> Vfs<H> {
         if self.tree.node(from_dir).mount != self.tree.node(to_dir).mount {
             return Err(Error::XDev);
         }
+        self.own_node(from_dir)?;
+        let node = self.child(from_dir, &from_name)?;
+        self.keep(node);
         let directory = self.tree.node(node).kind == mode::DIRECTORY;
         if target.trailing && !directory {
             return Err(Error::NotDir);
@@ -191,6 +218,8 @@ impl<H: Host> Vfs<H> {
             Some(_) => Some(self.child(to_dir, &to_name)?),
             None => None,
         };
+        let who = self.process(pid)?.who.clone();
+        self.may_rename(&who, (from_dir, node), (to_dir, replaced))?;
         if replaced == Some(node) {
             return Ok(());
         }
@@ -218,6 +247,31 @@ impl<H: Host> Vfs<H> {
         Ok(())
     }
 
+    /// May `who` move an entry, away from what stands at its new place? A directory that changes its
+    /// parent is written itself (`..`).
+    fn may_rename(
+        &mut self,
+        who: &Credentials,
+        from: (NodeId, NodeId),
+        to: (NodeId, Option<NodeId>),
+    ) -> Result<()> {
+        if who.is_root() {
+            return Ok(());
+        }
+        self.may_remove(who, from.0, from.1)?;
+        match to.1 {
+            Some(replaced) => {
+                self.keep(replaced);
+                self.may_remove(who, to.0, replaced)?;
+            }
+            None => self.permit(who, to.0, WRITE | EXECUTE)?,
+        }
+        if self.tree.node(from.1).kind == mode::DIRECTORY && from.0 != to.0 {
+            self.permit(who, from.1, WRITE)?;
+        }
+        Ok(())
+    }
+
     fn rename_at_server(&mut self, from: (NodeId, &[u8]), to: (NodeId, &[u8])) -> Result<()> {
         for attempt in 0..2 {
             let dir = self.live_ino(to.0)?;
@@ -236,13 +290,7 @@ impl<H: Host> Vfs<H> {
     }
 
     /// Brings the tree in line with a rename that was done.
-    fn rename_node(
-        &mut self,
-        node: NodeId,
-        replaced: Option<xinim_fs_kit::Ino>,
-        to_dir: NodeId,
-        to_name: &[u8],
-    ) {
+    fn rename_node(&mut self, node: NodeId, replaced: Option<Ino>, to_dir: NodeId, to_name: &[u8]) {
         let ino = self.tree.node(node).ino;
         if let Some(replaced) = replaced
             && replaced != ino
@@ -261,6 +309,9 @@ impl<H: Host> Vfs<H> {
             self.forget(old);
         }
         self.tree.rename(node, to_dir, to_name);
+        for dir in [from_dir, to_dir] {
+            self.tree.node_mut(dir).read_counts = true;
+        }
         let node = self.tree.node_mut(node);
         if !node.held {
             // It may have another number now.
@@ -268,45 +319,26 @@ impl<H: Host> Vfs<H> {
         }
     }
 
-    pub fn truncate(&mut self, pid: u32, path: &[u8], size: u64) -> Result<()> {
-        let node = self.resolve_for(pid, path, true)?.node()?;
-        self.set(node, &SetAttributes { size: Some(size), ..SetAttributes::default() })
-    }
-
-    pub fn set_times(&mut self, pid: u32, path: &[u8], mtime: u64) -> Result<()> {
-        let node = self.resolve_for(pid, path, true)?.node()?;
-        self.set(node, &SetAttributes { mtime: Some(mtime), ..SetAttributes::default() })
-    }
-
-    pub fn chmod(&mut self, pid: u32, path: &[u8], mode: u32) -> Result<()> {
-        let node = self.resolve_for(pid, path, true)?.node()?;
-        self.set(node, &SetAttributes { mode: Some(mode & 0o7777), ..SetAttributes::default() })
-    }
-
     pub fn chdir(&mut self, pid: u32, path: &[u8]) -> Result<()> {
         let node = self.resolve_for(pid, path, true)?.node()?;
+        self.enter_directory(pid, node)
+    }
+
+    pub fn fchdir(&mut self, pid: u32, fd: u32) -> Result<()> {
+        let node = self.file_node(pid, fd)?;
+        self.enter_directory(pid, node)
+    }
+
+    fn enter_directory(&mut self, pid: u32, node: NodeId) -> Result<()> {
         if self.tree.node(node).kind != mode::DIRECTORY {
             return Err(Error::NotDir);
         }
+        let who = self.process(pid)?.who.clone();
+        self.permit(&who, node, EXECUTE)?;
         self.change_directory(pid, node)
     }
 
     pub fn getcwd(&mut self, pid: u32) -> Result<Vec<u8>> {
         self.path_of(self.process(pid)?.cwd)
-    }
-
-    pub fn statfs(&mut self, pid: u32, path: &[u8]) -> Result<StatFs> {
-        let node = self.resolve_for(pid, path, true)?.node()?;
-        self.on(node, |fs, _| fs.statfs())
-    }
-
-    /// Writes everything everywhere; the first error is answered, but no file system left out.
-    pub fn sync(&mut self) -> Result<()> {
-        let roots: Vec<NodeId> = self.mounts().map(|(_, mount)| mount.root).collect();
-        let mut result = Ok(());
-        for root in roots {
-            result = result.and(self.on(root, |fs, _| fs.sync()));
-        }
-        result
     }
 }

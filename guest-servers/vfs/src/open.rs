@@ -1,13 +1,19 @@
 //! Opening, closing, duplicating, inheriting descriptors; pipes' ends.
 
 use xinim_abi::error::{Error, Result};
-use xinim_abi::services::vfs::{FD_MAX, mode, mount, open};
-use xinim_fs_kit::{FileSystem, NewFile, SetAttributes};
+use xinim_abi::interface::Name;
+use xinim_abi::services::vfs::{FD_MAX, INHERIT_ALL, control, mode, mount, open};
+use xinim_fs_kit::NewFile;
 
+use crate::access::{EXECUTE, READ, WRITE};
 use crate::files::{FileId, Object, OpenFile};
-use crate::pipe::Pipe;
+use crate::pipe::{Pipe, PipeId};
+use crate::process::Process;
 use crate::tree::NodeId;
 use crate::vfs::{Host, Vfs};
+
+/// Flags an open file keeps.
+const KEPT: u32 = open::ACCESS_MASK | open::APPEND | open::NONBLOCK;
 
 impl<H: Host> Vfs<H> {
     pub fn open(&mut self, pid: u32, path: &[u8], flags: u32, mode: u32) -> Result<u32> {
@@ -15,46 +21,68 @@ impl<H: Host> Vfs<H> {
         if access == open::ACCESS_MASK {
             return Err(Error::Inval);
         }
-        let fd = self.process(pid)?.free_descriptor(0)?;
+        self.process(pid)?.free_descriptor(0)?;
         self.room_for_file()?;
         let create = flags & open::CREATE != 0;
         let exclusive = create && flags & open::EXCLUSIVE != 0;
         let follow = flags & open::NOFOLLOW == 0 && !exclusive;
-        let found = self.resolve_for(pid, path, follow)?;
+        let mut found = self.resolve_for(pid, path, follow)?;
+        if found.node.is_none() && create {
+            // Somebody may have made it while this operation waited for the mount.
+            self.own_node(found.parent)?;
+            found = self.resolve_for(pid, path, follow)?;
+        }
         let node = match found.node {
             Some(_) if exclusive => return Err(Error::Exist),
-            Some(node) => self.open_node(node, flags).map(|()| node)?,
+            Some(node) => self.open_node(pid, node, flags).map(|()| node)?,
             None if !create => return Err(Error::NoEnt),
             None if found.trailing => return Err(Error::IsDir),
             None if flags & open::DIRECTORY != 0 => return Err(Error::Inval),
-            None => self.create(
-                found.parent,
-                &found.name,
-                &NewFile::new(mode::REGULAR | mode & 0o7777),
-            )?,
+            None => self.create(pid, &found, &NewFile::new(mode::REGULAR | mode & 0o7777))?,
         };
+        if self.tree.node(node).kind == mode::FIFO {
+            return self.open_fifo(pid, node, flags);
+        }
+        self.install_node(pid, node, flags)
+    }
+
+    fn install_node(&mut self, pid: u32, node: NodeId, flags: u32) -> Result<u32> {
         self.pin(node);
-        self.install(pid, fd, Object::Node(node), flags)
+        let installed = self.install(pid, Object::Node(node), flags);
+        if installed.is_err() {
+            self.unpin(node);
+        }
+        installed
     }
 
     /// Checks that an existing node may be opened so, and cuts it if asked.
-    fn open_node(&mut self, node: NodeId, flags: u32) -> Result<()> {
-        let writes = flags & open::ACCESS_MASK != open::READ;
+    fn open_node(&mut self, pid: u32, node: NodeId, flags: u32) -> Result<()> {
+        let access = flags & open::ACCESS_MASK;
+        let writes = access != open::READ;
         let kind = self.tree.node(node).kind;
+        let who = self.process(pid)?.who.clone();
         if flags & open::DIRECTORY != 0 && kind != mode::DIRECTORY {
             return Err(Error::NotDir);
         }
         match kind {
-            mode::SYMLINK => Err(Error::Loop),
-            mode::DIRECTORY if writes || flags & open::CREATE != 0 => Err(Error::IsDir),
+            mode::SYMLINK => return Err(Error::Loop),
+            mode::SOCKET => return Err(Error::NxIo),
+            mode::DIRECTORY if writes || flags & open::CREATE != 0 => return Err(Error::IsDir),
+            _ => {}
+        }
+        let mut want = if access == open::WRITE { 0 } else { READ };
+        if writes || flags & open::TRUNCATE != 0 {
+            want |= WRITE;
+        }
+        self.permit(&who, node, want)?;
+        match kind {
             mode::CHARACTER | mode::BLOCK if self.mount_of(node).flags & mount::NO_DEV != 0 => {
                 Err(Error::Access)
             }
             mode::REGULAR if writes => {
                 self.writable(node)?;
                 if flags & open::TRUNCATE != 0 {
-                    let cut = SetAttributes { size: Some(0), ..SetAttributes::default() };
-                    self.on(node, |fs, ino| fs.set_attributes(ino, &cut))?;
+                    self.resize(&who, node, 0)?;
                 }
                 Ok(())
             }
@@ -62,9 +90,9 @@ impl<H: Host> Vfs<H> {
         }
     }
 
-    /// Opens a program for `pid`, resolved from the working directory of `parent`.
+    /// Opens a program for `pid` that `parent` may execute, resolved from its working directory.
     pub fn open_for(&mut self, pid: u32, parent: u32, path: &[u8]) -> Result<u32> {
-        let fd = self.process(pid)?.free_descriptor(0)?;
+        self.process(pid)?.free_descriptor(0)?;
         self.room_for_file()?;
         let node = self.resolve_for(parent, path, true)?.node()?;
         if self.tree.node(node).kind == mode::DIRECTORY
@@ -72,21 +100,31 @@ impl<H: Host> Vfs<H> {
         {
             return Err(Error::Access);
         }
-        self.pin(node);
-        self.install(pid, fd, Object::Node(node), open::READ)
+        let who = self.process(parent)?.who.clone();
+        self.permit(&who, node, EXECUTE)?;
+        self.install_node(pid, node, open::READ)
     }
 
-    /// Puts a new open file at a free descriptor.
-    fn install(&mut self, pid: u32, fd: u32, object: Object, flags: u32) -> Result<u32> {
-        let file = self.files.insert(OpenFile { refs: 1, ..OpenFile::new(object, flags) });
-        self.process_mut(pid)?.set(fd, file);
+    /// Puts a new open file at the lowest free descriptor.
+    pub(crate) fn install(&mut self, pid: u32, object: Object, flags: u32) -> Result<u32> {
+        let fd = self.process(pid)?.free_descriptor(0)?;
+        let file = self.files.insert(OpenFile::new(object, flags & KEPT));
+        let process = self.process_mut(pid)?;
+        process.set(fd, file);
+        process.set_close_on_exec(fd, flags & open::CLOSE_ON_EXEC != 0)?;
         Ok(fd)
     }
 
     pub fn close(&mut self, pid: u32, fd: u32) -> Result<()> {
         let file = self.process_mut(pid).map_err(|_| Error::BadF)?.take(fd)?;
-        self.close_file(file);
+        self.close_for(pid, file);
         Ok(())
+    }
+
+    /// A process closes a descriptor of this open file: with it go its locks on the file.
+    pub(crate) fn close_for(&mut self, pid: u32, file: FileId) {
+        self.drop_process_locks(pid, file);
+        self.close_file(file);
     }
 
     /// One descriptor less for this open file. Waiting pipe requests are answered by `pump`.
@@ -96,31 +134,37 @@ impl<H: Host> Vfs<H> {
         if file.refs > 0 {
             return;
         }
-        let object = file.object;
-        self.files.remove(id);
-        let id = match object {
-            Object::Node(node) => return self.unpin(node),
-            Object::PipeReader(pipe) | Object::PipeWriter(pipe) => pipe,
-        };
-        let Some(pipe) = self.pipes.get_mut(id) else { return };
-        match object {
-            Object::PipeReader(_) => pipe.readers -= 1,
-            _ => pipe.writers -= 1,
+        self.drop_file_locks(id);
+        let Some(file) = self.files.remove(id) else { return };
+        match file.object {
+            Object::Node(node) => self.unpin(node),
+            Object::Pipe(pipe, node) => {
+                self.close_pipe_end(pipe, &file);
+                node.into_iter().for_each(|node| self.unpin(node));
+            }
+            Object::Attached { server, cookie } => self.closing.push_back((server, cookie)),
         }
+    }
+
+    fn close_pipe_end(&mut self, id: PipeId, file: &OpenFile) {
+        let Some(pipe) = self.pipes.get_mut(id) else { return };
+        pipe.readers -= u32::from(file.readable());
+        pipe.writers -= u32::from(file.writable());
         // With requests waiting, `Server::pump` answers them and drops the pipe.
         if pipe.readers == 0 && pipe.writers == 0 {
             pipe.buffer.clear();
         }
+        self.touched.push(id);
         self.drop_pipe_if_unused(id);
     }
 
-    pub(crate) fn drop_pipe_if_unused(&mut self, id: u32) {
+    pub(crate) fn drop_pipe_if_unused(&mut self, id: PipeId) {
         if let Some(pipe) = self.pipes.get(id)
-            && pipe.readers == 0
-            && pipe.writers == 0
-            && pipe.waiting_readers.is_empty()
-            && pipe.waiting_writers.is_empty()
+            && pipe.is_unused()
         {
+            if let Some(fifo) = pipe.fifo {
+                self.fifos.remove(&fifo);
+            }
             self.pipes.remove(id);
         }
     }
@@ -146,7 +190,7 @@ impl<H: Host> Vfs<H> {
         if from != to {
             let old = process.set(to, file);
             self.share(file);
-            old.into_iter().for_each(|old| self.close_file(old));
+            old.into_iter().for_each(|old| self.close_for(pid, old));
         }
         Ok(to)
     }
@@ -161,20 +205,34 @@ impl<H: Host> Vfs<H> {
     pub fn pipe(&mut self, pid: u32) -> Result<(u32, u32)> {
         let process = self.process(pid)?;
         let read = process.free_descriptor(0)?;
-        let write = process.free_descriptor(read + 1)?;
+        process.free_descriptor(read + 1)?;
         self.room_for_file()?;
         let pipe = self.pipes.insert(Pipe { readers: 1, writers: 1, ..Pipe::default() });
-        self.install(pid, read, Object::PipeReader(pipe), open::READ)?;
-        self.install(pid, write, Object::PipeWriter(pipe), open::WRITE)?;
+        let read = self.install(pid, Object::Pipe(pipe, None), open::READ)?;
+        let write = self.install(pid, Object::Pipe(pipe, None), open::WRITE)?;
         Ok((read, write))
     }
 
-    /// Gives a new process descriptors (child's number, parent's number) and the working directory
-    /// of `parent`. What the child had is closed. All or nothing.
+    /// A descriptor of something that `server` keeps under `cookie`.
+    pub fn attach(&mut self, pid: u32, server: Name, cookie: u64, flags: u32) -> Result<u32> {
+        self.room_for_file()?;
+        self.process(pid)?.free_descriptor(0)?;
+        let found = self.unlocked(|host| host.service(&server))?;
+        self.host.close(found);
+        self.install(pid, Object::Attached { server, cookie }, flags | open::READ_WRITE)
+    }
+
+    /// Gives a new process descriptors (child's number, parent's number), the working directory,
+    /// credentials and umask of `parent`. What the child had is closed. All or nothing.
     pub fn inherit(&mut self, parent: u32, child: u32, map: &[(u32, u32)]) -> Result<()> {
         let from = self.process(parent)?;
-        let cwd = from.cwd;
+        let (cwd, who, umask) = (from.cwd, from.who.clone(), from.umask);
+        let mut all = alloc::vec::Vec::new();
         for &(to, fd) in map {
+            if (to, fd) == (INHERIT_ALL, INHERIT_ALL) {
+                all = from.inheritable().filter(|fd| !map.iter().any(|m| m.0 == *fd)).collect();
+                continue;
+            }
             from.get(fd)?;
             if to >= FD_MAX {
                 return Err(Error::BadF);
@@ -183,31 +241,53 @@ impl<H: Host> Vfs<H> {
         if parent == child {
             return Err(Error::Inval);
         }
-        self.remove_process(child);
-        self.add_process(child);
-        self.change_directory(child, cwd)?;
-        for &(to, fd) in map {
+        let one = map.iter().copied().filter(|map| map.0 != INHERIT_ALL);
+        let all = all.into_iter().map(|fd| (fd, fd));
+        let mut process = Process::new(cwd);
+        (process.who, process.umask) = (who, umask);
+        for (to, fd) in one.chain(all) {
             let file = self.process(parent)?.get(fd)?;
             self.share(file);
-            if let Some(old) = self.process_mut(child)?.set(to, file) {
-                self.close_file(old);
-            }
+            process.set(to, file).into_iter().for_each(|old| self.close_file(old));
+        }
+        self.pin(cwd);
+        // Closing what was there may let others in: the child is whole before.
+        if let Some(old) = self.processes.insert(child, process) {
+            self.end_process(child, old);
         }
         Ok(())
     }
 
     pub(crate) fn change_directory(&mut self, pid: u32, node: NodeId) -> Result<()> {
+        let process = self.process_mut(pid)?;
+        let old = core::mem::replace(&mut process.cwd, node);
         self.pin(node);
-        match self.process_mut(pid) {
-            Ok(process) => {
-                let old = core::mem::replace(&mut process.cwd, node);
-                self.unpin(old);
-                Ok(())
+        self.unpin(old);
+        Ok(())
+    }
+
+    /// Flags of descriptors and open files; see [`control`].
+    pub fn control(&mut self, pid: u32, fd: u32, operation: u32, argument: u64) -> Result<u64> {
+        let id = self.file_id(pid, fd)?;
+        let changeable = open::APPEND | open::NONBLOCK;
+        match operation {
+            control::GET_CLOSE_ON_EXEC => Ok(self.process(pid)?.close_on_exec(fd)?.into()),
+            control::SET_CLOSE_ON_EXEC => {
+                self.process_mut(pid)?.set_close_on_exec(fd, argument != 0).map(|()| 0)
             }
-            Err(error) => {
-                self.unpin(node);
-                Err(error)
+            control::GET_FLAGS => Ok(self.file(pid, fd)?.flags.into()),
+            control::SET_FLAGS => {
+                let file = self.files.get_mut(id).ok_or(Error::BadF)?;
+                file.flags = file.flags & !changeable | argument as u32 & changeable;
+                Ok(0)
             }
+            control::AVAILABLE => match self.file(pid, fd)?.object {
+                Object::Pipe(pipe, _) => {
+                    Ok(self.pipes.get(pipe).map_or(0, |pipe| pipe.buffer.len() as u64))
+                }
+                _ => Err(Error::NotTy),
+            },
+            _ => Err(Error::Inval),
         }
     }
 
@@ -219,15 +299,10 @@ impl<H: Host> Vfs<H> {
         self.files.get(self.file_id(pid, fd)?).ok_or(Error::BadF)
     }
 
-    pub(crate) fn file_mut(&mut self, pid: u32, fd: u32) -> Result<&mut OpenFile> {
-        let id = self.file_id(pid, fd)?;
-        self.files.get_mut(id).ok_or(Error::BadF)
-    }
-
-    /// The node a descriptor stands for; `Inval` for a pipe.
+    /// The node a descriptor stands for; `Inval` for a pipe or an attached object.
     pub(crate) fn file_node(&self, pid: u32, fd: u32) -> Result<NodeId> {
         match self.file(pid, fd)?.object {
-            Object::Node(node) => Ok(node),
+            Object::Node(node) | Object::Pipe(_, Some(node)) => Ok(node),
             _ => Err(Error::Inval),
         }
     }

@@ -1,15 +1,17 @@
 //! Paths: from text to nodes.
 //!
 //! One loop over the components; a symbolic link's target is put before what is left. Mounts are
-//! entered at the node they cover and left by `..` at their root.
+//! entered at the node they cover and left by `..` at their root. Each directory must let the caller
+//! search it.
 
-use alloc::rc::Rc;
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use xinim_abi::error::{Error, Result};
 use xinim_abi::services::vfs::{NAME_MAX, PATH_MAX, SYMLINK_MAX, mode};
 use xinim_fs_kit::FileSystem;
 
+use crate::access::{Credentials, EXECUTE};
 use crate::tree::NodeId;
 use crate::vfs::{Host, Vfs};
 
@@ -33,8 +35,30 @@ impl Found {
 }
 
 impl<H: Host> Vfs<H> {
-    /// Resolves `path` from `start`. `follow`: a last symbolic link is followed.
-    pub(crate) fn resolve(&mut self, start: NodeId, path: &[u8], follow: bool) -> Result<Found> {
+    /// Resolves `path` from `start` as `who`. `follow`: a last symbolic link is followed. What is
+    /// found is kept until the operation ends.
+    pub(crate) fn resolve(
+        &mut self,
+        who: &Credentials,
+        start: NodeId,
+        path: &[u8],
+        follow: bool,
+    ) -> Result<Found> {
+        let found = self.walk(who, start, path, follow)?;
+        self.keep(found.parent);
+        if let Some(node) = found.node {
+            self.keep(node);
+        }
+        Ok(found)
+    }
+
+    fn walk(
+        &mut self,
+        who: &Credentials,
+        start: NodeId,
+        path: &[u8],
+        follow: bool,
+    ) -> Result<Found> {
         if path.is_empty() {
             return Err(Error::NoEnt);
         }
@@ -48,8 +72,14 @@ impl<H: Host> Vfs<H> {
         let mut dir = if path[0] == b'/' { self.root() } else { start };
         let mut links = 0;
         let mut at = 0;
+        let mut mount = self.tree.node(dir).mount;
         loop {
             at = skip_slashes(&rest, at);
+            if core::mem::replace(&mut mount, self.tree.node(dir).mount) != mount {
+                // Into another mount: who waits for the last one need not wait for this one too.
+                self.keep(dir);
+                self.leave_mounts();
+            }
             if self.tree.node(dir).kind != mode::DIRECTORY {
                 return Err(Error::NotDir);
             }
@@ -71,12 +101,18 @@ impl<H: Host> Vfs<H> {
                     continue;
                 }
                 b".." => {
+                    if !who.is_root() {
+                        self.permit(who, dir, EXECUTE)?;
+                    }
                     dir = self.parent_of(dir);
                     at = end;
                     continue;
                 }
                 name if name.len() > NAME_MAX => return Err(Error::NameTooLong),
                 _ => {}
+            }
+            if !who.is_root() {
+                self.permit(who, dir, EXECUTE)?;
             }
             let child = match self.child(dir, name) {
                 Ok(child) => child,
@@ -102,6 +138,7 @@ impl<H: Host> Vfs<H> {
                 continue;
             }
             if !self.later.is_empty() {
+                self.keep(child);
                 self.mount_now(child);
             }
             let node = self.cover(child);
@@ -118,8 +155,16 @@ impl<H: Host> Vfs<H> {
 
     /// As [`Vfs::resolve`] from the working directory of a process.
     pub(crate) fn resolve_for(&mut self, pid: u32, path: &[u8], follow: bool) -> Result<Found> {
-        let start = self.process(pid)?.cwd;
-        self.resolve(start, path, follow)
+        let process = self.process(pid)?;
+        let (start, who) = (process.cwd, process.who.clone());
+        self.resolve(&who, start, path, follow)
+    }
+
+    /// Others may go to the mounts this operation owned, if it only looked so far.
+    fn leave_mounts(&mut self) {
+        if !self.is_committed() {
+            self.give_up_mounts();
+        }
     }
 
     /// The root of what is mounted on `node`, or `node` itself.
@@ -163,6 +208,7 @@ impl<H: Host> Vfs<H> {
             if self.tree.node(child).generation == mount.generation {
                 return Ok(child);
             }
+            self.keep(child);
             // The server was reincarnated: the number may be another now, or the file gone.
             return self.live_ino(child).map(|_| child).map_err(|error| match error {
                 Error::Stale => Error::NoEnt,
@@ -178,15 +224,15 @@ impl<H: Host> Vfs<H> {
                 return Err(error);
             }
         };
-        self.learn(dir, name, stat.ino, stat.mode)
+        self.learn(dir, name, &stat)
     }
 
     /// Where a symbolic link leads; never empty.
-    pub(crate) fn link_target(&mut self, node: NodeId) -> Result<Rc<[u8]>> {
+    pub(crate) fn link_target(&mut self, node: NodeId) -> Result<Arc<[u8]>> {
         if let Some(target) = &self.tree.node(node).target {
             return Ok(target.clone());
         }
-        let target: Rc<[u8]> = self.on(node, |fs, ino| fs.read_link(ino))?.into();
+        let target: Arc<[u8]> = self.on(node, |fs, ino| fs.read_link(ino))?.into();
         if target.is_empty() {
             return Err(Error::NoEnt);
         }

@@ -1,27 +1,58 @@
-//! What VFS knows of a process: descriptors and working directory.
+//! What VFS knows of a process: descriptors, working directory, as whom it acts.
 
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use xinim_abi::error::{Error, Result};
 use xinim_abi::services::vfs::FD_MAX;
 
+use crate::access::Credentials;
 use crate::files::FileId;
 use crate::tree::NodeId;
 
+/// Permission bits that new files do not get unless a process says otherwise.
+const UMASK: u32 = 0o022;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Descriptor {
+    file: FileId,
+    close_on_exec: bool,
+}
+
 #[derive(Debug)]
 pub(crate) struct Process {
-    descriptors: Vec<Option<FileId>>,
+    descriptors: Vec<Option<Descriptor>>,
     /// Pinned.
     pub cwd: NodeId,
+    pub who: Arc<Credentials>,
+    pub umask: u32,
 }
 
 impl Process {
     pub fn new(cwd: NodeId) -> Self {
-        Self { descriptors: Vec::new(), cwd }
+        Self { descriptors: Vec::new(), cwd, who: Arc::default(), umask: UMASK }
     }
 
     pub fn get(&self, fd: u32) -> Result<FileId> {
+        Ok(self.descriptor(fd)?.file)
+    }
+
+    fn descriptor(&self, fd: u32) -> Result<Descriptor> {
         self.descriptors.get(fd as usize).copied().flatten().ok_or(Error::BadF)
+    }
+
+    pub fn close_on_exec(&self, fd: u32) -> Result<bool> {
+        Ok(self.descriptor(fd)?.close_on_exec)
+    }
+
+    pub fn set_close_on_exec(&mut self, fd: u32, set: bool) -> Result<()> {
+        match self.descriptors.get_mut(fd as usize) {
+            Some(Some(descriptor)) => {
+                descriptor.close_on_exec = set;
+                Ok(())
+            }
+            _ => Err(Error::BadF),
+        }
     }
 
     /// The lowest free descriptor that is at least `at_least`. `MFile`: there is none.
@@ -38,15 +69,23 @@ impl Process {
         if self.descriptors.len() <= fd {
             self.descriptors.resize(fd + 1, None);
         }
-        self.descriptors[fd].replace(file)
+        let descriptor = Descriptor { file, close_on_exec: false };
+        self.descriptors[fd].replace(descriptor).map(|old| old.file)
     }
 
     pub fn take(&mut self, fd: u32) -> Result<FileId> {
-        self.descriptors.get_mut(fd as usize).and_then(Option::take).ok_or(Error::BadF)
+        let found = self.descriptors.get_mut(fd as usize).and_then(Option::take);
+        found.map(|descriptor| descriptor.file).ok_or(Error::BadF)
     }
 
-    /// All files, once per descriptor.
-    pub fn into_files(self) -> impl Iterator<Item = FileId> {
-        self.descriptors.into_iter().flatten()
+    /// Descriptors that a program started with all of them gets.
+    pub fn inheritable(&self) -> impl Iterator<Item = u32> {
+        let all = self.descriptors.iter().enumerate();
+        all.filter(|(_, d)| d.is_some_and(|d| !d.close_on_exec)).map(|(fd, _)| fd as u32)
+    }
+
+    /// Files of all descriptors, once for each.
+    pub fn files(&self) -> impl Iterator<Item = FileId> {
+        self.descriptors.iter().flatten().map(|descriptor| descriptor.file)
     }
 }

@@ -9,20 +9,23 @@ use xinim_abi::services::vfs::vfs as api;
 use xinim_fs_kit::Window;
 
 use crate::pipe::{Pipe, PipeId, Waiter};
-use crate::server::Server;
-use crate::vfs::Host;
+use crate::vfs::{Host, Vfs};
 
 /// Bytes moved between a window and a pipe at once.
 const HOP: usize = 16 * 1024;
 
-impl<H: Host> Server<H> {
+impl<H: Host> Vfs<H> {
     /// Answers every waiting pipe request that can be answered.
     pub(crate) fn pump_all(&mut self) {
-        for id in 0..self.vfs.pipes.end() {
-            if self.vfs.pipes.get(id).is_some() {
+        while let Some(id) = self.touched.pop() {
+            if let Some(pipe) = self.pipes.get_mut(id) {
+                for opening in pipe.opened() {
+                    self.host.reply(opening.token, &api::Opened { fd: opening.fd }.encode());
+                }
                 while self.pump(id) {}
-                self.vfs.drop_pipe_if_unused(id);
             }
+            self.wake_polls(id);
+            self.drop_pipe_if_unused(id);
         }
     }
 
@@ -32,7 +35,7 @@ impl<H: Host> Server<H> {
     }
 
     fn pump_writer(&mut self, id: PipeId) -> bool {
-        let Some(pipe) = self.vfs.pipes.get_mut(id) else { return false };
+        let Some(pipe) = self.pipes.get_mut(id) else { return false };
         let Some(&writer) = pipe.waiting_writers.front() else { return false };
         if pipe.readers == 0 {
             pipe.waiting_writers.pop_front();
@@ -40,38 +43,47 @@ impl<H: Host> Server<H> {
                 0 => error_message(Error::Pipe),
                 done => api::Written { count: done as u64 }.encode(),
             };
-            self.vfs.host.reply(writer.token, &answer);
+            self.host.reply(writer.token, &answer);
             return true;
         }
         let count = pipe.acceptable(&writer);
-        if count == 0 {
+        if count == 0 && !writer.at_once {
             return false;
         }
-        let moved = match self.windows.get(&writer.pid) {
-            Some(window) => fill(pipe, window, &writer, count),
+        let moved = match self.windows.get(&writer.pid).cloned() {
+            Some(window) => match self.pipes.get_mut(id) {
+                Some(pipe) => fill(pipe, &*window, &writer, count),
+                None => Err(Error::Io),
+            },
             None => Err(Error::Fault),
         };
+        let Some(pipe) = self.pipes.get_mut(id) else { return false };
         let Some(front) = pipe.waiting_writers.front_mut() else { return false };
         front.done += count;
         let answer = match moved {
             Err(error) => error_message(error),
-            Ok(()) if front.done < front.len => return true,
+            Ok(()) if front.done == 0 => error_message(Error::Again),
+            Ok(()) if front.done < front.len && !front.at_once => return true,
             Ok(()) => api::Written { count: front.done as u64 }.encode(),
         };
         pipe.waiting_writers.pop_front();
-        self.vfs.host.reply(writer.token, &answer);
+        self.host.reply(writer.token, &answer);
         true
     }
 
     fn pump_reader(&mut self, id: PipeId) -> bool {
-        let Some(pipe) = self.vfs.pipes.get_mut(id) else { return false };
+        let Some(pipe) = self.pipes.get_mut(id) else { return false };
         let Some(&reader) = pipe.waiting_readers.front() else { return false };
-        if pipe.buffer.is_empty() && (pipe.writers > 0 || !pipe.waiting_writers.is_empty()) {
+        let more_comes = pipe.writers > 0 || !pipe.waiting_writers.is_empty();
+        if pipe.buffer.is_empty() && more_comes && !reader.at_once {
             return false;
         }
         pipe.waiting_readers.pop_front();
         let count = reader.len.min(pipe.buffer.len());
-        let moved = match self.windows.get(&reader.pid) {
+        let window = self.windows.get(&reader.pid).cloned();
+        let Some(pipe) = self.pipes.get_mut(id) else { return false };
+        let moved = match window {
+            Some(_) if count == 0 && more_comes => Err(Error::Again),
             Some(window) => {
                 let (one, two) = pipe.buffer.as_slices();
                 let first = count.min(one.len());
@@ -88,7 +100,7 @@ impl<H: Host> Server<H> {
             }
             Err(error) => error_message(error),
         };
-        self.vfs.host.reply(reader.token, &answer);
+        self.host.reply(reader.token, &answer);
         true
     }
 }

@@ -51,6 +51,11 @@ impl<T> Slab<T> {
         self.items.len() as u32
     }
 
+    pub fn iter_mut(&mut self) -> impl Iterator<Item = (u32, &mut T)> {
+        let items = self.items.iter_mut().enumerate();
+        items.filter_map(|(id, item)| Some((id as u32, item.as_mut()?)))
+    }
+
     pub fn iter(&self) -> impl Iterator<Item = (u32, &T)> {
         self.items.iter().enumerate().filter_map(|(id, item)| Some((id as u32, item.as_ref()?)))
     }

@@ -6,15 +6,15 @@
 //!                 v                                                                v
 //!               freed                                                            freed, released
 //! ```
-//! *Pins* count open files, working directories and file systems mounted on the node. A node whose
+//! *Keeps* count operations under way that go on using the number. *Pins* count open files, working directories and file systems mounted on the node. A node whose
 //! *generation* is not its mount's carries an inode number of a server that has died.
 
 use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
-use alloc::rc::Rc;
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 
-use xinim_abi::services::vfs::mode;
+use xinim_abi::services::vfs::{Stat, mode};
 use xinim_fs_kit::Ino;
 
 use crate::mounts::MountId;
@@ -38,13 +38,22 @@ pub(crate) struct Node {
     pub name: Box<[u8]>,
     pub generation: u32,
     pub pins: u32,
+    /// Operations under way that go on using this number.
+    pub keeps: u32,
+    /// Permissions and owners, if `known`.
+    pub permissions: u32,
+    pub uid: u32,
+    pub gid: u32,
+    pub known: bool,
+    /// The next read sets the access time: it is not later than the last change ("relatime").
+    pub read_counts: bool,
     /// The server was told to hold `ino`.
     pub held: bool,
     /// Unlinked or replaced: reachable through its pins only.
     pub gone: bool,
     pub covered_by: Option<MountId>,
     /// Where a symbolic link leads; it never changes.
-    pub target: Option<Rc<[u8]>>,
+    pub target: Option<Arc<[u8]>>,
     /// For a character device: whether another server serves it, once known.
     pub elsewhere: Option<bool>,
     children: BTreeMap<Box<[u8]>, NodeId>,
@@ -154,7 +163,10 @@ impl Tree {
         let mut freed = false;
         loop {
             let node = self.node(id);
-            let used = node.pins > 0 || node.child_count > 0 || node.covered_by.is_some();
+            let used = node.pins > 0
+                || node.keeps > 0
+                || node.child_count > 0
+                || node.covered_by.is_some();
             // Held nodes are released first; see `Vfs::unpin`.
             if used || node.held || node.parent == id {
                 return freed;
@@ -181,10 +193,10 @@ impl Tree {
         }
     }
 
-    /// True if a node of the mount is pinned or covered.
+    /// True if a node of the mount is pinned, kept or covered.
     pub fn in_use(&self, mount: MountId) -> bool {
         let mut nodes = self.nodes.iter().filter(|(_, node)| node.mount == mount);
-        nodes.any(|(_, node)| node.pins > 0 || node.covered_by.is_some())
+        nodes.any(|(_, node)| node.pins > 0 || node.keeps > 0 || node.covered_by.is_some())
     }
 
     /// Forgets nodes not used since the last sweep, when there are too many.
@@ -203,6 +215,14 @@ impl Tree {
 }
 
 impl Node {
+    /// Remembers attributes the server told.
+    pub fn note(&mut self, stat: &Stat) {
+        self.permissions = stat.mode & mode::PERMISSIONS;
+        (self.uid, self.gid) = (stat.uid, stat.gid);
+        self.known = true;
+        self.read_counts = stat.atime <= stat.mtime.max(stat.ctime);
+    }
+
     fn new(mount: MountId, ino: Ino, kind: u32, parent: NodeId, name: &[u8]) -> Self {
         Self {
             mount,
@@ -212,6 +232,12 @@ impl Node {
             name: name.into(),
             generation: 0,
             pins: 0,
+            keeps: 0,
+            permissions: 0,
+            uid: 0,
+            gid: 0,
+            known: false,
+            read_counts: false,
             held: false,
             gone: false,
             covered_by: None,

@@ -1,29 +1,44 @@
-//! The state of VFS and how it talks to file systems, also across their deaths.
+//! A worker's view of VFS: the shared state, taken and put back, and calls to file systems.
+//!
+//! ```text
+//!             Shared: a slot with the State
+//!   worker A ── takes it ── works ── puts it back ── waits for a file system ── takes it ── …
+//!   worker B ──────────────────────────────── takes it ── works ── puts it back ── …
+//! ```
+//! Whoever has the state is alone with it. It is put back only while a file-system server is asked,
+//! so between two such questions an operation is atomic. Three rules keep it right across them:
+//! * **Owning.** An operation owns a mount from its first question to its end; others that need the
+//!   same mount are *parked* (given up, and done again from the start when the mount is free). They
+//!   have changed nothing yet: only look-ups come before. So each mount sees one operation after the
+//!   other, a mount whose server is slow or dead stops nobody else, and nobody waits in a circle.
+//! * **Keeping.** Node and file numbers that an operation goes on using are kept until its end.
+//! * Walking a path out of a mount gives the mount up first.
 
-use alloc::collections::BTreeMap;
-use alloc::string::String;
+use alloc::boxed::Box;
+use alloc::sync::Arc;
 use alloc::vec::Vec;
+use core::ops::{Deref, DerefMut};
 
+use spin::Mutex;
 use xinim_abi::error::{Error, Result};
+use xinim_abi::interface::Name;
 use xinim_abi::ipc::{Message, ReplyToken};
 use xinim_abi::object::Handle;
 use xinim_abi::services::vfs::mode;
 use xinim_fs_kit::{FileSystem, Ino, Window};
 
-use crate::files::OpenFile;
-use crate::mounts::{Mount, MountId};
-use crate::pipe::Pipe;
+use crate::files::FileId;
+use crate::mounts::MountId;
 use crate::process::Process;
-use crate::slab::Slab;
-use crate::tree::{NEVER, NodeId, Tree};
+use crate::state::State;
+use crate::tree::{NEVER, NodeId};
 
 /// Instances of a server tried for one operation before it is an error.
 const ATTEMPTS: u32 = 3;
-/// Open files of all processes together.
-const FILES_MAX: usize = 16 * 1024;
 
-/// What the surroundings give to VFS. On the host side of tests: plain memory.
-pub trait Host {
+/// What the surroundings give to VFS. On the host side of tests: plain memory. Every worker has a
+/// clone; all mean the same.
+pub trait Host: Clone {
     type Fs: FileSystem;
     type Window: Window;
 
@@ -41,23 +56,58 @@ pub trait Host {
     /// Answers a request whose reply waited.
     fn reply(&mut self, token: ReplyToken, message: &Message);
     fn close(&mut self, handle: Handle);
+    /// Raises bits at an endpoint; it may be gone.
+    fn notify(&mut self, endpoint: Handle, bits: u64);
+    /// The endpoint of a service, as a handle to be closed. `NxIo`: it is not there.
+    fn service(&mut self, name: &Name) -> Result<Handle>;
+    /// Tells a service that nobody has this any more. May wait.
+    fn close_attached(&mut self, server: &Name, cookie: u64);
+    /// Memory to be shared with programs, mapped here as a window.
+    fn share_memory(&mut self, len: usize) -> Result<(Self::Window, Handle)>;
+    /// A handle to memory for a program.
+    fn mint(&mut self, memory: Handle, writable: bool) -> Result<Handle>;
+    /// Nanoseconds since 1970.
+    fn now(&self) -> u64;
+    /// Another worker holds what this one needs: lets it run.
+    fn pause(&self);
+    /// This worker is about to wait for a file system. Somebody else should be there for clients.
+    fn about_to_wait(&self);
 }
 
-/// Everything VFS knows.
+/// Where the state is while no worker has it.
+pub struct Shared<H: Host>(Mutex<Option<Box<State<H>>>>);
+
+/// One worker's view. Between [`Vfs::enter`] and [`Vfs::leave`] it has the state.
 pub struct Vfs<H: Host> {
+    shared: Arc<Shared<H>>,
+    state: Option<Box<State<H>>>,
     pub(crate) host: H,
-    pub(crate) tree: Tree,
-    mounts: Slab<Mount<H::Fs>>,
-    pub(crate) root_mount: MountId,
-    pub(crate) files: Slab<OpenFile>,
-    pub(crate) pipes: Slab<Pipe>,
-    processes: BTreeMap<u32, Process>,
-    /// Mounts made when somebody first comes by: (directory, pinned; type).
-    pub(crate) later: Vec<(NodeId, &'static str)>,
+    /// Mounts this operation owns.
+    owned: Vec<MountId>,
+    /// Nodes and files this operation keeps.
+    kept: Vec<NodeId>,
+    kept_files: Vec<FileId>,
+    /// Why the operation is parked.
+    wanted: Option<MountId>,
+    /// The operation has done something that must not be done twice: it waits instead of parking.
+    committed: bool,
+}
+
+impl<H: Host> Deref for Vfs<H> {
+    type Target = State<H>;
+    fn deref(&self) -> &State<H> {
+        self.state.as_deref().expect("the state is here between enter and leave")
+    }
+}
+
+impl<H: Host> DerefMut for Vfs<H> {
+    fn deref_mut(&mut self) -> &mut State<H> {
+        self.state.as_deref_mut().expect("the state is here between enter and leave")
+    }
 }
 
 impl<H: Host> Vfs<H> {
-    /// Mounts `fs` as the root.
+    /// Mounts `fs` as the root. The new view has the state already.
     pub fn new(
         host: H,
         mut fs: H::Fs,
@@ -69,88 +119,150 @@ impl<H: Host> Vfs<H> {
             Ok(info) => info,
             Err(error) => return Err((host, error)),
         };
-        let mut vfs = Self {
+        let state = State::new(fs, info, source, fs_type);
+        Ok(Self::view(Arc::new(Shared(Mutex::new(None))), Some(Box::new(state)), host))
+    }
+
+    fn view(shared: Arc<Shared<H>>, state: Option<Box<State<H>>>, host: H) -> Self {
+        Self {
+            shared,
+            state,
             host,
-            tree: Tree::new(),
-            mounts: Slab::new(),
-            root_mount: 0,
-            files: Slab::new(),
-            pipes: Slab::new(),
-            processes: BTreeMap::new(),
-            later: Vec::new(),
-        };
-        vfs.root_mount = vfs.add_mount(fs, info, None, source, fs_type);
-        Ok(vfs)
+            owned: Vec::new(),
+            kept: Vec::new(),
+            kept_files: Vec::new(),
+            wanted: None,
+            committed: false,
+        }
+    }
+
+    /// A view for another worker. It has not entered.
+    pub fn another(&self) -> Self {
+        Self::view(self.shared.clone(), None, self.host.clone())
     }
 
     pub fn host(&mut self) -> &mut H {
         &mut self.host
     }
 
-    pub(crate) fn add_mount(
-        &mut self,
-        fs: H::Fs,
-        info: xinim_fs_kit::MountInfo,
-        covers: Option<NodeId>,
-        source: &str,
-        fs_type: &str,
-    ) -> MountId {
-        let mount = Mount {
-            fs,
-            root: 0,
-            covers,
-            flags: info.flags,
-            source: String::from(source),
-            fs_type: String::from(fs_type),
-            generation: 0,
-            detached: false,
-        };
-        let id = self.mounts.insert(mount);
-        let root = self.tree.add_root(id, info.root);
-        self.mount_mut(id).root = root;
-        if let Some(covered) = covers {
-            self.tree.node_mut(covered).covered_by = Some(id);
+    /// Takes the state.
+    pub fn enter(&mut self) {
+        while self.state.is_none() {
+            self.state = self.shared.0.lock().take();
+            if self.state.is_none() {
+                self.host.pause();
+            }
         }
-        id
     }
 
-    /// Ids come from nodes and end with them.
-    pub(crate) fn mount(&self, id: MountId) -> &Mount<H::Fs> {
-        self.mounts.get(id).expect("a node outlived its mount")
+    /// Puts the state back.
+    pub fn leave(&mut self) {
+        let state = self.state.take();
+        *self.shared.0.lock() = state;
     }
 
-    pub(crate) fn mount_mut(&mut self, id: MountId) -> &mut Mount<H::Fs> {
-        self.mounts.get_mut(id).expect("a node outlived its mount")
+    /// Does something without the state.
+    pub(crate) fn unlocked<R>(&mut self, work: impl FnOnce(&mut H) -> R) -> R {
+        self.leave();
+        let result = work(&mut self.host);
+        self.enter();
+        result
     }
 
-    pub(crate) fn mount_of(&self, node: NodeId) -> &Mount<H::Fs> {
-        self.mount(self.tree.node(node).mount)
+    /// Ends an operation: what it owned and kept is free again.
+    pub fn finish(&mut self) {
+        self.committed = true;
+        while let Some(file) = self.kept_files.pop() {
+            self.close_file(file);
+        }
+        self.drop_kept();
+        self.give_up_mounts();
+        if self.detached > 0 {
+            self.end_detached();
+        }
+        self.committed = false;
+        self.wanted = None;
     }
 
-    pub(crate) fn mounts(&self) -> impl Iterator<Item = (MountId, &Mount<H::Fs>)> {
-        self.mounts.iter()
+    /// The mount that an operation which ended with `error` has to wait for, if that is why.
+    pub(crate) fn parked(&self, error: Error) -> Option<MountId> {
+        self.wanted.filter(|_| error == Error::Intr)
     }
 
-    pub(crate) fn remove_mount(&mut self, id: MountId) -> Option<Mount<H::Fs>> {
-        self.tree.remove_mount(id);
-        self.mounts.remove(id)
+    /// From here on the operation cannot be done again from the start.
+    pub(crate) fn commit(&mut self) {
+        self.committed = true;
     }
 
-    /// `RoFs` if the node's file system takes no changes.
-    pub(crate) fn writable(&self, node: NodeId) -> Result<()> {
-        if self.mount_of(node).read_only() { Err(Error::RoFs) } else { Ok(()) }
+    pub(crate) fn is_committed(&self) -> bool {
+        self.committed
+    }
+
+    // --- mounts ----------------------------------------------------------------------------
+
+    /// Makes this operation the one that talks to the mount's server. `Intr`: it is parked.
+    pub(crate) fn own(&mut self, id: MountId) -> Result<()> {
+        if self.owned.contains(&id) {
+            return Ok(());
+        }
+        while self.mount(id).busy {
+            if !self.committed {
+                self.wanted = Some(id);
+                return Err(Error::Intr);
+            }
+            self.unlocked(|host| host.pause());
+        }
+        self.mount_mut(id).busy = true;
+        self.owned.push(id);
+        Ok(())
+    }
+
+    pub(crate) fn own_node(&mut self, node: NodeId) -> Result<()> {
+        self.own(self.tree.node(node).mount)
+    }
+
+    pub(crate) fn owns(&self, id: MountId) -> bool {
+        self.owned.contains(&id)
+    }
+
+    /// Lets others at the mounts: so far the operation has only looked.
+    pub(crate) fn give_up_mounts(&mut self) {
+        while let Some(id) = self.owned.last().copied() {
+            self.release_deferred(id);
+            self.owned.pop();
+            self.free_mount(id);
+        }
+    }
+
+    /// What others wanted released while this operation owned the mount.
+    fn release_deferred(&mut self, id: MountId) {
+        while let Some((ino, generation)) = self.mount_mut(id).deferred.pop() {
+            if generation == self.mount(id).generation {
+                // A server that cannot release has died; its next instance holds nothing.
+                let _ = self.with_fs(id, |fs| fs.release(ino));
+            }
+        }
+    }
+
+    /// The mount is gone; its numbers mean nothing any more.
+    pub(crate) fn forget_mount(&mut self, id: MountId) {
+        self.owned.retain(|&owned| owned != id);
+        let tree = &self.state.as_deref().expect("entered").tree;
+        self.kept.retain(|&node| tree.node(node).mount != id);
+    }
+
+    /// Asks the server of a mount that this operation owns.
+    pub(crate) fn with_fs<R>(&mut self, id: MountId, ask: impl FnOnce(&mut H::Fs) -> R) -> R {
+        let mut fs = self.mount_mut(id).fs.take().expect("only its owner asks a file system");
+        let result = self.unlocked(|host| {
+            host.about_to_wait();
+            ask(&mut fs)
+        });
+        self.mount_mut(id).fs = Some(fs);
+        result
     }
 
     // --- processes -------------------------------------------------------------------------
-
-    /// `Fault`: VFS does not know the process (it never connected).
-    pub(crate) fn process(&self, pid: u32) -> Result<&Process> {
-        self.processes.get(&pid).ok_or(Error::Fault)
-    }
-
-    pub(crate) fn process_mut(&mut self, pid: u32) -> Result<&mut Process> {
-        self.processes.get_mut(&pid).ok_or(Error::Fault)
-    }
 
     /// Makes the process known, with `/` as its working directory. True if it is new.
     pub fn add_process(&mut self, pid: u32) -> bool {
@@ -165,24 +277,61 @@ impl<H: Host> Vfs<H> {
 
     /// Closes what a dead process had.
     pub fn remove_process(&mut self, pid: u32) {
-        let Some(process) = self.processes.remove(&pid) else { return };
+        self.windows.remove(&pid);
+        if let Some(process) = self.processes.remove(&pid) {
+            self.end_process(pid, process);
+        }
+    }
+
+    pub(crate) fn end_process(&mut self, pid: u32, process: Process) {
+        self.commit();
+        self.drop_locks_of(pid);
+        self.forget_polls_of(pid);
         for id in 0..self.pipes.end() {
             if let Some(pipe) = self.pipes.get_mut(id) {
                 pipe.forget(pid);
             }
         }
+        for (_, queue) in self.mounts_mut() {
+            queue.retain(|parked| parked.caller.pid != pid);
+        }
+        self.drop_shares_of(pid);
         self.unpin(process.cwd);
-        for file in process.into_files() {
+        for file in process.files() {
             self.close_file(file);
         }
     }
 
-    /// `NFile` when there are too many open files.
-    pub(crate) fn room_for_file(&self) -> Result<()> {
-        if self.files.len() < FILES_MAX { Ok(()) } else { Err(Error::NFile) }
+    // --- nodes and files -------------------------------------------------------------------
+
+    /// The node's number stays good until the operation ends.
+    pub(crate) fn keep(&mut self, node: NodeId) {
+        self.tree.node_mut(node).keeps += 1;
+        self.kept.push(node);
     }
 
-    // --- nodes -----------------------------------------------------------------------------
+    /// What this operation kept need not be there any more.
+    pub(crate) fn drop_kept(&mut self) {
+        while let Some(node) = self.kept.pop() {
+            self.unkeep(node);
+        }
+    }
+
+    fn unkeep(&mut self, id: NodeId) {
+        let node = self.tree.node_mut(id);
+        node.keeps -= 1;
+        if node.keeps == 0 && node.pins == 0 && node.gone {
+            self.tree.free(id);
+        }
+    }
+
+    /// As [`Vfs::keep`] for an open file, which also stays open.
+    pub(crate) fn keep_file(&mut self, id: FileId) {
+        if let Some(file) = self.files.get_mut(id) {
+            file.refs += 1;
+            self.kept_files.push(id);
+        }
+    }
 
     pub(crate) fn pin(&mut self, node: NodeId) {
         self.tree.node_mut(node).pins += 1;
@@ -191,32 +340,41 @@ impl<H: Host> Vfs<H> {
     pub(crate) fn unpin(&mut self, id: NodeId) {
         let node = self.tree.node_mut(id);
         node.pins -= 1;
-        let (mount, pins) = (node.mount, node.pins);
-        if pins == 0 {
+        if node.pins == 0 {
             self.release(id);
         }
-        if pins == 0 && self.tree.node(id).gone {
+        // `release` may have let others in.
+        let node = self.tree.node(id);
+        if node.pins == 0 && node.gone {
             self.tree.free(id);
-        }
-        if self.mount(mount).detached && !self.tree.in_use(mount) {
-            self.end_mount(mount);
         }
     }
 
-    /// Tells the server that a number it holds is not needed any more.
+    /// Tells the server that a number it holds is not needed any more: now, or, if somebody owns
+    /// the mount, when that operation ends.
     fn release(&mut self, id: NodeId) {
         let node = self.tree.node_mut(id);
         if !core::mem::replace(&mut node.held, false) {
             return;
         }
         let (mount, ino, generation) = (node.mount, node.ino, node.generation);
-        let mount = self.mount_mut(mount);
-        if generation == mount.generation {
-            // A server that cannot release has died; its next instance holds nothing.
-            let _ = mount.fs.release(ino);
-        }
         // If it still has a name, it was renamed: the number was good only while it was held.
-        self.tree.node_mut(id).generation = NEVER;
+        node.generation = NEVER;
+        if generation != self.mount(mount).generation {
+            return;
+        }
+        if self.owns(mount) || !self.mount(mount).busy {
+            let owned = self.owns(mount);
+            self.mount_mut(mount).busy = true;
+            self.tree.node_mut(id).pins += 1;
+            let _ = self.with_fs(mount, |fs| fs.release(ino));
+            self.tree.node_mut(id).pins -= 1;
+            if !owned {
+                self.free_mount(mount);
+            }
+        } else {
+            self.mount_mut(mount).deferred.push((ino, generation));
+        }
     }
 
     /// Makes the server keep the number of a node that is in use beyond its name.
@@ -229,39 +387,8 @@ impl<H: Host> Vfs<H> {
         Ok(())
     }
 
-    /// Remembers what a look-up found.
-    pub(crate) fn learn(
-        &mut self,
-        dir: NodeId,
-        name: &[u8],
-        ino: Ino,
-        mode: u32,
-    ) -> Result<NodeId> {
-        let kind = mode & mode::TYPE_MASK;
-        if ![mode::DIRECTORY, mode::REGULAR, mode::SYMLINK, mode::CHARACTER, mode::BLOCK]
-            .contains(&kind)
-        {
-            return Err(Error::BadReply);
-        }
-        let generation = self.mount_of(dir).generation;
-        if let Some(child) = self.tree.child(dir, name) {
-            let node = self.tree.node_mut(child);
-            if node.ino == ino && node.kind == kind && node.generation == generation {
-                return Ok(child);
-            }
-            self.forget(child);
-        }
-        Ok(self.tree.add_child(dir, name, ino, kind, generation))
-    }
-
-    /// A name does not mean this node any more.
-    pub(crate) fn forget(&mut self, node: NodeId) {
-        self.tree.detach(node);
-        self.tree.free(node);
-    }
-
-    /// The server's number for a node, found again by name if the server was reincarnated.
-    /// `Stale`: it is not there any more.
+    /// The server's number for a node, found again by name if the server was reincarnated. The
+    /// operation owns the mount. `Stale`: it is not there any more.
     pub(crate) fn ino(&mut self, id: NodeId) -> Result<Ino> {
         let node = self.tree.node(id);
         let generation = self.mount(node.mount).generation;
@@ -271,29 +398,35 @@ impl<H: Host> Vfs<H> {
         if node.gone {
             return Err(Error::Stale);
         }
-        let (parent, name, kind) = (node.parent, node.name.clone(), node.kind);
+        let (parent, name, kind, mount) = (node.parent, node.name.clone(), node.kind, node.mount);
         let dir = self.ino(parent)?;
-        let mount = self.tree.node(id).mount;
-        let found = match self.mount_mut(mount).fs.lookup(dir, &name) {
-            Ok(stat) if stat.mode & mode::TYPE_MASK == kind => Ok(stat.ino),
+        let found = match self.with_fs(mount, |fs| fs.lookup(dir, &name)) {
+            Ok(stat) if stat.mode & mode::TYPE_MASK == kind => Ok(stat),
             Ok(_) | Err(Error::NoEnt | Error::NotDir) => Err(Error::Stale),
             Err(error) => Err(error),
         };
         let node = self.tree.node_mut(id);
         node.held = false;
         match found {
-            Ok(ino) => {
-                node.ino = ino;
+            Ok(stat) => {
+                let old = core::mem::replace(&mut node.ino, stat.ino);
                 node.generation = generation;
+                self.renumber(mount, old, stat.ino);
+                self.note(id, &stat);
             }
             Err(Error::Stale) => self.tree.detach(id),
             Err(_) => {}
         }
-        found
+        found.map(|stat| stat.ino)
     }
 
     /// As [`Vfs::ino`], also when the server dies just now.
     pub(crate) fn live_ino(&mut self, id: NodeId) -> Result<Ino> {
+        self.own_node(id)?;
+        let node = self.tree.node(id);
+        if node.generation == self.mount(node.mount).generation {
+            return Ok(node.ino);
+        }
         self.on(id, |_, ino| Ok(ino))
     }
 
@@ -315,14 +448,16 @@ impl<H: Host> Vfs<H> {
         mut operation: impl FnMut(&mut H::Fs, Ino, bool) -> Result<R>,
     ) -> Result<R> {
         let mount = self.tree.node(node).mount;
+        self.own(mount)?;
+        self.keep(node);
         for attempt in 0..ATTEMPTS {
             let result = match self.ino(node) {
-                Ok(ino) => operation(&mut self.mount_mut(mount).fs, ino, attempt > 0),
+                Ok(ino) => self.with_fs(mount, |fs| operation(fs, ino, attempt > 0)),
                 Err(error) => Err(error),
             };
             match result {
                 Err(Error::ServerDied) => self.recover(mount)?,
-                Err(Error::BadReply | Error::BadMessage | Error::BadHandle) => {
+                Err(Error::BadReply | Error::BadMessage | Error::BadHandle | Error::Intr) => {
                     return Err(Error::Io);
                 }
                 result => return result,
@@ -333,10 +468,11 @@ impl<H: Host> Vfs<H> {
 
     /// The server died: goes on with its next instance. `Io`: there is none.
     pub(crate) fn recover(&mut self, id: MountId) -> Result<()> {
+        let info = self.with_fs(id, |fs| fs.recover()).map_err(|_| Error::Io)?;
         let mount = self.mount_mut(id);
-        let info = mount.fs.recover().map_err(|_| Error::Io)?;
         mount.generation += 1;
         mount.flags |= info.flags;
+        mount.deferred.clear();
         let (root, generation) = (mount.root, mount.generation);
         let node = self.tree.node_mut(root);
         node.ino = info.root;

@@ -470,9 +470,6 @@ impl Prd {
     }
 }
 
-/// SATA capability in configuration space (2.4): revision 1.0 and where the index-data pair is.
-pub const PCI_CAP_SATA: u8 = 0x12;
-
 const INTERRUPT_FIELDS: &[Field] = &[
     Field::bit(0, "dhr"),
     Field::bit(1, "ps"),
@@ -554,7 +551,8 @@ const LINK_FIELDS: &[Field] =
     &[Field::span(0, 4, "det"), Field::span(4, 4, "spd"), Field::span(8, 4, "ipm")];
 
 /// One port's registers, offsets from the port's base. PxCMD.SUD and POD are writable only where
-/// CAP.SSS and PxCMD.CPD say so. CI and SACT take ones only, and only while PxCMD.ST is set.
+/// CAP.SSS and PxCMD.CPD say so. CI and SACT take ones only, and only while PxCMD.ST is set. PxSNTF
+/// takes writes only where CAP.SSNTF is set.
 pub const PORT: &[Register] = &[
     Register::rw(0x00, "PxCLB", 4, "AHCI 3.3.1").writable(0xFFFF_FC00),
     Register::rw(0x04, "PxCLBU", 4, "AHCI 3.3.2"),
@@ -567,7 +565,7 @@ pub const PORT: &[Register] = &[
     Register::rw(0x14, "PxIE", 4, "AHCI 3.3.6")
         .writable(PX_IE_MASK as u64)
         .fields(INTERRUPT_FIELDS),
-    Register::rw(0x18, "PxCMD", 4, "AHCI 3.3.7").writable(0xFF00_001B).fields(&[
+    Register::rw(0x18, "PxCMD", 4, "AHCI 3.3.7").writable(0xF300_001B).fields(&[
         Field::bit(0, "st"),
         Field::bit(1, "sud"),
         Field::bit(2, "pod"),
@@ -617,7 +615,7 @@ pub const PORT: &[Register] = &[
     ]),
     Register::rw(0x34, "PxSACT", 4, "AHCI 3.3.13").fields(&[Field::span(0, 32, "tags")]),
     Register::rw(0x38, "PxCI", 4, "AHCI 3.3.14").fields(&[Field::span(0, 32, "slots")]),
-    Register::rw(0x3C, "PxSNTF", 4, "AHCI 3.3.15").writable(0).w1c(0x0000_FFFF),
+    Register::ro(0x3C, "PxSNTF", 4, "AHCI 3.3.15"),
     Register::ro(0x40, "PxFBS", 4, "AHCI 3.3.16"),
     Register::ro(0x44, "PxDEVSLP", 4, "AHCI 3.3.17"),
 ];

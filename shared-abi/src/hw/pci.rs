@@ -102,6 +102,19 @@ pub const CAP_MSIX: u8 = 0x11;
 /// Longest capability list a reader follows: 48 dwords of 4 bytes lie behind the header.
 pub const CAP_LIST_MAX: usize = 48;
 
+/// Offsets inside an MSI capability with 64-bit addresses and without masks (PCI 6.8.1).
+pub mod msi {
+    pub const MESSAGE_CONTROL: usize = 2;
+    pub const ADDRESS_LOW: usize = 4;
+    pub const ADDRESS_HIGH: usize = 8;
+    pub const DATA: usize = 12;
+    pub const CAPABILITY_SIZE: usize = 14;
+    /// Message control: MSI on, INTx off.
+    pub const CONTROL_ENABLE: u16 = 1 << 0;
+    /// Message control: the address has an upper half.
+    pub const CONTROL_64: u16 = 1 << 7;
+}
+
 /// Offsets inside the MSI-X capability (PCI 6.8.2).
 pub mod msix {
     pub const MESSAGE_CONTROL: usize = 2;
@@ -275,6 +288,24 @@ pub const HEADER: &[Register] = &[
     Register::ro(0x3D, "interrupt_pin", 1, "PCI 6.2.4"),
     Register::ro(0x3E, "min_gnt", 1, "PCI 6.2.4"),
     Register::ro(0x3F, "max_lat", 1, "PCI 6.2.4"),
+];
+
+/// An MSI capability for one message with a 64-bit address, offsets from its start.
+pub const MSI_CAPABILITY: &[Register] = &[
+    Register::ro(0, "msi.id", 1, "PCI 6.8.1.1").reset(CAP_MSI as u64),
+    Register::ro(1, "msi.next", 1, "PCI 6.8.1.2"),
+    Register::rw(2, "msi.control", 2, "PCI 6.8.1.3")
+        .reset(msi::CONTROL_64 as u64)
+        .writable(0x0071)
+        .fields(&[
+            Field::bit(0, "enable"),
+            Field::span(1, 3, "log2_capable"),
+            Field::span(4, 3, "log2_enabled"),
+            Field::bit(7, "64"),
+        ]),
+    Register::rw(4, "msi.address", 4, "PCI 6.8.1.4").writable(0xFFFF_FFFC),
+    Register::rw(8, "msi.address_high", 4, "PCI 6.8.1.5"),
+    Register::rw(12, "msi.data", 2, "PCI 6.8.1.6"),
 ];
 
 /// The MSI-X capability, offsets from its start.

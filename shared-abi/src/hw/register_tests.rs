@@ -5,6 +5,7 @@ use super::*;
 fn tables() -> std::vec::Vec<(&'static str, &'static [Register])> {
     std::vec![
         ("pci header", pci::HEADER),
+        ("msi capability", pci::MSI_CAPABILITY),
         ("msi-x capability", pci::MSIX_CAPABILITY),
         ("msi-x entry", pci::MSIX_ENTRY),
         ("virtio capability", virtio::PCI_CAPABILITY),

@@ -15,6 +15,11 @@ crate::interface! {
         4 idempotent Control { cookie: u64, operation: u32, argument: u64 } -> Controlled { value: u64 }
         /// `bit` of `endpoint` is raised when Ctrl-C comes (terminals). For the process manager.
         5 idempotent Subscribe { cookie: u64, bit: u32; endpoint: handle } -> Subscribed { }
+        /// Which of `events` (and errors) are there, as `vfs::poll` numbers them. If none is, `bit` of
+        /// `notify` is raised once when that may have changed; a later poll of the same process with
+        /// the same bit replaces this one. A server without it answers `NoSys` or `BadMessage`: then
+        /// programs take the device for always ready.
+        6 once Poll { cookie: u64, events: u32, bit: u32; notify: handle } -> Polled { ready: u32 }
     }
 }
 

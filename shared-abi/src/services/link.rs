@@ -143,7 +143,9 @@ entry! {
         checksum_offset: u16,
         segment_size: u16,
         reserved: u16,
-        reserved2: u64,
+        /// Frames with the same number stay in order; others may overtake them on another queue.
+        flow: u32,
+        reserved2: u32,
     }
 }
 
@@ -158,7 +160,7 @@ entry! {
 entry! {
     /// A frame, or a part of one, that has come in, without its FCS.
     Received {
-        /// The buffer's.
+        /// Where it begins, in one of the buffers given.
         offset: u32,
         len: u16,
         /// See [`received`].

@@ -61,14 +61,150 @@ crate::interface! {
         30 idempotent Map { fd: u32 } -> Mapped { offset: u64, len: u64; memory: handle }
         /// Process manager only (admin badge): `child` gets the `count` descriptors of the
         /// [`super::super::pm::FdMap`]s at the start of the caller's window out of `parent`'s
-        /// table, and `parent`'s working directory.
+        /// table, and `parent`'s working directory, credentials and umask. A map of
+        /// [`super::INHERIT_ALL`] to itself stands for all that are not to be closed on exec.
         31 once Inherit { parent: u32, child: u32, count: u32 } -> Inherited { }
-        32 idempotent SetTimes { path_len: u32, mtime: u64 } -> SetTimesDone { }
+        /// Nanoseconds since 1970, or one of [`super::time`].
+        32 idempotent SetTimes { path_len: u32, follow: bool, atime: u64, mtime: u64 }
+            -> SetTimesDone { }
         33 idempotent Chmod { path_len: u32, mode: u32 } -> ChmodDone { }
-        /// Process manager only: as `Open` read-only, resolved from `parent`'s working directory; the
-        /// descriptor is the caller's own.
+        /// Process manager only: as `Open` read-only of a program `parent` may execute, resolved from
+        /// `parent`'s working directory; the descriptor is the caller's own.
         34 once OpenFor { parent: u32, path_len: u32 } -> OpenedFor { fd: u32 }
+        35 idempotent Fchmod { fd: u32, mode: u32 } -> FchmodDone { }
+        /// [`super::KEEP_ID`] leaves an id as it is.
+        36 idempotent Chown { path_len: u32, follow: bool, uid: u32, gid: u32 } -> ChownDone { }
+        37 idempotent Fchown { fd: u32, uid: u32, gid: u32 } -> FchownDone { }
+        38 idempotent Fsettimes { fd: u32, atime: u64, mtime: u64 } -> FsettimesDone { }
+        /// A FIFO, socket, device (`rdev`: major << 16 | minor; root only) or regular file.
+        39 once Mknod { path_len: u32, mode: u32, rdev: u32 } -> MknodDone { }
+        /// May the caller do all of `want` (4 read, 2 write, 1 execute or search)? Else `Access`.
+        40 idempotent Access { path_len: u32, want: u32 } -> AccessDone { }
+        /// Permission bits that new files do not get; answers the old mask.
+        41 once Umask { mask: u32 } -> UmaskDone { old: u32 }
+        /// Process manager only: as whom `pid` acts on files; `count` supplementary groups (`u32`) at
+        /// the start of the window.
+        42 idempotent Identify { pid: u32, uid: u32, gid: u32, count: u32 } -> Identified { }
+        43 idempotent Fchdir { fd: u32 } -> FchdirDone { }
+        /// See [`super::control`].
+        44 idempotent Control { fd: u32, operation: u32, argument: u64 } -> Controlled { value: u64 }
+        /// A lock on `len` bytes from `start` of a file (0: to its end, however long it gets). `kind`
+        /// and the answer to `TEST` as in [`super::lock`]; a lock that conflicts is `Again`, or waited
+        /// for with `WAIT`; `Deadlk` if the waiting would never end.
+        45 once Lock { fd: u32, kind: u32, start: u64, len: u64 }
+            -> Locked { kind: u32, pid: u32, start: u64, len: u64 }
+        /// Whether events wait at the `count` [`super::PollFd`]s at the start of the window; fills in
+        /// `ready` there and answers how many are not 0. Descriptors that another server serves get
+        /// [`super::poll::ELSEWHERE`]: that server is to be asked. If none is ready, `bit` of
+        /// `notify` is raised once when that may have changed (a later poll with the same bit
+        /// replaces this one).
+        46 once Poll { count: u32, bit: u32; notify: handle } -> Polled { ready: u32 }
+        /// Other flags for a mounted file system.
+        47 once Remount { path_len: u32, flags: u32 } -> RemountDone { }
+        /// A descriptor of a socket or other object that service `server` keeps under `cookie` (a
+        /// random number: knowing it is the right to use it). Reads, writes and polls are
+        /// `Redirect`ed there as for character devices; when the last copy of the descriptor is
+        /// closed VFS tells the server (`socket::Close`). Of the `open` flags NONBLOCK and
+        /// CLOSE_ON_EXEC count. `NxIo`: there is no such server.
+        48 once Attach { server: crate::interface::Name, cookie: u64, flags: u32 } -> AttachDone { fd: u32 }
+        /// Memory with the contents of a regular file, shared by all that map it; `writable`: the
+        /// descriptor allows it. What is written through VFS is seen there at once; what is written
+        /// to the memory comes to the file with `SyncMap`, and when the last process that mapped it
+        /// is gone. `len` bytes; a file that grows needs another `Share`.
+        49 once Share { fd: u32, writable: bool } -> Shared { len: u64; memory: handle }
+        50 idempotent SyncMap { fd: u32 } -> SyncMapDone { }
+        /// The file system below the path discards free blocks; answers how many bytes.
+        51 idempotent Trim { path_len: u32, min_len: u64 } -> TrimDone { bytes: u64 }
+        /// Text about VFS itself, see [`super::report`], from `offset` to the start of the window;
+        /// answers its whole length.
+        52 idempotent Report { kind: u32, offset: u32, len: u32 } -> Reported { len: u32, total: u32 }
     }
+}
+
+/// "Leave it" in `Chown`.
+pub const KEEP_ID: u32 = u32::MAX;
+/// "All others" in `Inherit`.
+pub const INHERIT_ALL: u32 = u32::MAX;
+
+/// Times of `SetTimes` that are none.
+pub mod time {
+    pub const NOW: u64 = u64::MAX;
+    pub const OMIT: u64 = u64::MAX - 1;
+}
+
+/// Operations of `Control`.
+pub mod control {
+    /// 1 if the descriptor is closed on exec.
+    pub const GET_CLOSE_ON_EXEC: u32 = 1;
+    pub const SET_CLOSE_ON_EXEC: u32 = 2;
+    /// `open` flags: access mode, APPEND, NONBLOCK.
+    pub const GET_FLAGS: u32 = 3;
+    /// APPEND and NONBLOCK can change.
+    pub const SET_FLAGS: u32 = 4;
+    /// Bytes that can be read from a pipe.
+    pub const AVAILABLE: u32 = 5;
+}
+
+/// Locks: one of the first three, with flags.
+pub mod lock {
+    pub const UNLOCK: u32 = 0;
+    /// Shared.
+    pub const READ: u32 = 1;
+    /// Exclusive.
+    pub const WRITE: u32 = 2;
+    /// Wait while it conflicts.
+    pub const WAIT: u32 = 4;
+    /// Only look: answers the first lock in the way, or UNLOCK.
+    pub const TEST: u32 = 8;
+    /// The lock belongs to the open file, shared by duplicates (`flock`); without it to the process,
+    /// which loses it when it closes any descriptor of the file (`fcntl`).
+    pub const OPEN_FILE: u32 = 16;
+}
+
+/// Events of `Poll` (Linux numbering).
+pub mod poll {
+    pub const IN: u16 = 1;
+    pub const OUT: u16 = 4;
+    pub const ERROR: u16 = 8;
+    pub const HANG_UP: u16 = 16;
+    /// Not an open descriptor.
+    pub const INVALID: u16 = 32;
+    /// Another server knows.
+    pub const ELSEWHERE: u16 = 1 << 15;
+}
+
+/// Descriptors in one `Poll`.
+pub const POLL_MAX: u32 = 1024;
+
+/// What a `Poll` asks of one descriptor.
+#[repr(C)]
+#[derive(
+    Clone,
+    Copy,
+    Debug,
+    Default,
+    PartialEq,
+    Eq,
+    zerocopy::FromBytes,
+    zerocopy::IntoBytes,
+    zerocopy::Immutable,
+    zerocopy::KnownLayout,
+)]
+pub struct PollFd {
+    pub fd: u32,
+    /// [`poll`] bits wanted; ERROR, HANG_UP and INVALID come in any case.
+    pub events: u16,
+    pub ready: u16,
+}
+
+/// Kinds of `Report`.
+pub mod report {
+    /// `source target type options`, as `Mounts`.
+    pub const MOUNTS: u32 = 1;
+    /// `process|file read|write pid device:inode start end|eof`, waiting ones with `waits` in front.
+    pub const LOCKS: u32 = 2;
+    /// File-system types, `nodev` in front of those that need no device.
+    pub const FILESYSTEMS: u32 = 3;
 }
 
 /// Flags of `Open` (Linux numbering).
@@ -84,6 +220,7 @@ pub mod open {
     pub const NONBLOCK: u32 = 0o4000;
     pub const DIRECTORY: u32 = 0o200000;
     pub const NOFOLLOW: u32 = 0o400000;
+    pub const CLOSE_ON_EXEC: u32 = 0o2000000;
 }
 
 /// Flags of `Mount`.
@@ -92,6 +229,8 @@ pub mod mount {
     pub const NO_EXEC: u32 = 2;
     pub const NO_SUID: u32 = 4;
     pub const NO_DEV: u32 = 8;
+    /// Reading does not change access times.
+    pub const NO_ATIME: u32 = 16;
 }
 
 /// File types in `Stat::mode` (POSIX) and, shifted right by 12, in `Dirent::kind`.

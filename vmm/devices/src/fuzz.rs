@@ -3,6 +3,10 @@
 //! They are ordinary functions so that the coverage-guided targets (`vmm/fuzz`) and the bounded
 //! seeded tests run the same code. A harness panics only where a device breaks an invariant.
 
+mod ahci;
+
+pub use ahci::ahci;
+
 use crate::bus::{Bus, Space};
 use crate::chipset;
 use crate::device::{Action, Op, Origin};

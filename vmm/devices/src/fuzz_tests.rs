@@ -12,6 +12,11 @@ proptest! {
     }
 
     #[test]
+    fn ahci_survives_any_input(data in vec(any::<u8>(), 0..4096)) {
+        super::ahci(&data);
+    }
+
+    #[test]
     fn the_bus_survives_any_input(data in vec(any::<u8>(), 0..1024)) {
         super::pci_config(&data);
     }

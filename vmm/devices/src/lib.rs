@@ -18,6 +18,7 @@
 //! outcome and in the trace, never a panic, and one call does a bounded amount of work.
 #![forbid(unsafe_code)]
 
+pub mod ahci;
 pub mod backend;
 pub mod bus;
 pub mod chipset;

@@ -143,7 +143,7 @@ proptest! {
         let mut frame = Vec::new();
         for step in steps {
             let (at, value) = words.next().unwrap();
-            m.store_u32(at * 4 % 32768 & !3, value).unwrap();
+            m.store_u32((at * 4 % 32768) & !3, value).unwrap();
             m.store_u32([128, 384, 0, 256][step as usize], value % 700).unwrap();
             match step {
                 0 => drop(rings.reap(&m)),

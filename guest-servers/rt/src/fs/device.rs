@@ -87,6 +87,18 @@ pub fn attach_device(fd: u32) -> Result<()> {
     learn(fd, &window, found)
 }
 
+/// Events at the device or object behind `fd`; `bit` of `notify` is raised when that may change.
+pub(super) fn poll(fd: u32, events: u16, bit: u32, notify: OwnedHandle) -> Result<u16> {
+    attach_device(fd)?;
+    let (endpoint, cookie, _) = lookup(fd).ok_or(Error::NotTy)?;
+    let request = chardev::Poll { cookie, events: events.into(), bit, notify: notify.raw() };
+    let result = ipc::call(endpoint, &request).map(|reply| reply.ready as u16);
+    if result == Err(Error::ServerDied) {
+        forget(fd);
+    }
+    result
+}
+
 /// `services::chardev::control` on the device behind `fd`.
 pub fn control(fd: u32, operation: u32, argument: u64) -> Result<u64> {
     attach_device(fd)?;

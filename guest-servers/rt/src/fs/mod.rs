@@ -4,9 +4,13 @@
 //! the device's server directly once VFS has said where it is (see `services::vfs`); that detour
 //! is kept per descriptor and hidden here.
 
+mod attributes;
 mod device;
 mod dir;
 mod file;
+mod lock;
+mod map;
+mod poll;
 
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -22,10 +26,16 @@ use crate::ipc::Service;
 use crate::start;
 use crate::window::{self, Window};
 
+pub use attributes::{
+    access, chmod, chown, fchmod, fchown, mkfifo, mknod, remount, set_times, trim, umask,
+};
 pub use device::{attach_device, control, is_terminal};
 pub use dir::{DirEntry, read_dir, read_dir_fd};
 pub use file::{File, read_to_end, read_to_string, write_all};
-pub use xinim_abi::services::vfs::{mode, mount as mount_flags, open as flags};
+pub use lock::{Lock, lock, lock_test, unlock};
+pub use map::{SharedFile, share};
+pub use poll::{PollFd, poll};
+pub use xinim_abi::services::vfs::{KEEP_ID, mode, mount as mount_flags, open as flags, time};
 
 struct Connection {
     vfs: Service,
@@ -234,6 +244,40 @@ pub fn symlink(target: &str, path: &str) -> Result<()> {
     with_paths(&[target, path], &request).map(drop)
 }
 
+pub fn fchdir(fd: u32) -> Result<()> {
+    let window = window::lock()?;
+    ask(&window, &vfs::Fchdir { fd }).map(drop)
+}
+
+/// See `vfs::Control`.
+pub fn descriptor_control(fd: u32, operation: u32, argument: u64) -> Result<u64> {
+    let window = window::lock()?;
+    Ok(ask(&window, &vfs::Control { fd, operation, argument })?.value)
+}
+
+/// A descriptor of what service `server` keeps under `cookie`. See `vfs::Attach`.
+pub fn attach(server: xinim_abi::interface::Name, cookie: u64, flags: u32) -> Result<u32> {
+    let window = window::lock()?;
+    let fd = ask(&window, &vfs::Attach { server, cookie, flags })?.fd;
+    device::forget(fd);
+    Ok(fd)
+}
+
+/// A report of VFS about itself, see `services::vfs::report`.
+pub fn report(kind: u32) -> Result<String> {
+    let window = window::lock()?;
+    let len = window.mapping().len() as u32;
+    let mut bytes = Vec::new();
+    loop {
+        let offset = bytes.len() as u32;
+        let reply = ask(&window, &vfs::Report { kind, offset, len })?;
+        bytes.extend(window.mapping().to_vec(0, reply.len as usize)?);
+        if reply.len == 0 || bytes.len() >= reply.total as usize {
+            return String::from_utf8(bytes).map_err(|_| Error::BadReply);
+        }
+    }
+}
+
 fn text(window: &Window, len: u32) -> Result<String> {
     let bytes: Vec<u8> = window.mapping().to_vec(0, len as usize)?;
     String::from_utf8(bytes).map_err(|_| Error::BadReply)
@@ -253,15 +297,6 @@ pub fn truncate(path: &str, size: u64) -> Result<()> {
 pub fn ftruncate(fd: u32, size: u64) -> Result<()> {
     let window = window::lock()?;
     ask(&window, &vfs::Ftruncate { fd, size }).map(drop)
-}
-
-/// `mtime` in nanoseconds since 1970.
-pub fn set_times(path: &str, mtime: u64) -> Result<()> {
-    with_paths(&[path], &vfs::SetTimes { path_len: len(path), mtime }).map(drop)
-}
-
-pub fn chmod(path: &str, mode: u32) -> Result<()> {
-    with_paths(&[path], &vfs::Chmod { path_len: len(path), mode }).map(drop)
 }
 
 pub fn sync() -> Result<()> {

@@ -9,10 +9,9 @@ use xinim_abi::services::vfs::open;
 use xinim_fs_kit::entries;
 
 use super::host::*;
-use crate::Vfs;
 
 /// /mnt is a file system that can die, with /mnt/d/f ("data") in it.
-fn world() -> (Vfs<TestHost>, Rc<Control>) {
+fn world() -> (Direct, Rc<Control>) {
     let (mut vfs, _) = vfs();
     with_devices(&mut vfs);
     vfs.mkdir(PID, b"/mnt", 0o755).unwrap();
@@ -25,14 +24,14 @@ fn world() -> (Vfs<TestHost>, Rc<Control>) {
     (vfs, control)
 }
 
-fn content(vfs: &mut Vfs<TestHost>, path: &str) -> Result<Vec<u8>> {
+fn content(vfs: &mut Direct, path: &str) -> Result<Vec<u8>> {
     let fd = vfs.open(PID, path.as_bytes(), open::READ, 0)?;
     let data = vfs.read_bytes(PID, fd, 0, 1000);
     vfs.close(PID, fd).unwrap();
     data
 }
 
-fn names(vfs: &mut Vfs<TestHost>, path: &str) -> Vec<String> {
+fn names(vfs: &mut Direct, path: &str) -> Vec<String> {
     let fd = vfs.open(PID, path.as_bytes(), open::READ, 0).unwrap();
     let buffer = vfs.read_dir(PID, fd, 4096).unwrap();
     vfs.close(PID, fd).unwrap();
@@ -63,7 +62,7 @@ fn open_files_go_on() {
 
 #[test]
 fn every_operation_is_done_once() {
-    type Step = fn(&mut Vfs<TestHost>) -> Result<()>;
+    type Step = fn(&mut Direct) -> Result<()>;
     let steps: [(&str, Step, &[&str]); 8] = [
         ("create", |v| v.open(PID, b"/mnt/d/new", NEW, 0o644).map(|_| ()), &["f", "new"]),
         (
@@ -150,7 +149,7 @@ fn unmounting_outlives_a_death() {
         control.dies_late.set(late);
         control.die_after.set(Some(0));
         assert_eq!(vfs.umount(PID, b"/mnt", false), Ok(()));
-        assert_eq!(vfs.host().stopped, 1);
+        assert_eq!(vfs.host().inner().stopped, 1);
     }
 }
 

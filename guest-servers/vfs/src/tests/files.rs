@@ -4,20 +4,20 @@ use std::format;
 use std::prelude::v1::*;
 
 use super::host::*;
-use crate::Vfs;
+use crate::Target;
 use xinim_abi::error::{Error, Result};
 use xinim_abi::services::vfs::{FD_MAX, open};
 use xinim_fs_kit::entries;
 
-fn write(vfs: &mut Vfs<TestHost>, fd: u32, data: &[u8]) -> Result<u64> {
+fn write(vfs: &mut Direct, fd: u32, data: &[u8]) -> Result<u64> {
     vfs.write_bytes(PID, fd, -1, data)
 }
 
-fn read(vfs: &mut Vfs<TestHost>, fd: u32, len: usize) -> Result<Vec<u8>> {
+fn read(vfs: &mut Direct, fd: u32, len: usize) -> Result<Vec<u8>> {
     vfs.read_bytes(PID, fd, -1, len)
 }
 
-fn content(vfs: &mut Vfs<TestHost>, path: &str) -> Vec<u8> {
+fn content(vfs: &mut Direct, path: &str) -> Vec<u8> {
     let fd = vfs.open(PID, path.as_bytes(), open::READ, 0).unwrap();
     let data = vfs.read_bytes(PID, fd, 0, 1 << 20).unwrap();
     vfs.close(PID, fd).unwrap();
@@ -170,7 +170,7 @@ fn directories() {
         vfs.close(PID, fd).unwrap();
     }
     let fd = vfs.open(PID, b"/", open::DIRECTORY, 0).unwrap();
-    let all = |vfs: &mut Vfs<TestHost>| {
+    let all = |vfs: &mut Direct| {
         let mut names = Vec::new();
         loop {
             let buffer = vfs.read_dir(PID, fd, 300).unwrap();
@@ -211,6 +211,8 @@ fn children_inherit() {
     assert_eq!(vfs.inherit(99, 21, &[]), Err(Error::Fault));
     // open_for resolves from the other's directory but the descriptor is the caller's.
     vfs.add_process(30);
+    assert_eq!(vfs.open_for(30, 20, b"f"), Err(Error::Access), "nobody may execute it");
+    vfs.chmod(20, Target::Path(b"f", true), 0o755).unwrap();
     let fd = vfs.open_for(30, 20, b"f").unwrap();
     assert_eq!(vfs.read_bytes(30, fd, 0, 5).unwrap(), b"child");
     assert_eq!(vfs.open_for(30, 20, b"/d"), Err(Error::Access));

@@ -1,13 +1,15 @@
 //! A host for VFS made of plain memory: file systems are ramfs logic that can be made to die.
 
-use std::cell::{Cell, RefCell};
+use std::cell::{Cell, RefCell, RefMut};
 use std::collections::{BTreeMap, VecDeque};
+use std::ops::{Deref, DerefMut};
 use std::prelude::v1::*;
 use std::rc::Rc;
 use std::vec;
 
 use crate::{Host, Transfer, Vfs};
 use xinim_abi::error::{Error, Result};
+use xinim_abi::interface::Name;
 use xinim_abi::ipc::{Message, ReplyToken};
 use xinim_abi::object::Handle;
 use xinim_abi::services::vfs::{Stat, StatFs, mode, open};
@@ -238,8 +240,17 @@ impl Window for TestWindow {
     }
 }
 
+#[derive(Clone, Default)]
+pub struct TestHost(Rc<RefCell<Inner>>);
+
+impl TestHost {
+    pub fn inner(&self) -> RefMut<'_, Inner> {
+        self.0.borrow_mut()
+    }
+}
+
 #[derive(Default)]
-pub struct TestHost {
+pub struct Inner {
     /// Servers that `start` gives out, by type.
     pub servers: Vec<(&'static str, TestFs)>,
     pub stopped: u32,
@@ -247,6 +258,9 @@ pub struct TestHost {
     pub windows: BTreeMap<Handle, TestWindow>,
     pub closed: Vec<Handle>,
     pub dead: Vec<u32>,
+    pub notified: Vec<(Handle, u64)>,
+    pub attached_closed: Vec<(String, u64)>,
+    pub now: u64,
 }
 
 impl Host for TestHost {
@@ -254,36 +268,86 @@ impl Host for TestHost {
     type Window = TestWindow;
 
     fn start(&mut self, fs_type: &str) -> Result<TestFs> {
-        let at = self.servers.iter().position(|server| server.0 == fs_type);
-        Ok(self.servers.remove(at.ok_or(Error::NoDev)?).1)
+        let servers = &mut self.inner().servers;
+        let at = servers.iter().position(|server| server.0 == fs_type);
+        Ok(servers.remove(at.ok_or(Error::NoDev)?).1)
     }
     fn stop(&mut self, _: TestFs) {
-        self.stopped += 1;
+        self.inner().stopped += 1;
     }
     fn types(&self) -> &[&'static str] {
         &["other", "fat"]
     }
     fn map_window(&mut self, window: Handle, len: usize) -> Result<TestWindow> {
-        let window = self.windows.get(&window).ok_or(Error::BadHandle)?;
-        if window.len() < len { Err(Error::Inval) } else { Ok(window.clone()) }
+        let window = self.inner().windows.get(&window).ok_or(Error::BadHandle)?.clone();
+        if window.len() < len { Err(Error::Inval) } else { Ok(window) }
     }
     fn watch(&mut self, pid: u32) -> Result<()> {
-        if self.dead.contains(&pid) { Err(Error::Srch) } else { Ok(()) }
+        if self.inner().dead.contains(&pid) { Err(Error::Srch) } else { Ok(()) }
     }
     fn reply(&mut self, token: ReplyToken, message: &Message) {
-        self.replies.push_back((token, *message));
+        self.inner().replies.push_back((token, *message));
     }
     fn close(&mut self, handle: Handle) {
-        self.closed.push(handle);
+        self.inner().closed.push(handle);
+    }
+    fn notify(&mut self, endpoint: Handle, bits: u64) {
+        self.inner().notified.push((endpoint, bits));
+    }
+    fn service(&mut self, name: &Name) -> Result<Handle> {
+        if name.as_str() == "net" { Ok(88) } else { Err(Error::NxIo) }
+    }
+    fn close_attached(&mut self, server: &Name, cookie: u64) {
+        self.inner().attached_closed.push((server.as_str().into(), cookie));
+    }
+    fn share_memory(&mut self, len: usize) -> Result<(TestWindow, Handle)> {
+        let window = TestWindow(Rc::new(RefCell::new(vec![0; len])));
+        let handle = 500 + self.inner().windows.len() as Handle;
+        self.inner().windows.insert(handle, window.clone());
+        Ok((window, handle))
+    }
+    fn mint(&mut self, memory: Handle, _writable: bool) -> Result<Handle> {
+        Ok(memory)
+    }
+    fn now(&self) -> u64 {
+        self.inner().now
+    }
+    fn pause(&self) {
+        std::thread::yield_now();
+    }
+    fn about_to_wait(&self) {}
+}
+
+/// VFS used directly: what an operation kept is free when the next one begins.
+pub struct Direct(Vfs<TestHost>);
+
+impl Deref for Direct {
+    type Target = Vfs<TestHost>;
+    fn deref(&self) -> &Vfs<TestHost> {
+        &self.0
+    }
+}
+
+impl DerefMut for Direct {
+    fn deref_mut(&mut self) -> &mut Vfs<TestHost> {
+        self.0.finish();
+        &mut self.0
+    }
+}
+
+impl Direct {
+    pub fn into_inner(mut self) -> Vfs<TestHost> {
+        self.0.finish();
+        self.0
     }
 }
 
 /// VFS with an empty root and one process.
-pub fn vfs() -> (Vfs<TestHost>, Rc<Control>) {
+pub fn vfs() -> (Direct, Rc<Control>) {
     let fs = TestFs::new("root");
     let control = fs.control.clone();
     let mut vfs = match Vfs::new(TestHost::default(), fs, "root", "ramfs", 0) {
-        Ok(vfs) => vfs,
+        Ok(vfs) => Direct(vfs),
         Err((_, error)) => std::panic!("{error}"),
     };
     assert!(vfs.add_process(PID));
@@ -291,7 +355,7 @@ pub fn vfs() -> (Vfs<TestHost>, Rc<Control>) {
 }
 
 /// Adds /dev with devices: vda (block), null (served by devfs), tty (served elsewhere).
-pub fn with_devices(vfs: &mut Vfs<TestHost>) {
+pub fn with_devices(vfs: &mut Direct) {
     vfs.mkdir(PID, b"/dev", 0o755).unwrap();
     let dev = TestFs::new("devfs");
     dev.devices.borrow_mut().extend([
@@ -303,10 +367,10 @@ pub fn with_devices(vfs: &mut Vfs<TestHost>) {
 }
 
 /// Adds a server for vda of type "fat".
-pub fn add_fat(vfs: &mut Vfs<TestHost>) -> Rc<Control> {
+pub fn add_fat(vfs: &mut Direct) -> Rc<Control> {
     let fat = TestFs::new("vda");
     let control = fat.control.clone();
-    vfs.host().servers.push(("fat", fat));
+    vfs.host().inner().servers.push(("fat", fat));
     control
 }
 
@@ -316,7 +380,7 @@ pub trait Bytes {
     fn write_bytes(&mut self, pid: u32, fd: u32, offset: i64, data: &[u8]) -> Result<u64>;
 }
 
-impl Bytes for Vfs<TestHost> {
+impl Bytes for Direct {
     fn read_bytes(&mut self, pid: u32, fd: u32, offset: i64, len: usize) -> Result<Vec<u8>> {
         let mut out = vec![0; len];
         match self.read(pid, fd, offset, len, &mut &mut out[..])? {
@@ -324,14 +388,14 @@ impl Bytes for Vfs<TestHost> {
                 out.truncate(count as usize);
                 Ok(out)
             }
-            Transfer::Pipe(_) => Err(Error::Again),
+            Transfer::Pipe { .. } => Err(Error::Again),
         }
     }
 
     fn write_bytes(&mut self, pid: u32, fd: u32, offset: i64, mut data: &[u8]) -> Result<u64> {
         match self.write(pid, fd, offset, data.len(), &mut data)? {
             Transfer::Done(count) => Ok(count),
-            Transfer::Pipe(_) => Err(Error::Again),
+            Transfer::Pipe { .. } => Err(Error::Again),
         }
     }
 }

@@ -3,7 +3,11 @@
 mod crash;
 mod files;
 mod host;
+mod locks;
 mod messages;
 mod model;
 mod mounts;
 mod names;
+mod parallel;
+mod permissions;
+mod waiting;

@@ -3,29 +3,29 @@
 use std::prelude::v1::*;
 
 use super::host::*;
-use crate::Vfs;
+use crate::Target;
 use xinim_abi::error::Error;
 use xinim_abi::services::vfs::{mode, mount, open};
 
-fn dirs(vfs: &mut Vfs<TestHost>, names: &[&str]) {
+fn dirs(vfs: &mut Direct, names: &[&str]) {
     for name in names {
         vfs.mkdir(PID, name.as_bytes(), 0o755).unwrap();
     }
 }
 
-fn fat(vfs: &mut Vfs<TestHost>, at: &str, flags: u32) -> Result<std::rc::Rc<Control>, Error> {
+fn fat(vfs: &mut Direct, at: &str, flags: u32) -> Result<std::rc::Rc<Control>, Error> {
     let control = add_fat(vfs);
     let result = vfs.mount_at(PID, b"/dev/vda", at.as_bytes(), b"fat", flags);
-    vfs.host().servers.clear();
+    vfs.host().inner().servers.clear();
     result.map(|()| control)
 }
 
-fn touch(vfs: &mut Vfs<TestHost>, path: &str) -> Result<(), Error> {
+fn touch(vfs: &mut Direct, path: &str) -> Result<(), Error> {
     let fd = vfs.open(PID, path.as_bytes(), NEW, 0o644)?;
     vfs.close(PID, fd)
 }
 
-fn exists(vfs: &mut Vfs<TestHost>, path: &str) -> bool {
+fn exists(vfs: &mut Direct, path: &str) -> bool {
     vfs.stat(PID, path.as_bytes(), false).is_ok()
 }
 
@@ -110,16 +110,16 @@ fn the_type_is_found_out() {
     with_devices(&mut vfs);
     dirs(&mut vfs, &["/mnt"]);
     let other = TestFs::new("something else");
-    vfs.host().servers.push(("other", other));
+    vfs.host().inner().servers.push(("other", other));
     let control = add_fat(&mut vfs);
     vfs.mount_at(PID, b"/dev/vda", b"/mnt", b"", 0).unwrap();
     assert_eq!(control.mounts.get(), 1);
-    assert_eq!(vfs.host().stopped, 1, "the one that did not know it was ended");
+    assert_eq!(vfs.host().inner().stopped, 1, "the one that did not know it was ended");
     assert!(vfs.mounts_text().ends_with("/dev/vda /mnt fat rw\n"), "{}", vfs.mounts_text());
     vfs.umount(PID, b"/mnt", false).unwrap();
-    assert_eq!((control.unmounts.get(), vfs.host().stopped), (1, 2));
-    vfs.host().servers.push(("other", TestFs::new("something else")));
-    vfs.host().servers.push(("fat", TestFs::new("nor this")));
+    assert_eq!((control.unmounts.get(), vfs.host().inner().stopped), (1, 2));
+    vfs.host().inner().servers.push(("other", TestFs::new("something else")));
+    vfs.host().inner().servers.push(("fat", TestFs::new("nor this")));
     assert_eq!(vfs.mount_at(PID, b"/dev/vda", b"/mnt", b"", 0), Err(Error::Inval));
 }
 
@@ -137,7 +137,8 @@ fn busy_and_lazy() {
     assert_eq!(vfs.write_bytes(PID, fd, -1, b"still"), Ok(5));
     assert_eq!(control.unmounts.get(), 0);
     vfs.close(PID, fd).unwrap();
-    assert_eq!((control.unmounts.get(), vfs.host().stopped), (1, 1));
+    assert_eq!(vfs.host().inner().stopped, 1);
+    assert_eq!(control.unmounts.get(), 1);
     // A working directory keeps it too; it leads nowhere else.
     let control = fat(&mut vfs, "/mnt", 0).unwrap();
     dirs(&mut vfs, &["/mnt/d"]);
@@ -146,6 +147,7 @@ fn busy_and_lazy() {
     assert_eq!(vfs.getcwd(PID), Err(Error::NoEnt));
     assert!(exists(&mut vfs, "../d") && exists(&mut vfs, "../../d"));
     vfs.remove_process(PID);
+    vfs.finish();
     assert_eq!(control.unmounts.get(), 1);
 }
 
@@ -155,13 +157,13 @@ fn read_only() {
     with_devices(&mut vfs);
     dirs(&mut vfs, &["/mnt"]);
     let fs = TestFs::new("vda");
-    vfs.host().servers.push(("fat", fs));
+    vfs.host().inner().servers.push(("fat", fs));
     vfs.mount_at(PID, b"/dev/vda", b"/mnt", b"fat", mount::READ_ONLY | mount::NO_EXEC).unwrap();
     assert!(vfs.mounts_text().contains(" ro,noexec\n"));
     assert_eq!(touch(&mut vfs, "/mnt/f"), Err(Error::RoFs));
     assert_eq!(vfs.mkdir(PID, b"/mnt/d", 0o755), Err(Error::RoFs));
     assert_eq!(vfs.symlink(PID, b"x", b"/mnt/s"), Err(Error::RoFs));
-    assert_eq!(vfs.chmod(PID, b"/mnt", 0o700), Err(Error::RoFs));
+    assert_eq!(vfs.chmod(PID, Target::Path(b"/mnt", true), 0o700), Err(Error::RoFs));
     assert_eq!(vfs.open(PID, b"/mnt", 0, 0), Ok(0));
 }
 
@@ -195,7 +197,7 @@ fn devices() {
     assert_eq!(vfs.write_bytes(PID, tty, -1, b"hello"), Err(Error::Redirect));
     assert_eq!(vfs.read_bytes(PID, tty, -1, 5), Err(Error::Redirect));
     assert_eq!(vfs.redirect(PID, tty), Ok((5, 77)));
-    assert_eq!(vfs.host().closed, [77], "the probe's handle is closed");
+    assert_eq!(vfs.host().inner().closed, [77], "the probe's handle is closed");
     assert_eq!(vfs.seek(PID, tty, 0, 0), Err(Error::SPipe));
     let disk = vfs.open(PID, b"/dev/vda", RW, 0).unwrap();
     assert_eq!(vfs.read_bytes(PID, disk, 100, 3).unwrap(), b"zzz");
@@ -236,7 +238,7 @@ fn mounted_when_first_visited() {
     assert!(exists(&mut vfs, "/proc") && !exists(&mut vfs, "/proc/x"));
     let fs = TestFs::new("procfs");
     let control = fs.control.clone();
-    vfs.host().servers.push(("procfs", fs));
+    vfs.host().inner().servers.push(("procfs", fs));
     touch(&mut vfs, "/proc/x").unwrap();
     assert_eq!(control.mounts.get(), 1);
     assert!(vfs.mounts_text().ends_with("procfs /proc procfs rw\n"));
@@ -246,7 +248,7 @@ fn mounted_when_first_visited() {
     // `mount` without arguments shows it too.
     dirs(&mut vfs, &["/other"]);
     vfs.mount_later(b"/other", "procfs").unwrap();
-    vfs.host().servers.push(("procfs", TestFs::new("procfs")));
+    vfs.host().inner().servers.push(("procfs", TestFs::new("procfs")));
     vfs.mount_all();
     assert!(vfs.mounts_text().contains(" /other procfs "));
 }

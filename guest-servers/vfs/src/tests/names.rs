@@ -4,20 +4,20 @@ use std::format;
 use std::prelude::v1::*;
 
 use super::host::*;
-use crate::Vfs;
+use crate::Target;
 use xinim_abi::error::Error;
-use xinim_abi::services::vfs::{NAME_MAX, PATH_MAX, mode, open};
+use xinim_abi::services::vfs::{NAME_MAX, PATH_MAX, mode, open, time};
 
-fn touch(vfs: &mut Vfs<TestHost>, path: &str) {
+fn touch(vfs: &mut Direct, path: &str) {
     let fd = vfs.open(PID, path.as_bytes(), NEW, 0o644).unwrap();
     vfs.close(PID, fd).unwrap();
 }
 
-fn kind(vfs: &mut Vfs<TestHost>, path: &str) -> Result<u32, Error> {
+fn kind(vfs: &mut Direct, path: &str) -> Result<u32, Error> {
     vfs.stat(PID, path.as_bytes(), true).map(|stat| stat.mode & mode::TYPE_MASK)
 }
 
-fn ino(vfs: &mut Vfs<TestHost>, path: &str) -> Result<u64, Error> {
+fn ino(vfs: &mut Direct, path: &str) -> Result<u64, Error> {
     vfs.stat(PID, path.as_bytes(), true).map(|stat| stat.ino)
 }
 
@@ -202,8 +202,8 @@ fn hard_links() {
 fn attributes() {
     let (mut vfs, _) = vfs();
     touch(&mut vfs, "/f");
-    vfs.chmod(PID, b"/f", 0o755).unwrap();
-    vfs.set_times(PID, b"/f", 12_345).unwrap();
+    vfs.chmod(PID, Target::Path(b"/f", true), 0o755).unwrap();
+    vfs.set_times(PID, Target::Path(b"/f", true), time::OMIT, 12_345).unwrap();
     vfs.truncate(PID, b"/f", 100).unwrap();
     let stat = vfs.stat(PID, b"/f", true).unwrap();
     assert_eq!((stat.mode, stat.size), (mode::REGULAR | 0o755, 100));

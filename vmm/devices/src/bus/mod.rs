@@ -26,8 +26,8 @@ use xinim_abi::platform;
 
 pub use crate::trace::Space;
 
-/// Functions on bus 0.
-const MAX_FUNCTIONS: usize = 32;
+/// Devices on bus 0.
+const MAX_DEVICES: u8 = 32;
 /// BARs are assigned on page boundaries at least, so that a guest can map them apart.
 const BAR_ALIGN: u64 = 4096;
 
@@ -48,6 +48,8 @@ pub enum BusError {
     BadRange,
     /// More functions than bus 0 has device numbers.
     TooManyFunctions,
+    /// Two functions want one place, or one wants another bus.
+    Taken,
     /// The 32-bit window is too small for all BARs.
     NoSpace,
 }
@@ -57,6 +59,7 @@ impl std::fmt::Display for BusError {
         f.write_str(match self {
             BusError::BadRange => "port ranges of two devices overlap",
             BusError::TooManyFunctions => "more than 31 PCI devices",
+            BusError::Taken => "two PCI functions at one address",
             BusError::NoSpace => "no address space left for PCI BARs",
         })
     }
@@ -141,12 +144,23 @@ impl Bus {
         Ok(())
     }
 
-    /// Puts a function at the next free device number of bus 0.
+    /// Puts a function at the lowest free device number of bus 0.
     pub fn add_pci(&mut self, device: Arc<Mutex<dyn PciDevice>>) -> Result<Bdf, BusError> {
-        if self.functions.len() >= MAX_FUNCTIONS {
-            return Err(BusError::TooManyFunctions);
+        let free = |number: &u8| self.functions.iter().all(|f| f.bdf.device() != *number);
+        let number = (0..MAX_DEVICES).find(free).ok_or(BusError::TooManyFunctions)?;
+        self.add_pci_at(Bdf::new(0, number, 0), device)
+    }
+
+    /// Puts a function where it has to be on bus 0. Function 0 of a device that has others must be
+    /// there, and say so in its header.
+    pub fn add_pci_at(
+        &mut self,
+        bdf: Bdf,
+        device: Arc<Mutex<dyn PciDevice>>,
+    ) -> Result<Bdf, BusError> {
+        if bdf.bus() != 0 || self.functions.iter().any(|f| f.bdf == bdf) {
+            return Err(BusError::Taken);
         }
-        let bdf = Bdf::new(0, self.functions.len() as u8, 0);
         self.functions.push(Function { bdf, device });
         Ok(bdf)
     }

@@ -99,6 +99,12 @@ impl ConfigSpace {
         self.initial[offset..offset + value.len()].copy_from_slice(value);
     }
 
+    /// Sets read-only bytes that depend on the device, power-on value and present one.
+    pub fn preset(&mut self, offset: usize, value: &[u8]) {
+        self.init(offset, value);
+        self.reset();
+    }
+
     /// Adds a memory BAR (and its upper half).
     pub fn add_bar(&mut self, index: usize, spec: BarSpec) -> Result<(), ConfigError> {
         let last = index + usize::from(spec.is_64);
@@ -159,6 +165,21 @@ impl ConfigSpace {
         self.next_free = end.next_multiple_of(4);
         self.reset();
         Ok(at)
+    }
+
+    /// The same at `offset`, for functions whose capabilities have their places. Later ones without
+    /// a place follow behind it.
+    pub fn add_capability_at(
+        &mut self,
+        offset: usize,
+        body: &[u8],
+        table: &'static [Register],
+    ) -> Result<usize, ConfigError> {
+        if offset < self.next_free || !offset.is_multiple_of(4) {
+            return Err(ConfigError::Full);
+        }
+        self.next_free = offset;
+        self.add_capability(body, table)
     }
 
     /// Makes more bits writable, for capabilities whose tables say read-only in general.

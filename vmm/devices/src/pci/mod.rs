@@ -1,11 +1,15 @@
-//! PCI functions: configuration space, BARs, MSI-X, the host bridge.
+//! PCI functions: configuration space, BARs, MSI, MSI-X, the bridges every machine has.
 
 pub mod config;
 pub mod host_bridge;
+pub mod isa_bridge;
+pub mod msi;
 pub mod msix;
 
 pub use config::{BarSpec, ConfigSpace, Identity};
 pub use host_bridge::HostBridge;
+pub use isa_bridge::IsaBridge;
+pub use msi::Msi;
 pub use msix::Msix;
 
 use crate::backend::DriveBays;

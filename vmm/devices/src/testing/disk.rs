@@ -5,6 +5,9 @@ use crate::backend::{
 };
 use crate::dma::Dma;
 use std::collections::VecDeque;
+use std::sync::{Arc, Mutex};
+
+use super::lock;
 
 /// Requests complete when submitted, in order, unless `held` or `shuffle` say otherwise.
 #[derive(Clone, Debug, Default)]
@@ -122,5 +125,28 @@ impl BlockBackend for MemoryDisk {
 
     fn cancel(&mut self) {
         // What is held counts as begun: a test shows what a device does with late completions.
+    }
+}
+
+/// A disk that the test keeps a hand on while a device has it.
+impl BlockBackend for Arc<Mutex<MemoryDisk>> {
+    fn info(&self) -> BlockInfo {
+        Disk::info(&*lock(self))
+    }
+
+    fn submit(&mut self, request: Request, dma: &dyn Dma) {
+        lock(self).submit(request, dma);
+    }
+
+    fn poll(&mut self) -> Option<Completion> {
+        lock(self).poll()
+    }
+
+    fn in_flight(&self) -> usize {
+        lock(self).in_flight()
+    }
+
+    fn cancel(&mut self) {
+        lock(self).cancel();
     }
 }

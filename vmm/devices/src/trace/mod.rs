@@ -62,6 +62,12 @@ pub enum EventKind {
     Msi { vector: u16, message: MsiMessage, pending: bool },
     /// An interrupt line changed.
     Line { level: bool },
+    /// A frame from a SATA drive was posted to memory; `kind` is its type.
+    Fis { port: u8, kind: u8 },
+    /// A SATA drive got a command.
+    AtaCommand { port: u8, slot: u8, command: u8, lba: u64, count: u16 },
+    /// A SATA drive's command ended. `errno`: the host's, if it was the host that failed.
+    AtaEnd { port: u8, slot: u8, status: u8, error: u8, errno: i32 },
     /// A block request was carried out.
     /// `errno`: the host's, if it was the host that failed.
     BlockRequest { kind: u32, sector: u64, length: u64, status: u8, errno: i32 },

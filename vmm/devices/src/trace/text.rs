@@ -9,7 +9,9 @@
 use super::{Event, EventKind, Space};
 use crate::device::{Decode, Op};
 use std::fmt::{Display, Formatter, Result};
+use xinim_abi::hw::ata;
 use xinim_abi::hw::register::{Register, ones, touched};
+use xinim_abi::hw::sata::fis;
 use xinim_abi::hw::virtio_blk::{Status, request};
 
 impl Display for Event<'_> {
@@ -64,6 +66,22 @@ fn kind(f: &mut Formatter<'_>, kind: &EventKind) -> Result {
             let pending = if pending { " pending" } else { "" };
             write!(f, "msi vector={vector} {:#x}<-{:#x}{pending}", message.address, message.data)
         }
+        EventKind::Fis { port, kind } => match frame_name(kind) {
+            Some(name) => write!(f, "fis port={port} {name}"),
+            None => write!(f, "fis port={port} type={kind:#x}"),
+        },
+        EventKind::AtaCommand { port, slot, command, lba, count } => {
+            write!(f, "command port={port} slot={slot} ")?;
+            match ata::command::name(command) {
+                Some(name) => f.write_str(name)?,
+                None => write!(f, "code={command:#x}")?,
+            }
+            write!(f, " lba={lba} count={count}")
+        }
+        EventKind::AtaEnd { port, slot, status, error, errno } => {
+            write!(f, "end port={port} slot={slot} status={status:#x} error={error:#x}")?;
+            if errno != 0 { write!(f, " errno={errno}") } else { Ok(()) }
+        }
         EventKind::Line { level } => write!(f, "irq level={}", u8::from(level)),
         EventKind::BlockRequest { kind, sector, length, status, errno } => {
             match request_name(kind) {
@@ -88,6 +106,16 @@ fn request_name(kind: u32) -> Option<&'static str> {
         request::GET_ID => "GET_ID",
         request::DISCARD => "DISCARD",
         request::WRITE_ZEROES => "WRITE_ZEROES",
+        _ => return None,
+    })
+}
+
+fn frame_name(kind: u8) -> Option<&'static str> {
+    Some(match kind {
+        fis::REGISTER_D2H => "D2H",
+        fis::PIO_SETUP => "PIO_SETUP",
+        fis::DMA_SETUP => "DMA_SETUP",
+        fis::SET_DEVICE_BITS => "SDB",
         _ => return None,
     })
 }

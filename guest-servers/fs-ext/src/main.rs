@@ -1,0 +1,24 @@
+//! The ext2/ext3/ext4 server: see the library for what it does. One instance serves one mount.
+#![no_std]
+#![no_main]
+#![forbid(unsafe_code)]
+
+extern crate alloc;
+
+use alloc::boxed::Box;
+
+use xinim_block_client::disk::open_cache;
+use xinim_fs_ext::{Ext, Surroundings};
+use xinim_rt::{kip, log};
+
+xinim_rt::program!(main);
+
+/// Of the block cache; an eighth of the memory where that is less.
+const CACHE_LEN: u64 = 8 << 20;
+
+fn main() -> i32 {
+    let cache_len = (kip::memory_total() / 8).min(CACHE_LEN) as usize;
+    let around = Surroundings { now: kip::wall_clock_ns, log: |message| log!("{message}") };
+    let open = move |source: &str| Ok(Box::new(open_cache(source, cache_len)?) as Box<_>);
+    xinim_fs_server::run(Ext::new(Box::new(open), around))
+}
