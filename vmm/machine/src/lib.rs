@@ -5,6 +5,7 @@
 
 pub mod disk;
 pub mod image;
+pub mod net;
 pub mod testing;
 
 pub use disk::{CacheMode, DiskBus, DiskFormat, DiskSource, DiskSpec, IoMethod, Limits, Rate};

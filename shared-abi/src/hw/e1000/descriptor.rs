@@ -16,7 +16,7 @@ pub struct RxDesc {
     pub address: u64,
     /// Bytes in this buffer.
     pub length: u16,
-    /// One's complement sum from RXCSUM.PCSS to the end of the packet.
+    /// Complement of the one's complement sum from RXCSUM.PCSS to the end of the packet.
     pub checksum: u16,
     /// [`rx_status`]
     pub status: u8,

@@ -218,7 +218,7 @@ const CAUSES: &[Field] = &[
 
 /// Registers of all models.
 pub const REGISTERS: &[Register] = &[
-    Register::rw(reg::CTRL, "CTRL", 4, "8254x 13.4").reset(0x0000_0A09).fields(&[
+    Register::rw(reg::CTRL, "CTRL", 4, "8254x 13.4").reset(0x0000_0201).fields(&[
         Field::bit(0, "fd"),
         Field::bit(2, "gio_master_disable"),
         Field::bit(3, "lrst"),

@@ -3,6 +3,7 @@
 
 pub mod disk;
 pub mod driver;
+pub mod net;
 
 pub use disk::MemoryDisk;
 

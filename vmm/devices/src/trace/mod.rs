@@ -68,6 +68,8 @@ pub enum EventKind {
     AtaCommand { port: u8, slot: u8, command: u8, lba: u64, count: u16 },
     /// A SATA drive's command ended. `errno`: the host's, if it was the host that failed.
     AtaEnd { port: u8, slot: u8, status: u8, error: u8, errno: i32 },
+    /// An Ethernet frame left the guest (`sent`) or came in; bytes without CRC.
+    Frame { sent: bool, length: u32 },
     /// A block request was carried out.
     /// `errno`: the host's, if it was the host that failed.
     BlockRequest { kind: u32, sector: u64, length: u64, status: u8, errno: i32 },

@@ -83,6 +83,9 @@ fn kind(f: &mut Formatter<'_>, kind: &EventKind) -> Result {
             if errno != 0 { write!(f, " errno={errno}") } else { Ok(()) }
         }
         EventKind::Line { level } => write!(f, "irq level={}", u8::from(level)),
+        EventKind::Frame { sent, length } => {
+            write!(f, "frame {} length={length}", if sent { "sent" } else { "received" })
+        }
         EventKind::BlockRequest { kind, sector, length, status, errno } => {
             match request_name(kind) {
                 Some(name) => write!(f, "request {name}")?,

@@ -2,11 +2,12 @@
 //!
 //! * [`queue`]: device side of the split virtqueue, [`chain`]: what a driver put on it;
 //! * [`pci`]: the transport, generic over a [`VirtioDevice`];
-//! * [`blk`], [`console`]: the devices.
+//! * [`blk`], [`console`], [`net`]: the devices.
 
 pub mod blk;
 pub mod chain;
 pub mod console;
+pub mod net;
 pub mod pci;
 pub mod queue;
 
@@ -14,6 +15,7 @@ pub use crate::dma::Segment;
 pub use blk::{Block, BlockConfig};
 pub use chain::Chain;
 pub use console::Console;
+pub use net::{Net, NetConfig};
 pub use pci::{VirtioConfig, VirtioPci};
 pub use queue::Queue;
 

@@ -209,18 +209,29 @@ impl Queue {
         head: u16,
         written: u32,
     ) -> Result<(), RingError> {
+        self.push_all(context, &[(head, written)])
+    }
+
+    /// Gives several chains back so that the driver sees all of them or none.
+    pub fn push_all(
+        &mut self,
+        context: &Context<'_>,
+        chains: &[(u16, u32)],
+    ) -> Result<(), RingError> {
         if !self.is_live() {
             return Ok(());
         }
-        let element = UsedElem { id: u32::from(head), len: written };
-        let at = self.used
-            + split::USED_RING as u64
-            + self.slot(self.next_used) * split::USED_ELEM_SIZE as u64;
-        context.dma.write(at, element.as_bytes())?;
-        self.next_used = self.next_used.wrapping_add(1);
+        for &(head, written) in chains {
+            let element = UsedElem { id: u32::from(head), len: written };
+            let at = self.used
+                + split::USED_RING as u64
+                + self.slot(self.next_used) * split::USED_ELEM_SIZE as u64;
+            context.dma.write(at, element.as_bytes())?;
+            self.next_used = self.next_used.wrapping_add(1);
+            let queue = self.index;
+            context.tracer.emit(context.origin, || EventKind::QueuePush { queue, head, written });
+        }
         context.dma.store_u16(self.used + split::USED_IDX as u64, self.next_used)?;
-        let queue = self.index;
-        context.tracer.emit(context.origin, || EventKind::QueuePush { queue, head, written });
         Ok(())
     }
 
