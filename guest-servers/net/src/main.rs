@@ -27,6 +27,7 @@ use xinim_abi::error::{Error, Result};
 use xinim_abi::interface::error_message;
 use xinim_abi::ipc::{Message, bits};
 use xinim_abi::object::Handle;
+use xinim_abi::services::chardev::chardev;
 use xinim_abi::services::rs::query as rs_query;
 use xinim_abi::services::socket::{ADDRESS_MAX, Address, flags, poll, socket};
 use xinim_net::address;
@@ -173,7 +174,7 @@ impl NetServer {
                 core::mem::take(&mut self.waiting).into_iter().partition(|w| w.sender == client);
             self.waiting = kept;
             for waiting in gone {
-                if let Want::Resolve { lookup, .. } = waiting.want {
+                if let Want::Resolve { lookup } = waiting.want {
                     self.stack.cancel(lookup);
                 }
             }
@@ -215,7 +216,7 @@ impl NetServer {
                 result => {
                     let waiting = self.waiting.swap_remove(place);
                     let reply = result.unwrap_or_else(|error| {
-                        if let Want::Resolve { lookup, .. } = want {
+                        if let Want::Resolve { lookup } = want {
                             self.stack.cancel(lookup);
                             let error = if error == Error::Again { Error::TimedOut } else { error };
                             return error_message(error);
@@ -280,7 +281,21 @@ impl NetServer {
                 let (count, full) = (*done as u64, incoming.full as u64);
                 Ok(socket::Received { count, address_len, full }.encode())
             }
-            Want::Resolve { lookup, .. } => {
+            Want::Read { cookie, at, len } => {
+                let window = self.windows.get(sender)?;
+                self.buffer.resize(*len, 0);
+                let incoming = self.stack.receive(*cookie, &mut self.buffer, 0)?;
+                window.copy_in(*at, &self.buffer[..incoming.count])?;
+                Ok(chardev::Count { count: incoming.count as u64 }.encode())
+            }
+            Want::Write { cookie, at, len } => {
+                let window = self.windows.get(sender)?;
+                self.buffer.resize(*len, 0);
+                window.copy_out(*at, &mut self.buffer)?;
+                let count = self.stack.send(*cookie, &self.buffer, &[])? as u64;
+                Ok(chardev::Written { count }.encode())
+            }
+            Want::Resolve { lookup } => {
                 let found = self.stack.resolved(lookup)?;
                 self.put_addresses(sender, &found)
             }
@@ -329,8 +344,43 @@ impl NetServer {
         }
     }
 
+    /// What programs do with a socket's descriptor as with any other: read, write, poll.
+    fn serve_descriptor(
+        &mut self,
+        request: &Request,
+        call: chardev::Call,
+    ) -> Result<Option<Message>> {
+        match call {
+            chardev::Call::Attach(attach) => {
+                let window = request.handle(attach.window);
+                self.windows.attach(request.sender, window, self.endpoint)?;
+                Ok(answer(Ok(chardev::Attached {})))
+            }
+            chardev::Call::Read(read) => {
+                let (at, len) = self.range(request.sender, read.at, read.len)?;
+                let timeout = self.timeout(read.cookie, false);
+                let want = Want::Read { cookie: read.cookie, at, len };
+                self.wait(request, want, false, timeout)
+            }
+            chardev::Call::Write(write) => {
+                let (at, len) = self.range(request.sender, write.at, write.len)?;
+                let timeout = self.timeout(write.cookie, true);
+                let want = Want::Write { cookie: write.cookie, at, len };
+                self.wait(request, want, false, timeout)
+            }
+            chardev::Call::Poll(chardev::Poll { cookie, events, bit, notify }) => {
+                let ready = self.poll(request, socket::Poll { cookie, events, bit, notify })?;
+                Ok(answer(Ok(chardev::Polled { ready })))
+            }
+            chardev::Call::Control(_) | chardev::Call::Subscribe(_) => Err(Error::NotTy),
+        }
+    }
+
     fn serve(&mut self, request: &Request) -> Result<Option<Message>> {
         let sender = request.sender;
+        if let Ok(call) = chardev::Call::decode(&request.message) {
+            return self.serve_descriptor(request, call);
+        }
         let stack = &mut self.stack;
         match socket::Call::decode(&request.message)? {
             socket::Call::Attach(attach) => {
@@ -406,7 +456,10 @@ impl NetServer {
                 let address_len = self.put_address(sender, &bytes)?;
                 Ok(answer(Ok(socket::Named { address_len })))
             }
-            socket::Call::Poll(poll) => self.poll(request, poll),
+            socket::Call::Poll(poll) => {
+                let ready = self.poll(request, poll)?;
+                Ok(answer(Ok(socket::Polled { ready })))
+            }
             socket::Call::Close(close) => {
                 stack.close(close.cookie);
                 Ok(answer(Ok(socket::Closed {})))
@@ -449,7 +502,7 @@ impl NetServer {
         }
     }
 
-    fn poll(&mut self, request: &Request, poll: socket::Poll) -> Result<Option<Message>> {
+    fn poll(&mut self, request: &Request, poll: socket::Poll) -> Result<u32> {
         let notify = request.handle(poll.notify);
         if poll.bit >= 64 {
             return Err(Error::Inval);
@@ -466,7 +519,7 @@ impl NetServer {
             let bit = 1 << poll.bit;
             self.armed.push(Armed { cookie, events: poll.events, bit, notify, owner });
         }
-        Ok(answer(Ok(socket::Polled { ready })))
+        Ok(ready)
     }
 
     /// May this process configure interfaces and capture frames?

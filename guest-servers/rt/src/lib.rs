@@ -6,7 +6,7 @@
 //! copied in and out or accessed through atomics, never lent as a slice.
 //!
 //! Layers: [`sys`] (one function per system call) < [`handle`], [`memory`], [`ipc`] < [`server`]
-//! (for services) and [`fs`], [`io`], [`process`] (for programs).
+//! (for services) and [`fs`], [`net`], [`io`], [`process`] (for programs).
 #![no_std]
 
 extern crate alloc;
@@ -21,6 +21,7 @@ pub mod loader;
 pub mod log;
 mod mem;
 pub mod memory;
+pub mod net;
 pub mod process;
 pub mod rs;
 pub mod server;

@@ -69,7 +69,7 @@ fn vfs_with(window: &Window) -> Result<&'static Service> {
 }
 
 /// One request to VFS while `window` is held.
-fn ask<R: Request>(window: &Window, request: &R) -> Result<R::Reply> {
+pub(crate) fn ask<R: Request>(window: &Window, request: &R) -> Result<R::Reply> {
     match vfs_with(window)?.call(request) {
         Err(Error::ServerDied) => {
             *connection().connected.lock() = false;
