@@ -154,9 +154,9 @@ fn run(plan: &Plan) -> Result<bool, String> {
     println!(
         "{sent} packets transmitted, {received} received, {lost}% packet loss, time {total} ms"
     );
-    if received > 0 {
+    if let Some(average) = sum.checked_div(received) {
         let ms = |ns: u64| alloc::format!("{}.{:03}", ns / 1_000_000, ns / 1000 % 1000);
-        println!("round-trip min/avg/max = {}/{}/{} ms", ms(least), ms(sum / received), ms(most));
+        println!("round-trip min/avg/max = {}/{}/{} ms", ms(least), ms(average), ms(most));
     }
     Ok(received > 0)
 }

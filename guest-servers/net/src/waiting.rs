@@ -32,6 +32,17 @@ pub enum Want {
         flags: u32,
         done: usize,
     },
+    /// As files: the reply is of `services::chardev`.
+    Read {
+        cookie: u64,
+        at: usize,
+        len: usize,
+    },
+    Write {
+        cookie: u64,
+        at: usize,
+        len: usize,
+    },
     Resolve {
         lookup: Lookup,
     },
