@@ -15,6 +15,7 @@ Examples:
   xinim-vmm --engine qemu --dry-run              print the QEMU command line of this machine
   xinim-vmm --trace blk.trace --disk data.img --exec 'cat /dev/vda > /dev/null'
   xinim-vmm --kernel vmlinux --bundle initrd.cpio --cmdline console=ttyS0
+  xinim-vmm --control vm.socket & xinim-vmm ctl vm.socket attach data.img
   xinim-vmm doctor                               say what this host offers
 
 Options of --disk:
@@ -26,7 +27,7 @@ Options of --disk:
   bps=SIZE           at most so many bytes a second (bps-burst=SIZE: saved up at most)
   iops=N             at most so many requests a second (iops-burst=N: saved up at most)
   serial=TEXT        what the guest knows the disk by, up to 20 characters
-  bus=virtio         the device the guest sees
+  bus=BUS            the device the guest sees: virtio [default] or ahci (SATA: /dev/sda, ...)
   io=METHOD          uring or threads [default: io_uring where the host has it] (KVM engine)
 
 Exit status:
@@ -69,6 +70,8 @@ pub enum Command {
         #[command(subcommand)]
         command: ImageCommand,
     },
+    /// Change a running machine's disks, or end it (see run --control)
+    Ctl(CtlArgs),
     /// Measure boot, memory and disk on both engines and print the figures as JSON
     Bench(BenchArgs),
 }
@@ -109,6 +112,14 @@ pub struct RunArgs {
     /// /dev/vdb, ... in this order. Options: see below
     #[arg(long, value_name = "DISK")]
     pub disk: Vec<Disk>,
+
+    /// Attach a CD-ROM drive with this disc (an ISO image); repeatable: /dev/sr0, ...
+    #[arg(long, value_name = "FILE")]
+    pub cdrom: Vec<PathBuf>,
+
+    /// Serve a control socket for `xinim-vmm ctl` at this path; it is for this user only
+    #[arg(long, value_name = "PATH")]
+    pub control: Option<PathBuf>,
 
     /// Where the guest's console (COM1) leads: stdio, file:PATH, unix:PATH (a listening
     /// socket) or none [default: stdio; with --exec none]
@@ -168,6 +179,65 @@ pub enum ImageCommand {
         #[arg(value_name = "DIR")]
         dir: PathBuf,
     },
+}
+
+#[derive(Debug, Args)]
+pub struct CtlArgs {
+    /// The socket that the machine was given with --control
+    #[arg(value_name = "SOCKET")]
+    pub socket: PathBuf,
+
+    /// Print the answer as it came, as JSON
+    #[arg(long)]
+    pub json: bool,
+
+    #[command(subcommand)]
+    pub command: CtlCommand,
+}
+
+#[derive(Clone, Debug, Subcommand)]
+pub enum CtlCommand {
+    /// List the disks
+    Info,
+    /// Plug a disk into the AHCI controller and print its name
+    Attach {
+        /// As for --disk; the bus is ahci
+        #[arg(value_name = "DISK")]
+        disk: String,
+        /// Port of the controller [default: the first free one]
+        #[arg(long, value_name = "N")]
+        port: Option<u16>,
+    },
+    /// Pull a disk out of the AHCI controller, whatever the guest is doing with it
+    Detach {
+        #[arg(value_name = "NAME")]
+        name: String,
+    },
+    /// Put a disc into a CD-ROM drive
+    Insert {
+        #[arg(value_name = "NAME")]
+        name: String,
+        #[arg(value_name = "DISK")]
+        disk: String,
+    },
+    /// Take the disc out of a CD-ROM drive
+    Eject {
+        #[arg(value_name = "NAME")]
+        name: String,
+        /// Even if the guest has locked the drive
+        #[arg(long)]
+        force: bool,
+    },
+    /// Give a disk another size and tell the guest
+    Resize {
+        #[arg(value_name = "NAME")]
+        name: String,
+        /// 64M, 1G, ...
+        #[arg(value_name = "SIZE")]
+        size: String,
+    },
+    /// End the machine at once
+    Quit,
 }
 
 #[derive(Debug, Args)]

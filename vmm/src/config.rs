@@ -17,7 +17,7 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use serde::de::{Deserialize, Deserializer, Error as _, MapAccess, Visitor, value};
-use xinim_machine::{DiskSource, DiskSpec};
+use xinim_machine::{DiskBus, DiskSource, DiskSpec};
 
 use crate::cli::RunArgs;
 use crate::disk_spec::Builder;
@@ -40,6 +40,7 @@ pub struct RunConfig {
     pub bundle: Option<PathBuf>,
     pub cmdline: String,
     pub disks: Vec<DiskSpec>,
+    pub control: Option<PathBuf>,
     pub console: ConsoleSpec,
     pub timeout: Option<Timeout>,
     pub trace: Option<PathBuf>,
@@ -62,6 +63,8 @@ struct File {
     bundle: Option<PathBuf>,
     cmdline: Option<String>,
     disk: Vec<DiskEntry>,
+    cdrom: Vec<PathBuf>,
+    control: Option<PathBuf>,
     console: Option<Text<ConsoleSpec>>,
     timeout: Option<Text<Timeout>>,
     trace: Option<PathBuf>,
@@ -79,11 +82,13 @@ pub fn resolve(args: RunArgs) -> Result<RunConfig, Error> {
     let exec = args.exec.or(file.exec);
     // A command's output must not be mixed with anything: its console goes nowhere.
     let console_default = if exec.is_some() { ConsoleSpec::None } else { ConsoleSpec::Stdio };
-    let disks = if args.disk.is_empty() {
+    let mut disks: Vec<DiskSpec> = if args.disk.is_empty() {
         file.disk.into_iter().map(|entry| entry.0).collect()
     } else {
         args.disk.into_iter().map(|disk| disk.0).collect()
     };
+    let discs = if args.cdrom.is_empty() { file.cdrom } else { args.cdrom };
+    disks.extend(discs.into_iter().map(DiskSpec::disc));
     let config = RunConfig {
         engine: pick(args.engine, file.engine).unwrap_or_default(),
         memory: pick(args.memory, file.memory).unwrap_or(MEMORY_DEFAULT),
@@ -92,6 +97,7 @@ pub fn resolve(args: RunArgs) -> Result<RunConfig, Error> {
         bundle: args.bundle.or(file.bundle),
         cmdline: args.cmdline.or(file.cmdline).unwrap_or_default(),
         disks,
+        control: args.control.or(file.control),
         console: pick(args.console, file.console).unwrap_or(console_default),
         timeout: pick(args.timeout, file.timeout),
         trace: args.trace.or(file.trace),
@@ -114,6 +120,13 @@ fn check(config: RunConfig) -> Result<RunConfig, Error> {
     let usage = |why: &str| Err(Error::Usage(why.to_owned()));
     if config.disks.len() > crate::spec::DISKS_MAX {
         return Err(Error::Usage(format!("more than {} disks", crate::spec::DISKS_MAX)));
+    }
+    let ports = config.disks.iter().filter(|disk| disk.bus == DiskBus::Ahci).count();
+    if ports > crate::spec::AHCI_MAX {
+        return Err(Error::Usage(format!(
+            "more than {} disks and CD-ROMs on ahci",
+            crate::spec::AHCI_MAX
+        )));
     }
     if config.dry_run && config.engine != EngineChoice::Qemu {
         return usage("--dry-run prints a QEMU command line and needs --engine qemu");
@@ -145,8 +158,8 @@ fn load(path: &Path) -> Result<File, Error> {
     let text = std::fs::read_to_string(path).map_err(failed)?;
     let mut file = parse(&text, path)?;
     let base = path.parent().unwrap_or(Path::new(""));
-    let paths = [&mut file.kernel, &mut file.bundle, &mut file.trace];
-    for path in paths.into_iter().flatten() {
+    let paths = [&mut file.kernel, &mut file.bundle, &mut file.trace, &mut file.control];
+    for path in paths.into_iter().flatten().chain(&mut file.cdrom) {
         *path = base.join(&*path);
     }
     for disk in &mut file.disk {

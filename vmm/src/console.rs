@@ -247,7 +247,7 @@ fn read_stdin(input: &Input, control: &Control, typed: bool) {
 }
 
 /// Binds the socket, taking the place of one that nobody listens on any more.
-fn listen(path: &Path) -> io::Result<UnixListener> {
+pub(crate) fn listen(path: &Path) -> io::Result<UnixListener> {
     match UnixListener::bind(path) {
         Err(e) if e.kind() == ErrorKind::AddrInUse => match UnixStream::connect(path) {
             // A file of another kind refuses connections as well, and is somebody's.

@@ -5,7 +5,7 @@
 //! |---|---|
 //! | `PATH` | image file or block device; a comma in it is written twice |
 //! | `new:SIZE` | a blank disk, gone with the machine |
-//! | `bus=virtio` | the device that the guest sees |
+//! | `bus=virtio\|ahci` | the device that the guest sees |
 //! | `ro`, `rw` | read-only; writable (default) |
 //! | `snapshot` | the file is only read; writes are dropped at the end |
 //! | `format=raw\|qcow2` | default by name: `.qcow2` is qcow2, anything else raw |
@@ -221,7 +221,8 @@ fn burst(key: &str, rate: &mut Option<Rate>, burst: Option<u64>) -> Result<(), V
 pub fn disk_bus(text: &str) -> Result<DiskBus, ValueError> {
     match text {
         "virtio" => Ok(DiskBus::Virtio),
-        _ => bad(format!("unknown bus `{text}`; there is virtio")),
+        "ahci" => Ok(DiskBus::Ahci),
+        _ => bad(format!("unknown bus `{text}`; there are virtio and ahci")),
     }
 }
 

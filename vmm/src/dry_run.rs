@@ -34,6 +34,7 @@ pub fn command_line(config: &RunConfig, spec: &MachineSpec) -> Result<String, Er
             .is_some()
             .then(|| "socket,id=link,path=xinim-link.socket,server=on,wait=off".into()),
         qmp: None,
+        control: None,
         log: spec.trace.as_ref().map(|path| path.to_string_lossy().into_owned()),
     };
     let program = locate::find().map_or_else(|| locate::PROGRAM.into(), |path| text(&path));

@@ -13,6 +13,7 @@ pub mod config;
 pub mod console;
 pub mod control;
 pub mod cpio;
+pub mod ctl;
 pub mod debug_console;
 pub mod disk_spec;
 pub mod doctor;
@@ -68,6 +69,7 @@ fn command(cli: Cli) -> Result<u8, Error> {
         Some(Command::Image { command: ImageCommand::Extract { dir } }) => {
             image::extract(&dir).map(|()| 0)
         }
+        Some(Command::Ctl(args)) => ctl::client::run(&args),
         Some(Command::Bench(args)) => bench::bench(&args),
     }
 }

@@ -5,6 +5,7 @@
 //! our stdin/out/err    <-> exec/link.rs      <-> host link (virtio-console), with --exec
 //! our stderr            <- debug_console.rs  <-  debug console (port 0xE9)
 //! signals, --timeout    -> control.rs         -> Stopper
+//! --control socket     <-> ctl/server.rs     <-> Controller
 //! ```
 //!
 //! A guest that reboots is run again in the same process, with the same console; with `--exec`
@@ -15,12 +16,13 @@ use std::time::Duration;
 
 use xinim_abi::exit;
 use xinim_abi::platform::CMDLINE_MODE_EXEC;
-use xinim_machine::{Engine, HostIo, MachineSpec, Outcome};
+use xinim_machine::{Controller, Engine, HostIo, MachineSpec, Outcome};
 
 use crate::cli::RunArgs;
 use crate::config::{self, RunConfig};
 use crate::console::Console;
 use crate::control::{Control, Deadline, SignalWatch, StopReason};
+use crate::ctl::server::Server;
 use crate::debug_console::DebugConsole;
 use crate::error::Error;
 use crate::exec::link::{Link, Streams};
@@ -50,8 +52,14 @@ pub fn run(args: RunArgs) -> Result<u8, Error> {
     let console = Console::open(&config.console, control.clone())?;
     let _deadline = config.timeout.map(|timeout| Deadline::start(timeout.0, control.clone()));
 
+    let controller = Controller::default();
+    let server = config.control.as_ref().map(|path| {
+        Server::start(path, selection.engine.name(), controller.clone(), control.clone())
+    });
+    let _server = server.transpose()?;
+    let machine = (&control, &controller);
     let verdict = loop {
-        let ended = run_once(&*selection.engine, &config, &spec, &console, &control, &mut log);
+        let ended = run_once(&*selection.engine, &config, &spec, &console, machine, &mut log);
         match ended.map(|ended| verdict::of(&config, &ended, control.reason().as_ref())) {
             Ok(Verdict::RunAgain) => {}
             other => break other,
@@ -88,7 +96,7 @@ fn run_once(
     config: &RunConfig,
     spec: &MachineSpec,
     console: &Console,
-    control: &Control,
+    (control, controller): (&Control, &Controller),
     log: &mut RunLog,
 ) -> Result<Ended, Error> {
     let plumbing = |e| Error::Usage(format!("cannot connect the machine: {e}"));
@@ -109,6 +117,7 @@ fn run_once(
         host_link,
         debug_out: Some(debug_out),
         stop: control.stopper(),
+        control: controller.clone(),
     };
     log.engine_called();
     let outcome = engine.run(spec, io);
@@ -152,6 +161,7 @@ fn machine(config: &RunConfig) -> Result<MachineSpec, Error> {
         bundle,
         cmdline: cmdline(config),
         disks: config.disks.clone(),
+        hotplug: config.control.is_some(),
         cpuid: config.cpuid.0.clone(),
         trace: config.trace.clone(),
     })

@@ -19,6 +19,8 @@ pub const MEMORY_MAX: u64 = 1 << 40;
 pub const CPUS_MAX: u32 = xinim_abi::platform::TRACE_CPUS as u32;
 /// Disks beside the other devices on the machine's one PCI bus of 32 slots.
 pub const DISKS_MAX: usize = 16;
+/// Ports of the AHCI controller, on every engine.
+pub const AHCI_MAX: usize = 6;
 /// A day: longer runs need no time-out.
 pub const TIMEOUT_MAX: Duration = Duration::from_secs(24 * 60 * 60);
 

@@ -10,7 +10,7 @@
 //! ```
 
 use std::os::fd::AsRawFd;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
 use kvm_bindings::{KVM_PIT_SPEAKER_DUMMY, kvm_pit_config, kvm_userspace_memory_region};
@@ -21,6 +21,7 @@ use xinim_abi::platform::CMDLINE_RAM_ZEROED;
 use xinim_devices::bus::lock;
 use xinim_machine::{End, Engine, EngineError, HostIo, MachineSpec, Outcome, RunStats};
 
+use crate::control::Controls;
 use crate::cpuid::{self, Shape};
 use crate::disks::Disks;
 use crate::host::{self, host, host_io};
@@ -88,6 +89,8 @@ impl Engine for KvmEngine {
         epoll
             .ctl(ControlOperation::Add, ending.wake().as_raw_fd(), wake)
             .map_err(host_io("watching an eventfd"))?;
+        let disks_now = Arc::new(Disks::new(epoll.clone()));
+        let control = io.control.clone();
         let parts = machine::Parts {
             vm: vm.clone(),
             ram: ram.clone(),
@@ -95,7 +98,8 @@ impl Engine for KvmEngine {
             ending: ending.clone(),
             clock,
             trace: trace.clone(),
-            disks: Arc::new(Disks::new(epoll.clone())),
+            disks: disks_now.clone(),
+            hotplug: spec.hotplug,
         };
         let built = machine::build(parts, disks, io)?;
         let shared = Arc::new(Shared {
@@ -108,6 +112,9 @@ impl Engine for KvmEngine {
             traced: trace.is_some(),
             pending: Default::default(),
         });
+        let controls =
+            Controls { shared: shared.clone(), disks: disks_now, attaching: Mutex::default() };
+        let registered = control.register(Arc::new(controls));
         let vcpus = create_vcpus(&kvm, &vm, spec, &shared, entry)?;
         let stopped = ending.clone();
         stop.on_stop(move || stopped.finish(Ok(End::Stopped)));
@@ -115,6 +122,7 @@ impl Engine for KvmEngine {
         let io_loop = IoLoop::new(epoll, shared.clone(), built.doorbells, built.ports);
         let outcome = run(vcpus, io_loop, &shared, &stop);
         stop.on_stop(|| {});
+        drop(registered);
         if let Some(trace) = trace {
             trace.finish().map_err(host_io("writing the trace file"))?;
         }

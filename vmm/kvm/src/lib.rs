@@ -15,6 +15,7 @@
 //! by MSI-X), and disks are served synchronously on the I/O thread.
 
 mod acpi;
+mod control;
 mod cpuid;
 mod cpuid_names;
 mod death;

@@ -6,23 +6,27 @@
 //! | 00:00.0 | host bridge |
 //! | 00:01.0 | virtio-console `virtio-console.0`, if there is a host link |
 //! | next | virtio-blk `virtio-blk.0`, ... in the order of the disks |
+//! | 00:1f.2 | AHCI `ahci.0`, if there are disks on it or may be later |
 
 use std::sync::{Arc, Mutex};
 
 use kvm_ioctls::VmFd;
 use vmm_sys_util::epoll::Epoll;
+use xinim_abi::hw::pci::Bdf;
 use xinim_abi::platform;
-use xinim_block::OpenDisk;
+use xinim_block::{HostDisk, OpenDisk};
+use xinim_devices::ahci::{self, Ahci, AhciConfig};
+use xinim_devices::backend::{Drive, Medium};
 use xinim_devices::bus::{Bus, BusError, lock};
 use xinim_devices::chipset;
 use xinim_devices::pci::HostBridge;
 use xinim_devices::trace::Tracer;
 use xinim_devices::uart::Uart;
 use xinim_devices::virtio::{Block, BlockConfig, Console, VirtioConfig, VirtioPci};
-use xinim_machine::{EngineError, HostIo};
+use xinim_machine::{DiskBus, DiskSpec, EngineError, HostIo};
 
 use crate::debug::DebugStream;
-use crate::disks::Disks;
+use crate::disks::{Disks, Known};
 use crate::dma::GuestDma;
 use crate::doorbell::Doorbells;
 use crate::host::{host, host_io};
@@ -51,6 +55,8 @@ pub struct Parts {
     pub clock: MachineClock,
     pub trace: Option<Arc<TextTrace>>,
     pub disks: Arc<Disks>,
+    /// Disks may come while the machine runs.
+    pub hotplug: bool,
 }
 
 /// The devices, ready.
@@ -101,21 +107,57 @@ pub fn build(parts: Parts, disks: Vec<OpenDisk>, io: HostIo) -> Result<Built, En
             .map_err(host_io("watching the host link"))?;
         ports.push(link_port(&mut bus, virtio("virtio-console.0"), stream)?);
     }
+    let mut drives = Vec::new();
     for (index, disk) in disks.into_iter().enumerate() {
-        let name = format!("virtio-blk.{index}");
-        let id = disk.spec().serial.clone().unwrap_or_else(|| format!("xinim-disk{index}"));
-        let setup = BlockConfig { id, queues: DISK_QUEUES };
         let spec = disk.spec().clone();
         let disk = disk.serve(parts.ram.clone()).map_err(EngineError::Machine)?;
-        let virtio = VirtioConfig { queue_size: DISK_DEPTH, ..virtio(&name) };
+        let name = format!("disk{index}");
+        if spec.bus == DiskBus::Ahci {
+            drives.push((name, spec, disk));
+            continue;
+        }
+        let mut known = Known { name, spec, function: Bdf::new(0, 0, 0), unit: 0, handle: None };
+        let setup = BlockConfig { id: known.serial(), queues: DISK_QUEUES };
+        let device = format!("virtio-blk.{index}");
+        known.handle = Some(disk.handle());
+        let virtio = VirtioConfig { queue_size: DISK_DEPTH, ..virtio(&device) };
         let device = VirtioPci::new(Block::new(disk, &setup), virtio)
-            .map_err(|error| EngineError::Machine(format!("{name}: {error:?}")))?;
+            .map_err(|error| EngineError::Machine(format!("{device}: {error:?}")))?;
         let device = Arc::new(Mutex::new(device));
-        let function = bus.add_pci(device.clone()).map_err(machine_error)?;
-        parts.disks.add(&name, &spec, lock(&device).device().backend(), function, 0)?;
+        known.function = bus.add_pci(device.clone()).map_err(machine_error)?;
+        parts.disks.watch(lock(&device).device().backend(), known.function, 0)?;
+        parts.disks.remember(known);
+    }
+    if parts.hotplug || !drives.is_empty() {
+        let msi = Arc::new(Vectors::new(interrupts.clone()));
+        add_ahci(&mut bus, &parts, &tracer, msi, drives)?;
     }
     bus.assign_bars().map_err(machine_error)?;
     Ok(Built { bus, ports, doorbells })
+}
+
+/// The AHCI controller with these drives, at its ports in this order.
+fn add_ahci(
+    bus: &mut Bus,
+    parts: &Parts,
+    tracer: &Tracer,
+    msi: Arc<Vectors>,
+    drives: Vec<(String, DiskSpec, HostDisk)>,
+) -> Result<(), EngineError> {
+    let failed = |error: &dyn std::fmt::Debug| EngineError::Machine(format!("ahci.0: {error:?}"));
+    let dma = Arc::new(GuestDma(parts.ram.clone()));
+    let setup = AhciConfig { tracer: tracer.clone(), ..AhciConfig::new("ahci.0", dma, msi) };
+    let mut controller = Ahci::new(setup).map_err(|error| failed(&error))?;
+    for (unit, (name, spec, disk)) in (0..).zip(drives) {
+        let medium = if spec.cd_rom { Medium::CdRom } else { Medium::Disk };
+        let known = Known { name, spec, function: ahci::PLACE, unit, handle: Some(disk.handle()) };
+        parts.disks.watch(&disk, ahci::PLACE, unit)?;
+        let drive = Drive { backend: Some(Box::new(disk)), medium, serial: known.serial() };
+        controller.install(unit, drive, None).map_err(|error| failed(&error))?;
+        parts.disks.remember(known);
+    }
+    bus.add_pci_at(ahci::PLACE, Arc::new(Mutex::new(controller))).map_err(machine_error)?;
+    Ok(())
 }
 
 fn machine_error(error: BusError) -> EngineError {

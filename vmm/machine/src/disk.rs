@@ -10,6 +10,8 @@ pub struct DiskSpec {
     /// `None`: by the name, see [`DiskSpec::format`].
     pub format: Option<DiskFormat>,
     pub read_only: bool,
+    /// A CD-ROM drive (on AHCI) with this as its disc.
+    pub cd_rom: bool,
     /// Writes go to a temporary overlay that ends with the machine; the file is only read.
     pub snapshot: bool,
     pub cache: CacheMode,
@@ -27,6 +29,13 @@ impl DiskSpec {
         Self::from_source(DiskSource::File(path.into()))
     }
 
+    /// A disc in a CD-ROM drive.
+    pub fn disc(path: impl Into<PathBuf>) -> Self {
+        let format = Some(DiskFormat::Raw);
+        let file = Self::file(path);
+        Self { bus: DiskBus::Ahci, cd_rom: true, read_only: true, format, ..file }
+    }
+
     /// A blank disk of so many bytes.
     pub fn blank(bytes: u64) -> Self {
         Self::from_source(DiskSource::New(bytes))
@@ -38,6 +47,7 @@ impl DiskSpec {
             bus: DiskBus::Virtio,
             format: None,
             read_only: false,
+            cd_rom: false,
             snapshot: false,
             cache: CacheMode::default(),
             limits: Limits::default(),
@@ -76,6 +86,8 @@ pub enum DiskSource {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DiskBus {
     Virtio,
+    /// A port of the machine's AHCI controller, in the order of the disks.
+    Ahci,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -3,11 +3,13 @@
 //! [`Engine`] runs it. Engines know nothing about command lines, the front nothing about KVM.
 #![forbid(unsafe_code)]
 
+pub mod control;
 pub mod disk;
 pub mod image;
 pub mod net;
 pub mod testing;
 
+pub use control::{Controller, DiskStatus, MachineControl};
 pub use disk::{CacheMode, DiskBus, DiskFormat, DiskSource, DiskSpec, IoMethod, Limits, Rate};
 
 use std::os::fd::OwnedFd;
@@ -31,6 +33,8 @@ pub struct MachineSpec {
     /// (`ram=zeroed`, see `xinim_abi::platform`).
     pub cmdline: String,
     pub disks: Vec<DiskSpec>,
+    /// Whether disks may come while the machine runs: it then has an AHCI controller in any case.
+    pub hotplug: bool,
     /// CPU features hidden from (or, where possible, forced on for) the guest.
     pub cpuid: Vec<CpuidChange>,
     /// Text trace of device accesses goes here.
@@ -61,6 +65,8 @@ pub struct HostIo {
     /// Set by the front to end the run at once (time-out, signal); the engine then returns
     /// [`End::Stopped`] within 100 ms. Engines may also be woken through [`Stopper`].
     pub stop: Stopper,
+    /// Where the engine leaves what can be done to the machine while it runs.
+    pub control: Controller,
 }
 
 /// Ends a run from another thread: sets a flag, then runs what the engine registered to be woken.

@@ -108,6 +108,7 @@ impl Code {
             bundle: None,
             cmdline: String::new(),
             disks: Vec::new(),
+            hotplug: false,
             cpuid: Vec::new(),
             trace: None,
         }
@@ -145,6 +146,7 @@ pub fn connections() -> (Host, HostIo) {
         host_link: Some(guest_link.into()),
         debug_out: Some(guest_debug.into()),
         stop: stop.clone(),
+        control: Default::default(),
     };
     (Host { console, link, debug, stop }, io)
 }

@@ -6,12 +6,12 @@
 //! | `--cpuid -cx16` | `-cpu max,cx16=off` |
 //! | COM1 | `isa-serial` |
 //! | debug console, exit device | `isa-debugcon` at 0xE9, `isa-debug-exit` at 0xF4 |
-//! | disks | see `disks.rs`; on virtio `virtio-blk-pci`, modern only |
+//! | disks | see `disks.rs`; on virtio `virtio-blk-pci`, modern only; on ahci `ide-hd`, `ide-cd` |
 //! | host link | `virtio-serial-pci` with a `virtserialport`, which waits for a slow reader |
 
 use std::path::Path;
 
-use xinim_machine::MachineSpec;
+use xinim_machine::{DiskBus, MachineSpec};
 
 use super::disks;
 use crate::spec::{QemuAccel, QemuOptions};
@@ -44,6 +44,8 @@ pub struct Outside {
     pub debug: String,
     pub link: Option<String>,
     pub qmp: Option<String>,
+    /// A second monitor, for the control socket.
+    pub control: Option<String>,
     /// QEMU's log: CPU resets and triple faults. With a trace, the trace's file.
     pub log: Option<String>,
 }
@@ -86,8 +88,10 @@ pub fn arguments(spec: &MachineSpec, outside: &Outside) -> Vec<String> {
     args.pair("-chardev", &outside.debug);
     args.words("-device isa-debugcon,iobase=0xe9,chardev=debug");
     args.words("-device isa-debug-exit,iobase=0xf4,iosize=4");
+    let mut ports = 0;
     for (index, disk) in spec.disks.iter().enumerate() {
-        args.0.extend(disks::arguments(index, disk));
+        args.0.extend(disks::arguments(index, disk, ports));
+        ports += usize::from(disk.bus == DiskBus::Ahci);
     }
     if let Some(link) = &outside.link {
         args.pair("-chardev", link);
@@ -103,6 +107,10 @@ pub fn arguments(spec: &MachineSpec, outside: &Outside) -> Vec<String> {
             args.words("-mon chardev=qmp,mode=control");
         }
         None => args.words("-no-reboot"),
+    }
+    if let Some(control) = &outside.control {
+        args.pair("-chardev", control);
+        args.words("-mon chardev=control,mode=control");
     }
     if outside.options.icount {
         args.words("-icount shift=0");

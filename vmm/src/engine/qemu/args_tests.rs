@@ -14,6 +14,7 @@ fn spec() -> MachineSpec {
             "one.img".parse::<crate::spec::Disk>().unwrap().0,
             "a,,b \"c\".img,ro".parse::<crate::spec::Disk>().unwrap().0,
         ],
+        hotplug: false,
         cpuid: "-cx16,+avx".parse::<crate::spec::Cpuid>().unwrap().0,
         trace: None,
     }
@@ -28,6 +29,7 @@ fn outside() -> Outside {
         debug: socket_chardev("debug", 7),
         link: Some(socket_chardev("link", 8)),
         qmp: Some(socket_chardev("qmp", 9)),
+        control: None,
         log: Some("/proc/self/fd/10".into()),
     }
 }

@@ -22,7 +22,8 @@ pub fn lock(disks: &[DiskSpec]) -> Result<Vec<Option<image::Opened>>, EngineErro
 }
 
 /// The arguments of disk number `index`: option and value in turn.
-pub fn arguments(index: usize, disk: &DiskSpec) -> Vec<String> {
+/// `port`: of the AHCI controller that every q35 has, if it is a disk on that.
+pub fn arguments(index: usize, disk: &DiskSpec, port: usize) -> Vec<String> {
     let id = format!("disk{index}");
     let mut args = Vec::new();
     match &disk.source {
@@ -50,6 +51,10 @@ pub fn arguments(index: usize, disk: &DiskSpec) -> Vec<String> {
     let tail = format!("drive={id},write-cache={write_cache},serial={}", serial.replace(',', ",,"));
     let device = match disk.bus {
         DiskBus::Virtio => format!("virtio-blk-pci,{tail},disable-legacy=on"),
+        DiskBus::Ahci => {
+            let kind = if disk.cd_rom { "ide-cd" } else { "ide-hd" };
+            format!("{kind},id=drive{index},{tail},bus=ide.{port}")
+        }
     };
     args.extend(["-device".into(), device]);
     args

@@ -14,6 +14,7 @@
 //! Under `--qemu-accel kvm` QEMU does not log triple faults, and one looks like a reset.
 
 pub mod args;
+mod control;
 mod death;
 mod disks;
 pub mod locate;
@@ -26,6 +27,7 @@ use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::ExitStatusExt;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags};
@@ -34,6 +36,7 @@ use xinim_machine::{Death, End, Engine, EngineError, HostIo, MachineSpec, Outcom
 
 use crate::spec::QemuOptions;
 use args::{Outside, socket_chardev};
+use control::QemuControl;
 use process::{Inherited, Process};
 use qmp::{Message, Qmp};
 use streams::Bridge;
@@ -82,6 +85,8 @@ impl Engine for QemuEngine {
         let (debug, debug_fd) = Bridge::start(None, io.debug_out).map_err(sockets)?;
         let sockets = host("cannot make a socket for QEMU");
         let (monitor, monitor_fd) = UnixStream::pair().map_err(sockets)?;
+        let sockets = host("cannot make a socket for QEMU");
+        let (second, second_fd) = UnixStream::pair().map_err(sockets)?;
         let outside = Outside {
             options: self.options,
             kernel,
@@ -90,6 +95,7 @@ impl Engine for QemuEngine {
             debug: socket_chardev("debug", inherited.add(debug_fd)),
             link: io.host_link.map(|link| socket_chardev("link", inherited.add(link))),
             qmp: Some(socket_chardev("qmp", inherited.add(monitor_fd))),
+            control: Some(socket_chardev("control", inherited.add(second_fd))),
             log: Some(log_path),
         };
         let arguments = args::arguments(spec, &outside);
@@ -103,7 +109,10 @@ impl Engine for QemuEngine {
         let mut process = Process::start(&self.program, &arguments, inherited)
             .map_err(|e| EngineError::Unavailable(format!("QEMU does not start: {e}")))?;
         let mut qmp = Qmp::new(monitor).map_err(host("cannot talk to QEMU"))?;
+        let control = QemuControl::new(second, &spec.disks).map_err(host("cannot talk to QEMU"))?;
+        let registered = io.control.register(Arc::new(control));
         let seen = watch(&mut qmp, &stop, &log);
+        drop(registered);
         match seen {
             Seen::Exited => {}
             // It ends by itself when asked, flushing what it has; stopping is not asking.

@@ -72,6 +72,29 @@ impl Qmp {
         }
     }
 
+    /// The same; what QEMU says when it refuses is the error.
+    pub fn request(
+        &mut self,
+        name: &str,
+        arguments: Value,
+        patience: Duration,
+    ) -> Result<Value, String> {
+        let deadline = Instant::now() + patience;
+        let request = json!({ "execute": name, "arguments": arguments, "id": name });
+        writeln!(self.stream, "{request}").map_err(|_| "QEMU is ending")?;
+        loop {
+            let message = self.message(deadline).ok_or("QEMU does not answer")?;
+            let mut message = message.map_err(|()| "QEMU is ending")?;
+            if message["id"] == name {
+                return match message["error"]["desc"].as_str() {
+                    Some(why) => Err(why.to_owned()),
+                    None => Ok(message["return"].take()),
+                };
+            }
+            // Events are another monitor's business.
+        }
+    }
+
     /// Runs a command of the human monitor and returns the text it prints.
     pub fn human(&mut self, command: &str, patience: Duration) -> Option<String> {
         let arguments = json!({ "command-line": command });

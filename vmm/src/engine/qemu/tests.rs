@@ -28,6 +28,7 @@ fn spec(code: &[Vec<u8>]) -> MachineSpec {
         bundle: None,
         cmdline: String::new(),
         disks: vec![],
+        hotplug: false,
         cpuid: vec![],
         trace: None,
     }
@@ -58,6 +59,7 @@ fn run_typing(spec: &MachineSpec, typed: &[u8]) -> Option<Ran> {
         host_link: None,
         debug_out: Some(debug_out.into()),
         stop: Stopper::default(),
+        control: Default::default(),
     };
     let result = engine.run(spec, io);
     let mut ran = Ran { result, console: String::new(), debug: String::new() };
@@ -144,6 +146,7 @@ fn a_hanging_guest_can_be_stopped_and_says_where_it_was() {
         host_link: None,
         debug_out: Some(debug_out.into()),
         stop: stop.clone(),
+        control: Default::default(),
     };
     let (sender, stopped_at) = mpsc::channel();
     std::thread::spawn(move || {
@@ -163,7 +166,14 @@ fn a_stop_before_the_start_counts() {
     let Some(engine) = engine() else { return };
     let stop = Stopper::default();
     stop.stop();
-    let io = HostIo { console_in: None, console_out: None, host_link: None, debug_out: None, stop };
+    let io = HostIo {
+        console_in: None,
+        console_out: None,
+        host_link: None,
+        debug_out: None,
+        stop,
+        control: Default::default(),
+    };
     assert_eq!(engine.run(&spec(&[HANG.into()]), io).unwrap().end, End::Stopped);
 }
 
@@ -194,6 +204,7 @@ fn disks_and_host_link_are_plugged_in() {
         host_link: Some(theirs.into()),
         debug_out: None,
         stop: Stopper::default(),
+        control: Default::default(),
     };
     assert_eq!(engine.run(&spec, io).unwrap().end, End::PowerOff);
     assert_eq!((&ours).read(&mut [0]).unwrap(), 0, "closed with the machine");

@@ -1,0 +1,114 @@
+//! [`MachineControl`]: disks of a running machine plugged in and pulled out, from any thread.
+
+use std::sync::{Arc, Mutex};
+
+use xinim_block::HostDisk;
+use xinim_devices::backend::{BayError, Clock, Drive, DriveBays, Medium};
+use xinim_devices::bus::lock;
+use xinim_devices::device::Origin;
+use xinim_machine::{DiskBus, DiskSpec, DiskStatus, MachineControl};
+
+use crate::disks::{Disks, Known};
+use crate::shared::Shared;
+
+/// What it works on.
+pub struct Controls {
+    pub shared: Arc<Shared>,
+    pub disks: Arc<Disks>,
+    pub attaching: Mutex<()>,
+}
+
+impl Controls {
+    fn find(&self, name: &str) -> Result<Known, String> {
+        self.disks.find(name).ok_or_else(|| format!("there is no {name}"))
+    }
+
+    /// Lets `work` at the device that a disk is behind.
+    fn bays<T>(
+        &self,
+        known: &Known,
+        work: impl FnOnce(&mut dyn DriveBays, &Origin) -> T,
+    ) -> Result<T, String> {
+        let origin = Origin::host(self.shared.clock.monotonic().as_nanos() as u64);
+        let done = self.shared.bus.bays(known.function, |bays| work(bays, &origin));
+        done.ok_or_else(|| "the machine has no AHCI controller".to_owned())
+    }
+
+    fn watch(&self, disk: &HostDisk, known: &Known) -> Result<(), String> {
+        self.disks.watch(disk, known.function, known.unit).map_err(|error| error.to_string())
+    }
+
+    fn open(&self, spec: &DiskSpec) -> Result<HostDisk, String> {
+        xinim_block::open(spec)?.serve(self.shared.ram.clone())
+    }
+}
+
+fn sentence(name: &str, error: BayError) -> String {
+    format!("{name}: {error}")
+}
+
+impl MachineControl for Controls {
+    fn disks(&self) -> Result<Vec<DiskStatus>, String> {
+        let status = |known: Known| DiskStatus {
+            port: known.port(),
+            bytes: known.handle.map(|handle| handle.info().length),
+            name: known.name,
+            spec: known.spec,
+        };
+        Ok(self.disks.list().into_iter().map(status).collect())
+    }
+
+    fn attach(&self, spec: &DiskSpec, port: Option<u16>) -> Result<String, String> {
+        if spec.bus != DiskBus::Ahci {
+            return Err("only disks on AHCI can be attached to a running machine".into());
+        }
+        let disk = self.open(spec)?;
+        // Two at once must not plan the same port.
+        let _one = lock(&self.attaching);
+        let known = self.disks.plan(spec, port)?;
+        self.watch(&disk, &known)?;
+        let known = Known { handle: Some(disk.handle()), ..known };
+        let medium = if spec.cd_rom { Medium::CdRom } else { Medium::Disk };
+        let drive = Drive { backend: Some(Box::new(disk)), medium, serial: known.serial() };
+        self.bays(&known, |bays, origin| bays.attach(known.unit, drive, origin))?
+            .map_err(|error| sentence(&known.name, error))?;
+        let name = known.name.clone();
+        self.disks.remember(known);
+        Ok(name)
+    }
+
+    fn detach(&self, name: &str) -> Result<(), String> {
+        let known = self.find(name)?;
+        self.bays(&known, |bays, origin| bays.detach(known.unit, origin))?
+            .map_err(|error| sentence(name, error))?;
+        self.disks.forget(name);
+        Ok(())
+    }
+
+    fn insert(&self, name: &str, disc: &DiskSpec) -> Result<(), String> {
+        let known = self.find(name)?;
+        let disk = self.open(&DiskSpec { read_only: true, ..disc.clone() })?;
+        self.watch(&disk, &known)?;
+        let handle = disk.handle();
+        self.bays(&known, |bays, origin| bays.insert(known.unit, Box::new(disk), origin))?
+            .map_err(|error| sentence(name, error))?;
+        let spec = DiskSpec { source: disc.source.clone(), format: disc.format, ..known.spec };
+        self.disks.remember(Known { handle: Some(handle), spec, ..known });
+        Ok(())
+    }
+
+    fn eject(&self, name: &str, force: bool) -> Result<(), String> {
+        let known = self.find(name)?;
+        self.bays(&known, |bays, origin| bays.eject(known.unit, force, origin))?
+            .map_err(|error| sentence(name, error))?;
+        self.disks.remember(Known { handle: None, ..known });
+        Ok(())
+    }
+
+    fn resize(&self, name: &str, bytes: u64) -> Result<(), String> {
+        let known = self.find(name)?;
+        let handle = known.handle.as_ref().ok_or_else(|| format!("{name} has no medium"))?;
+        handle.resize(bytes).map_err(|why| format!("{name} cannot be resized: {why}"))?;
+        self.bays(&known, |bays, origin| bays.resized(known.unit, origin))
+    }
+}

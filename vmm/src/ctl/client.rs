@@ -1,0 +1,111 @@
+//! `xinim-vmm ctl SOCKET COMMAND`: one request to a running machine.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf, absolute};
+
+use serde_json::Value;
+
+use super::protocol::Request;
+use crate::cli::{CtlArgs, CtlCommand};
+use crate::error::Error;
+
+/// An answer lists disks; this is far more than there can be.
+const ANSWER_MAX: u64 = 1 << 20;
+
+/// Sends the request, prints what is to be said; the exit status.
+pub fn run(args: &CtlArgs) -> Result<u8, Error> {
+    let request = request(&args.command)?;
+    let answer = exchange(&args.socket, &request)?;
+    if args.json {
+        println!("{answer}");
+    } else if answer["ok"] == true {
+        print!("{}", text(&request, &answer));
+    }
+    match answer["ok"] == true {
+        true => Ok(0),
+        false => Err(Error::Usage(answer["error"].as_str().unwrap_or("it failed").to_owned())),
+    }
+}
+
+fn request(command: &CtlCommand) -> Result<Request, Error> {
+    Ok(match command.clone() {
+        CtlCommand::Info => Request::Info {},
+        CtlCommand::Attach { disk, port } => {
+            Request::Attach { disk: on_ahci(absolute_disk(&disk)?), port }
+        }
+        CtlCommand::Detach { name } => Request::Detach { name },
+        CtlCommand::Insert { name, disk } => Request::Insert { name, disk: absolute_disk(&disk)? },
+        CtlCommand::Eject { name, force } => Request::Eject { name, force },
+        CtlCommand::Resize { name, size } => Request::Resize { name, size },
+        CtlCommand::Quit => Request::Quit {},
+    })
+}
+
+/// The same disk with an absolute path: the machine's directory is another.
+fn absolute_disk(text: &str) -> Result<String, Error> {
+    if text.is_empty() || text.starts_with("new:") {
+        return Ok(text.to_owned());
+    }
+    let here = std::env::current_dir();
+    let here = here.map_err(|e| Error::file("find the current directory", Path::new("."), e))?;
+    if text.starts_with('/') {
+        return Ok(text.to_owned());
+    }
+    let here: PathBuf = absolute(here).unwrap_or_default();
+    Ok(format!("{}/{text}", here.to_string_lossy().replace(',', ",,")))
+}
+
+/// The only bus to attach to, unless another is said.
+fn on_ahci(disk: String) -> String {
+    if disk.contains(",bus=") { disk } else { disk + ",bus=ahci" }
+}
+
+fn exchange(socket: &Path, request: &Request) -> Result<Value, Error> {
+    let failed = |error| Error::file("reach the machine at", socket, error);
+    let mut stream = UnixStream::connect(socket).map_err(failed)?;
+    let mut line = serde_json::to_string(request).unwrap_or_default();
+    line.push('\n');
+    stream.write_all(line.as_bytes()).map_err(failed)?;
+    let mut answer = String::new();
+    BufReader::new(&stream).take(ANSWER_MAX).read_line(&mut answer).map_err(failed)?;
+    serde_json::from_str(&answer)
+        .map_err(|_| Error::Usage(format!("the machine at {} gave no answer", socket.display())))
+}
+
+/// The answer for people.
+fn text(request: &Request, answer: &Value) -> String {
+    match request {
+        Request::Info {} => {
+            let word = |value: &Value| match value {
+                Value::String(text) => text.clone(),
+                Value::Null => "-".into(),
+                other => other.to_string(),
+            };
+            let mut text = format!("engine {}\n", word(&answer["engine"]));
+            for disk in answer["disks"].as_array().into_iter().flatten() {
+                let place = match &disk["port"] {
+                    Value::Null => word(&disk["bus"]),
+                    port => format!("{}:{port}", word(&disk["bus"])),
+                };
+                let mut flags = String::new();
+                for flag in ["cd-rom", "read-only", "snapshot"] {
+                    if disk[flag] == true {
+                        flags.push(' ');
+                        flags.push_str(flag);
+                    }
+                }
+                text.push_str(&format!(
+                    "{} {place} {} bytes {} {}{flags}\n",
+                    word(&disk["name"]),
+                    word(&disk["bytes"]),
+                    word(&disk["format"]),
+                    word(&disk["source"]),
+                ));
+            }
+            text
+        }
+        Request::Attach { .. } => format!("{}\n", answer["name"].as_str().unwrap_or("")),
+        _ => String::new(),
+    }
+}

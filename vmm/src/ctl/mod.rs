@@ -1,0 +1,28 @@
+//! The control socket: `run --control PATH` serves it, `xinim-vmm ctl PATH COMMAND` talks to it.
+//!
+//! A stream socket, for the user who started the machine only (mode 0600, and who connects is
+//! asked for). One JSON object a line each way, answers in the order of the requests:
+//!
+//! ```text
+//! -> {"command":"attach","disk":"/data/b.img,cache=none","port":2}
+//! <- {"ok":true,"name":"disk1"}
+//! -> {"command":"resize","name":"disk7","size":"1G"}
+//! <- {"ok":false,"error":"there is no disk7"}
+//! ```
+//!
+//! | command | members | answer |
+//! |---|---|---|
+//! | `info` | | `engine`, `disks` (see [`protocol`]) |
+//! | `attach` | `disk` as `--disk` takes it; `port` (optional) | `name` |
+//! | `detach` | `name` | |
+//! | `insert` | `name`, `disk` | |
+//! | `eject` | `name`; `force` (optional) | |
+//! | `resize` | `name`; `size` as in `new:SIZE` | |
+//! | `quit` | | the machine is ended at once, as by Ctrl-A x |
+//!
+//! A relative path in `disk` counts from the directory of the machine's process; `ctl` makes paths
+//! absolute. Lines of more than 64 KiB and more than 8 connections at a time are refused.
+
+pub mod client;
+pub mod protocol;
+pub mod server;

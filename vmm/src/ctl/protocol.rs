@@ -1,0 +1,136 @@
+//! Requests and answers as JSON.
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use xinim_machine::{CacheMode, Controller, DiskBus, DiskFormat, DiskSource, DiskStatus};
+
+use crate::spec::{Disk, Size};
+
+/// Bytes of a line at most.
+pub const LINE_MAX: usize = 64 << 10;
+
+/// What can be asked for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "command", rename_all = "lowercase", deny_unknown_fields)]
+pub enum Request {
+    Info {},
+    Attach {
+        disk: String,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        port: Option<u16>,
+    },
+    Detach {
+        name: String,
+    },
+    Insert {
+        name: String,
+        disk: String,
+    },
+    Eject {
+        name: String,
+        #[serde(default)]
+        force: bool,
+    },
+    Resize {
+        name: String,
+        size: String,
+    },
+    Quit {},
+}
+
+/// What a request came to: members of the answer beside `ok`, or a sentence.
+pub type Answer = Result<Value, String>;
+
+/// The answer as a line.
+pub fn line(answer: &Answer) -> String {
+    let mut object = match answer {
+        Ok(Value::Object(members)) => Value::Object(members.clone()),
+        Ok(_) => json!({}),
+        Err(error) => json!({ "error": error }),
+    };
+    object["ok"] = answer.is_ok().into();
+    format!("{object}\n")
+}
+
+/// Reads one line.
+pub fn parse(line: &[u8]) -> Result<Request, String> {
+    serde_json::from_slice(line).map_err(|error| format!("not a request: {error}"))
+}
+
+/// Carries a request out on the machine; `quit` ends it.
+pub fn perform(
+    request: Request,
+    engine: &str,
+    control: &Controller,
+    quit: impl FnOnce(),
+) -> Answer {
+    if request == (Request::Quit {}) {
+        quit();
+        return Ok(json!({}));
+    }
+    let machine = control.machine().ok_or("the machine is not running now")?;
+    let disk = |text: &str| {
+        text.parse::<Disk>().map(|disk| disk.0).map_err(|why| format!("disk `{text}` {why}"))
+    };
+    match request {
+        Request::Info {} => {
+            let disks: Vec<Value> = machine.disks()?.iter().map(describe).collect();
+            return Ok(json!({ "engine": engine, "disks": disks }));
+        }
+        Request::Attach { disk: text, port } => {
+            let name = machine.attach(&disk(&text)?, port)?;
+            return Ok(json!({ "name": name }));
+        }
+        Request::Detach { name } => machine.detach(&name)?,
+        Request::Insert { name, disk: text } => machine.insert(&name, &disk(&text)?)?,
+        Request::Eject { name, force } => machine.eject(&name, force)?,
+        Request::Resize { name, size } => {
+            let bytes = size.parse::<Size>().and_then(Size::of_disk);
+            machine.resize(&name, bytes.map_err(|why| format!("size `{size}` {why}"))?)?;
+        }
+        Request::Quit {} => {}
+    }
+    Ok(json!({}))
+}
+
+fn describe(disk: &DiskStatus) -> Value {
+    let DiskStatus { name, spec, port, bytes } = disk;
+    let source = match &spec.source {
+        DiskSource::File(path) => path.to_string_lossy().into_owned(),
+        DiskSource::New(_) => "new".into(),
+    };
+    let format = match spec.format() {
+        DiskFormat::Raw => "raw",
+        DiskFormat::Qcow2 => "qcow2",
+    };
+    let bus = bus_name(spec.bus);
+    let cache = match spec.cache {
+        CacheMode::Writeback => "writeback",
+        CacheMode::Writethrough => "writethrough",
+        CacheMode::None => "none",
+        CacheMode::Unsafe => "unsafe",
+    };
+    json!({
+        "name": name,
+        "bus": bus,
+        "port": port,
+        "source": source,
+        "format": format,
+        "bytes": bytes,
+        "read-only": spec.read_only,
+        "snapshot": spec.snapshot,
+        "cd-rom": spec.cd_rom,
+        "cache": cache,
+    })
+}
+
+fn bus_name(bus: DiskBus) -> &'static str {
+    match bus {
+        DiskBus::Virtio => "virtio",
+        DiskBus::Ahci => "ahci",
+    }
+}
+
+#[cfg(test)]
+#[path = "protocol_tests.rs"]
+pub mod tests;
