@@ -34,13 +34,17 @@ pub struct Constraints {
     pub contiguous: bool,
     /// Highest device address any byte may have.
     pub max_address: u64,
+    /// No run of device addresses crosses a multiple of this, a power of two from 4096; 0: any may.
+    /// A contiguous buffer is one run, so it is at most this long.
+    pub boundary: u64,
 }
 
 impl Constraints {
     /// Contiguous, page-aligned, anywhere.
-    pub const RING: Self = Self { align: 4096, contiguous: true, max_address: u64::MAX };
+    pub const RING: Self =
+        Self { align: 4096, contiguous: true, max_address: u64::MAX, boundary: 0 };
     /// Any pages anywhere.
-    pub const DATA: Self = Self { align: 1, contiguous: false, max_address: u64::MAX };
+    pub const DATA: Self = Self { align: 1, contiguous: false, max_address: u64::MAX, boundary: 0 };
 
     /// The same, reachable with 32-bit addresses.
     pub const fn below_4g(mut self) -> Self {
@@ -54,10 +58,28 @@ impl Constraints {
         self
     }
 
+    /// The same with runs that cross no multiple of `boundary`.
+    pub const fn within(mut self, boundary: u64) -> Self {
+        self.boundary = boundary;
+        self
+    }
+
     /// `Inval` where nobody could fulfil them.
     pub fn check(&self, len: usize) -> Result<()> {
+        let bounded = self.boundary == 0
+            || self.boundary.is_power_of_two()
+                && self.boundary >= 4096
+                && (!self.contiguous || len as u64 <= self.boundary);
         let sane = len > 0 && self.align.is_power_of_two() && self.align <= 4096;
-        sane.then_some(()).ok_or(Error::Inval)
+        (sane && bounded).then_some(()).ok_or(Error::Inval)
+    }
+
+    /// How much of a run of `len` bytes at `address` comes before the boundary.
+    pub fn up_to_boundary(&self, address: u64, len: u64) -> u64 {
+        match self.boundary {
+            0 => len,
+            boundary => len.min(boundary - address % boundary),
+        }
     }
 }
 
@@ -127,5 +149,30 @@ impl DmaCounter {
 
     pub fn get(&self) -> DmaStatistics {
         self.0.get()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn impossible_constraints_are_refused() {
+        assert!(Constraints::RING.check(0).is_err());
+        assert!(Constraints { align: 3, ..Constraints::DATA }.check(1).is_err());
+        assert!(Constraints { align: 8192, ..Constraints::DATA }.check(1).is_err());
+        assert!(Constraints::RING.within(65536).check(65536).is_ok());
+        assert!(Constraints::RING.within(65536).check(65537).is_err());
+        assert!(Constraints::DATA.within(65536).check(65537).is_ok());
+        assert!(Constraints::DATA.within(5000).check(1).is_err());
+        assert!(Constraints::DATA.within(512).check(1).is_err());
+    }
+
+    #[test]
+    fn a_run_is_cut_at_the_boundary() {
+        let cut = Constraints::DATA.within(65536);
+        assert_eq!(cut.up_to_boundary(0x1_F000, 0x3000), 0x1000);
+        assert_eq!(cut.up_to_boundary(0x2_0000, 0x3000), 0x3000);
+        assert_eq!(Constraints::DATA.up_to_boundary(0x1_F000, 0x3000), 0x3000);
     }
 }

@@ -129,7 +129,11 @@ impl Dma for FakeDma {
         let mut used = self.used.borrow_mut();
         let chosen: Option<Vec<usize>> = if constraints.contiguous {
             (0..used.len().saturating_sub(pages - 1))
-                .find(|&first| used[first..first + pages].iter().all(|&u| !u))
+                .find(|&first| {
+                    let address = FAKE_RAM_BASE + (first * PAGE) as u64;
+                    used[first..first + pages].iter().all(|&u| !u)
+                        && constraints.up_to_boundary(address, len as u64) == len as u64
+                })
                 .map(|first| (first..first + pages).collect())
         } else {
             let free = (0..used.len()).filter(|&p| p % 2 == 0 && !used[p]);
@@ -234,5 +238,24 @@ impl DmaBuffer for FakeBuffer {
         let bytes = (run * PAGE - at % PAGE).min(self.len - at);
         let address = FAKE_RAM_BASE + (self.pages[page] * PAGE + at % PAGE) as u64;
         Segment { address, len: bytes as u32 }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn buffers_obey_their_constraints() {
+        let dma = FakeDma::new(1 << 20);
+        let filler = dma.allocate(3 * PAGE, Constraints::RING).unwrap();
+        // The next three free pages lie across a boundary.
+        let bounded = dma.allocate(3 * PAGE, Constraints::RING.within(4 * PAGE as u64)).unwrap();
+        assert_eq!(filler.device_address(0).address, FAKE_RAM_BASE);
+        let at = bounded.device_address(0);
+        assert_eq!((at.address, at.len as usize), (FAKE_RAM_BASE + 4 * PAGE as u64, 3 * PAGE));
+        let low = Constraints { max_address: FAKE_RAM_BASE + 0x8000, ..Constraints::DATA };
+        assert_eq!(dma.allocate(0x4_0000, low).err(), Some(Error::NoMem));
+        assert_eq!((dma.statistics().buffers, dma.statistics().failures), (2, 1));
     }
 }

@@ -18,7 +18,12 @@ pub struct RtDma {
 
 impl RtDma {
     pub fn new(device: &crate::PciDevice) -> Self {
-        Self { device: device.device(), counter: Rc::default() }
+        Self::in_domain(device.device())
+    }
+
+    /// In the DMA domain with this handle, which stays the caller's and open as long as this lives.
+    pub fn in_domain(device: Handle) -> Self {
+        Self { device, counter: Rc::default() }
     }
 
     fn make(&self, len: usize, constraints: Constraints) -> Result<PinnedMemory> {
@@ -28,14 +33,31 @@ impl RtDma {
         flags.set(MemoryFlags::LARGE, len >= LARGE_PAGE_SIZE);
         flags.set(MemoryFlags::BELOW_4G, constraints.max_address <= u64::from(u32::MAX));
         flags.set(MemoryFlags::BELOW_16M, constraints.max_address <= 0xFF_FFFF);
-        let memory = Memory::create(len as u64, flags)?;
-        let mut buffer = PinnedMemory::new(self.device, memory)?;
-        buffer.len = len;
-        // What the flags cannot say is checked: other limits, and that the kernel obeyed.
-        let end = |run: &Run| run.address.saturating_add(run.len - 1);
-        let reachable = buffer.runs.iter().all(|run| end(run) <= constraints.max_address);
-        let whole = !constraints.contiguous || buffer.runs.len() == 1;
-        if reachable && whole { Ok(buffer) } else { Err(Error::NoMem) }
+        let mut pinned = len;
+        loop {
+            let memory = Memory::create(pinned as u64, flags)?;
+            let mut buffer = PinnedMemory::new(self.device, memory)?;
+            // What the flags cannot say is checked: other limits, and that the kernel obeyed.
+            let end = |run: &Run| run.address.saturating_add(run.len - 1);
+            let reachable = buffer.runs.iter().all(|run| end(run) <= constraints.max_address);
+            let whole = !constraints.contiguous || buffer.runs.len() == 1;
+            if !(reachable && whole) {
+                return Err(Error::NoMem);
+            }
+            if !constraints.contiguous {
+                buffer.len = len;
+                buffer.cut(&constraints);
+                return Ok(buffer);
+            }
+            if buffer.shift(len, &constraints) {
+                return Ok(buffer);
+            }
+            // It lies across a boundary. In twice as much there is a place behind that.
+            if pinned > len {
+                return Err(Error::NoMem);
+            }
+            pinned = len.checked_mul(2).ok_or(Error::NoMem)?;
+        }
     }
 }
 
@@ -77,7 +99,8 @@ pub struct PinnedMemory {
     device: Handle,
     mapping: Mapping,
     memory: Memory,
-    /// Bytes in use of the mapping.
+    /// Where the part in use begins in the mapping, and its bytes.
+    start: usize,
     len: usize,
     runs: Vec<Run>,
     counter: Option<Rc<DmaCounter>>,
@@ -89,7 +112,8 @@ impl PinnedMemory {
     pub fn new(device: Handle, memory: Memory) -> Result<Self> {
         let mapping = memory.map(Protection::READ | Protection::WRITE)?;
         let len = mapping.len();
-        let mut pinned = Self { device, mapping, memory, len, runs: Vec::new(), counter: None };
+        let (start, runs) = (0, Vec::new());
+        let mut pinned = Self { device, mapping, memory, start, len, runs, counter: None };
         let total = len as u64;
         let mut offset = 0;
         while offset < total {
@@ -107,9 +131,35 @@ impl PinnedMemory {
         Ok(pinned)
     }
 
-    /// For copies between this and other mappings.
-    pub fn mapping(&self) -> &Mapping {
-        &self.mapping
+    /// Uses `len` bytes of the one run that cross no boundary; false where there are none.
+    fn shift(&mut self, len: usize, constraints: &Constraints) -> bool {
+        let Some(run) = self.runs.first() else { return false };
+        let before = constraints.up_to_boundary(run.address, len as u64) as usize;
+        let start = if before < len { before } else { 0 };
+        self.start = start;
+        self.len = len;
+        start + len <= self.mapping.len()
+    }
+
+    /// Cuts runs at boundaries.
+    fn cut(&mut self, constraints: &Constraints) {
+        let mut cut = Vec::new();
+        for run in &self.runs {
+            let mut run = *run;
+            while run.len > 0 {
+                let len = constraints.up_to_boundary(run.address, run.len);
+                cut.push(Run { len, ..run });
+                run.offset += len;
+                run.address += len;
+                run.len -= len;
+            }
+        }
+        self.runs = cut;
+    }
+
+    /// Offset in the mapping. An offset beyond the mapping is refused there.
+    fn at(&self, at: usize) -> usize {
+        self.start.saturating_add(at)
     }
 }
 
@@ -134,22 +184,22 @@ impl SharedMemory for PinnedMemory {
         self.len
     }
     fn read_bytes(&self, at: usize, out: &mut [u8]) {
-        self.mapping.copy_out(at, out).unwrap_or_else(|_| outside(at));
+        self.mapping.copy_out(self.at(at), out).unwrap_or_else(|_| outside(at));
     }
     fn write_bytes(&self, at: usize, data: &[u8]) {
-        self.mapping.copy_in(at, data).unwrap_or_else(|_| outside(at));
+        self.mapping.copy_in(self.at(at), data).unwrap_or_else(|_| outside(at));
     }
     fn load_u16(&self, at: usize) -> u16 {
-        self.mapping.load_u16(at).unwrap_or_else(|_| outside(at))
+        self.mapping.load_u16(self.at(at)).unwrap_or_else(|_| outside(at))
     }
     fn load_u32(&self, at: usize) -> u32 {
-        self.mapping.load_u32(at).unwrap_or_else(|_| outside(at))
+        self.mapping.load_u32(self.at(at)).unwrap_or_else(|_| outside(at))
     }
     fn store_u16(&self, at: usize, value: u16) {
-        self.mapping.store_u16(at, value).unwrap_or_else(|_| outside(at));
+        self.mapping.store_u16(self.at(at), value).unwrap_or_else(|_| outside(at));
     }
     fn store_u32(&self, at: usize, value: u32) {
-        self.mapping.store_u32(at, value).unwrap_or_else(|_| outside(at));
+        self.mapping.store_u32(self.at(at), value).unwrap_or_else(|_| outside(at));
     }
 }
 
@@ -158,7 +208,7 @@ impl DmaBuffer for PinnedMemory {
         if at >= self.len {
             outside(at);
         }
-        let at64 = at as u64;
+        let at64 = (self.start + at) as u64;
         // The last run that begins at or before `at`; there is one, as runs cover everything.
         let index = self.runs.partition_point(|run| run.offset <= at64).saturating_sub(1);
         let Some(run) = self.runs.get(index) else { outside(at) };

@@ -1,0 +1,67 @@
+//! DMA memory in the guest: what drivers are promised of it, and what becomes of it when they die.
+//!
+//! `XINIM_RESTARTS=1000` makes the loop of restarts that long (some minutes); 12 otherwise.
+
+use std::process::Command;
+
+use tempfile::tempdir;
+use xinim_tests::host::{arg, fat_image};
+use xinim_tests::machine::{engines, exec, vmm};
+
+/// Constraints, coalescing, pools, release: the guest tests itself, with memory above 4 GiB.
+#[test]
+fn dma_memory_is_what_was_asked_for() {
+    for engine in engines("dma_memory_is_what_was_asked_for") {
+        let output = Command::new(vmm())
+            .args(["run", "--engine", engine, "-v", "--console", "none", "--timeout", "120s"])
+            .args(["--memory", "5G", "--cmdline", "first=sbin/dma-test klog=debugcon"])
+            .output()
+            .unwrap();
+        let log = String::from_utf8_lossy(&output.stderr);
+        assert!(log.contains("all passed"), "{engine}:\n{log}");
+        assert!(log.contains("memory above 4 GiB: seen"), "{engine}:\n{log}");
+        assert!(log.contains("ns to take a block"), "{engine}:\n{log}");
+    }
+}
+
+/// What `sysinfo` says of the lines that may not change.
+fn held(text: &str) -> Vec<&str> {
+    let kept = ["frames_", "processes", "threads", "endpoints", "memory_", "interrupts", "devices"];
+    text.lines().filter(|line| kept.iter().any(|name| line.starts_with(name))).collect()
+}
+
+/// A disk driver killed again and again while its disk is read, and nothing of the kernel's is lost.
+#[test]
+fn restarts_leak_nothing() {
+    let restarts: u32 = std::env::var("XINIM_RESTARTS").map_or(12, |n| n.parse().unwrap());
+    let dir = tempdir().unwrap();
+    let image = dir.path().join("disk.img");
+    fat_image(&image, 32 << 20, 16);
+    for engine in engines("restarts_leak_nothing") {
+        let round = |kills: u32| {
+            format!(
+                "rm -f /tmp/done
+                (while [ ! -f /tmp/done ]; do cat /dev/vda > /dev/null; done) &
+                sleep 0.1; i=0
+                while [ $i -lt {kills} ]; do
+                    service kill virtio-blk; sleep 0.05; i=$((i+1))
+                done
+                touch /tmp/done; wait; sleep 0.3; echo report; sysinfo"
+            )
+        };
+        let script =
+            format!("{}\n{}\nservice status virtio-blk | grep restarts", round(3), round(restarts));
+        let output = exec(engine, &script, &["--disk", arg(&image)]).output().expect(0);
+        let text = output.out();
+        let mut reports = text.split("report\n").skip(1);
+        let (Some(first), Some(second)) = (reports.next(), reports.next()) else {
+            panic!("{engine}: {text}{}", output.err())
+        };
+        let count = format!("restarts: {}", restarts + 3);
+        assert!(second.contains(&count), "{engine}: {text}");
+        let (before, after) = (held(first), held(second));
+        assert!(before.len() >= 9, "{engine}: {text}");
+        assert_eq!(before, after, "{engine}");
+        assert!(after.contains(&"frames_quarantined 0"), "{engine}: {text}");
+    }
+}
