@@ -35,11 +35,19 @@ const PAGE: u64 = 4096;
 /// Where the machine's RAM begins; not 0, so that an offset is never an address by luck.
 const RAM_BASE: u64 = 0x10_0000;
 
+/// Whether a write at this offset of this BAR is a doorbell.
+pub type Doorbell = fn(bar: u8, offset: u64) -> bool;
+
+fn virtio_doorbell(bar: u8, offset: u64) -> bool {
+    bar == REGISTER_BAR && offset >= NOTIFY_OFFSET
+}
+
 /// What a read of a register at this offset of its BAR gives instead of the value.
 pub type Lie = Box<dyn FnMut(u64, u64) -> u64>;
 
 struct State {
     bus: Bus,
+    doorbell: Doorbell,
     resets: Cell<usize>,
     deferring: Cell<bool>,
     deferred: RefCell<Vec<(u64, u8, u64)>>,
@@ -61,8 +69,17 @@ pub struct Machine {
 }
 
 impl Machine {
-    /// Builds it as firmware would leave it. `memory` is what the device was made with.
+    /// Builds it as firmware would leave it. `memory` is what the device, a virtio one, was made with.
     pub fn new(memory: &Arc<FlatMemory>, device: Arc<Mutex<dyn PciDevice>>) -> Self {
+        Self::with_doorbell(memory, device, virtio_doorbell)
+    }
+
+    /// The same for a device with doorbells of its own.
+    pub fn with_doorbell(
+        memory: &Arc<FlatMemory>,
+        device: Arc<Mutex<dyn PciDevice>>,
+        doorbell: Doorbell,
+    ) -> Self {
         let mut bus = Bus::new(Tracer::off());
         let expect = "a machine of two functions fits";
         bus.add_pci(Arc::new(Mutex::new(HostBridge::new()))).expect(expect);
@@ -70,7 +87,7 @@ impl Machine {
         bus.assign_bars().expect(expect);
         let (deferring, deferred) = (Cell::new(false), RefCell::default());
         let (resets, lie) = (Cell::new(0), RefCell::default());
-        let state = Rc::new(State { bus, resets, deferring, deferred, lie });
+        let state = Rc::new(State { bus, doorbell, resets, deferring, deferred, lie });
         let config = BusConfig(Rc::clone(&state));
         let found = enumerate(&config);
         let own = *found.iter().find(|f| f.bdf == bdf).expect("the device is found");
@@ -149,11 +166,18 @@ impl ModelFunction {
         let config = self.config();
         let mut function = self.function.borrow_mut();
         let bdf = function.found.bdf;
-        let Messages::Msix(msix) = function.messages(&config) else { return Err(Error::NoEnt) };
+        let msix = match function.messages(&config) {
+            Messages::Msix(msix) => msix,
+            Messages::Msi(at) if index == 0 => {
+                interrupt::program_msi(&config, bdf, at, 0xFEE0_0000, data as u16);
+                return Ok(());
+            }
+            _ => return Err(Error::NoEnt),
+        };
         let bar = function.bar(&config, msix.table_bar.into(), &self.found)?;
         let address = bar.address + u64::from(msix.table_offset) + u64::from(index) * 16;
         interrupt::enable(&config, bdf, false, None);
-        let entry = BarMmio { state: Rc::clone(&self.state), address, len: 16, doorbells: None };
+        let entry = BarMmio { state: Rc::clone(&self.state), address, len: 16, bar: u8::MAX };
         interrupt::program_entry(&entry, 0xFEE0_0000, data);
         msix.enable(&config, bdf);
         Ok(())
@@ -176,9 +200,8 @@ impl PciFunction for ModelFunction {
         let mut function = self.function.borrow_mut();
         let bar = function.memory_bar(&config, index.into(), &self.found)?;
         interrupt::enable(&config, function.found.bdf, false, None);
-        let doorbells = (index == REGISTER_BAR).then_some(NOTIFY_OFFSET);
         let (address, len) = (bar.address, bar.len as usize);
-        Ok(BarMmio { state: Rc::clone(&self.state), address, len, doorbells })
+        Ok(BarMmio { state: Rc::clone(&self.state), address, len, bar: index })
     }
 
     fn enable(&self, bus_master: bool) -> Result<()> {
@@ -202,8 +225,7 @@ pub struct BarMmio {
     state: Rc<State>,
     address: u64,
     len: usize,
-    /// Writes from this offset on are doorbells.
-    doorbells: Option<u64>,
+    bar: u8,
 }
 
 impl BarMmio {
@@ -219,7 +241,7 @@ impl BarMmio {
     fn write(&self, offset: usize, size: u8, value: u64) {
         self.check(offset, size);
         let address = self.address + offset as u64;
-        let doorbell = self.doorbells.is_some_and(|first| offset as u64 >= first);
+        let doorbell = (self.state.doorbell)(self.bar, offset as u64);
         if doorbell && self.state.deferring.get() {
             self.state.deferred.borrow_mut().push((address, size, value));
         } else {

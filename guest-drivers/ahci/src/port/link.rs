@@ -225,7 +225,7 @@ impl<M: Mmio, D: Dma, C: Clock> Port<M, D, C> {
                 Ok((drive, unit)) => {
                     self.drive = Some(drive);
                     self.found = unit;
-                    self.probe(Probe::Capacity { tries: 0 }, now)
+                    self.probe(Probe::Capacity { tries: 0, reset: true }, now)
                 }
                 Err(_) => self.give_up(),
             },
@@ -280,7 +280,7 @@ impl<M: Mmio, D: Dma, C: Clock> Port<M, D, C> {
     /// Asks for the medium again, as requests failed in a way that says it changed.
     pub(super) fn check_medium(&mut self, now: u64) -> Result<(), HbaError> {
         self.medium_changed = true;
-        self.probe(Probe::Capacity { tries: 0 }, now)
+        self.probe(Probe::Capacity { tries: 0, reset: false }, now)
     }
 
     /// Whether an idle drive is to be asked for its medium now and then.
@@ -291,14 +291,15 @@ impl<M: Mmio, D: Dma, C: Clock> Port<M, D, C> {
     fn probe_failed(&mut self, probe: Probe, error: Option<u8>, now: u64) -> Result<(), HbaError> {
         use xinim_abi::hw::atapi::sense;
         match (probe, error) {
-            (Probe::Capacity { tries }, Some(error)) if tries < MEDIUM_TRIES => match error >> 4 {
-                sense::NOT_READY => self.medium(0),
-                key => {
-                    let idle = self.state != State::Ready && self.unit.is_some();
-                    self.medium_changed |= idle && key == sense::UNIT_ATTENTION;
-                    self.probe(Probe::Capacity { tries: tries + 1 }, now)
+            (Probe::Capacity { tries, reset }, Some(error)) if tries < MEDIUM_TRIES => {
+                match error >> 4 {
+                    sense::NOT_READY => self.medium(0),
+                    key => {
+                        self.medium_changed |= !reset && key == sense::UNIT_ATTENTION;
+                        self.probe(Probe::Capacity { tries: tries + 1, reset }, now)
+                    }
                 }
-            },
+            }
             (Probe::Capacity { .. }, Some(_)) => self.medium(0),
             (Probe::ErrorLog { suspects }, _) => {
                 // A drive that queues but does not say what failed is not made to queue.

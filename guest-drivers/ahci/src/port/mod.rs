@@ -68,8 +68,10 @@ enum Probe {
     Identify {
         packet: bool,
     },
+    /// `reset`: the drive was reset, so that it has something to report.
     Capacity {
         tries: u8,
+        reset: bool,
     },
     /// Which of these was to blame.
     ErrorLog {
@@ -396,6 +398,9 @@ impl<M: Mmio, D: Dma, C: Clock> Port<M, D, C> {
             let oldest = self.each(self.issued).map(|slot| self.slots[slot].since).min();
             if oldest.is_some_and(|since| now.saturating_sub(since) >= TIMEOUT_NS) {
                 return self.reset(now);
+            }
+            if self.issued == 0 && self.has_medium_to_watch() {
+                return self.probe(Probe::Capacity { tries: 0, reset: false }, now);
             }
             self.look_again(now);
         }
