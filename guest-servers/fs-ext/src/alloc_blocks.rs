@@ -79,7 +79,7 @@ fn free_from(bitmap: &[u8], at: u32, end: u32, want: u32) -> u32 {
     next - at
 }
 
-impl Volume {
+impl Volume<'_> {
     /// Up to `want` blocks in a row for file `owner`, near `goal`. `NoSpc` when there is none.
     pub fn allocate(&mut self, owner: u32, goal: u64, want: u32) -> Result<(u64, u32)> {
         if self.state.free_blocks == 0 {

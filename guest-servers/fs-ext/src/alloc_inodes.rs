@@ -13,7 +13,7 @@ use crate::layout::{gd, inode};
 use crate::meta::Seal;
 use crate::volume::Volume;
 
-impl Volume {
+impl Volume<'_> {
     /// Group and index within its table.
     pub fn inode_place(&self, number: u32) -> (u32, u32) {
         ((number - 1) / self.geo.inodes_per_group, (number - 1) % self.geo.inodes_per_group)
@@ -66,7 +66,8 @@ impl Volume {
         Ok(best.1)
     }
 
-    fn blank_inode(&mut self, number: u32) -> Result<Inode> {
+    /// An inode of zeros with the fields that each one has.
+    pub fn blank_inode(&mut self, number: u32) -> Result<Inode> {
         let mut raw = vec![0; self.geo.inode_size];
         // A new generation, so that checksums of the number's former owner do not fit.
         self.generation = self.generation.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);

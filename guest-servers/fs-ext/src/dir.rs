@@ -155,7 +155,7 @@ pub fn mode_of(kind: u8) -> u32 {
     }
 }
 
-impl Volume {
+impl Volume<'_> {
     /// Type byte of entries for files of this mode.
     pub fn entry_kind(&self, kind: u32) -> u8 {
         if self.geo.has_incompat(incompat::FILETYPE) { kind_of(kind) } else { 0 }

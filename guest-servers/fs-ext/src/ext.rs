@@ -21,7 +21,7 @@ pub type OpenDevice = Box<dyn FnMut(&str) -> Result<Box<dyn Storage>>>;
 pub struct Ext {
     open: OpenDevice,
     around: Surroundings,
-    volume: Option<Volume>,
+    volume: Option<Volume<'static>>,
 }
 
 /// Cookies of directories below this are `.` and `..`; others are 3 more than the place of the
@@ -33,12 +33,12 @@ impl Ext {
         Self { open, around, volume: None }
     }
 
-    fn volume(&mut self) -> Result<&mut Volume> {
+    fn volume(&mut self) -> Result<&mut Volume<'static>> {
         self.volume.as_mut().ok_or(Error::NoDev)
     }
 }
 
-impl Volume {
+impl Volume<'_> {
     fn change_attributes(&mut self, number: Ino, set: &SetAttributes) -> Result<Stat> {
         if let Some(size) = set.size {
             self.resize(number, size)?;

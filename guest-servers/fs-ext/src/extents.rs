@@ -136,7 +136,7 @@ fn search(raw: &[u8], entries: usize, logical: u64) -> (Option<usize>, u64) {
     (low.checked_sub(1), next)
 }
 
-impl Volume {
+impl Volume<'_> {
     fn extent_seal(&self, inode: &Inode) -> Seal {
         self.seal(Seal::Extents(inode.seed(&self.geo)))
     }

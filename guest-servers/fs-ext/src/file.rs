@@ -35,7 +35,7 @@ impl Run {
     }
 }
 
-impl Volume {
+impl Volume<'_> {
     /// What lies at block `logical` of a file, and how long that goes on; at most `most` blocks, at
     /// least one.
     pub fn map(&mut self, inode: &Inode, logical: u64, most: u64) -> Result<Run> {

@@ -122,7 +122,7 @@ pub fn bitmap_checksum(geo: &Geometry, bitmap: &[u8], bits: u32, wide: bool) -> 
     if wide { crc } else { crc & 0xFFFF }
 }
 
-impl Volume {
+impl Volume<'_> {
     fn wide_checksums(&self) -> bool {
         self.geo.desc_size >= gd::LARGE
     }

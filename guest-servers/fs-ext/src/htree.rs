@@ -67,7 +67,7 @@ fn entry_block(raw: &[u8], frame: &Frame, index: usize) -> u64 {
     u64::from(Le32(frame.base + index * ENTRY + 4).get(raw) & 0x0FFF_FFFF)
 }
 
-impl Volume {
+impl Volume<'_> {
     fn levels_max(&self) -> usize {
         if self.geo.has_incompat(incompat::LARGEDIR) { 2 } else { 1 }
     }

@@ -21,7 +21,7 @@ fn slot(index: u64) -> Le32 {
     Le32(index as usize * 4)
 }
 
-impl Volume {
+impl Volume<'_> {
     fn per_block(&self) -> u64 {
         self.geo.block_size as u64 / 4
     }

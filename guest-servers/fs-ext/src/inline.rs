@@ -15,7 +15,7 @@ const MAGIC: u32 = 0xEA02_0000;
 const SYSTEM: u8 = 7;
 const ENTRY: usize = 16;
 
-impl Volume {
+impl Volume<'_> {
     /// All bytes that such an inode holds, at most its size.
     pub fn inline_data(&mut self, inode: &Inode) -> Result<Vec<u8>> {
         let mut data = inode.block().to_vec();

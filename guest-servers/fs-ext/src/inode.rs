@@ -283,7 +283,7 @@ impl Inode {
     }
 }
 
-impl Volume {
+impl Volume<'_> {
     /// Block and offset of an inode. `Stale`: no such number.
     fn locate_inode(&mut self, number: u32) -> Result<(u64, usize)> {
         if number == 0 || number > self.geo.inodes {

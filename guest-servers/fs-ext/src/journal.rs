@@ -50,7 +50,6 @@ pub mod head {
 
     pub const DESCRIPTOR: u32 = 1;
     pub const COMMIT: u32 = 2;
-    pub const SUPERBLOCK_V1: u32 = 3;
     pub const SUPERBLOCK_V2: u32 = 4;
     pub const REVOKE: u32 = 5;
 }
@@ -65,7 +64,6 @@ pub mod jsb {
     pub const FIRST: Be32 = Be32(0x14);
     pub const SEQUENCE: Be32 = Be32(0x18);
     pub const START: Be32 = Be32(0x1C);
-    pub const ERRNO: Be32 = Be32(0x20);
     pub const COMPAT: Be32 = Be32(0x24);
     pub const INCOMPAT: Be32 = Be32(0x28);
     pub const UUID: usize = 0x30;
@@ -73,7 +71,6 @@ pub mod jsb {
     pub const CHECKSUM_TYPE: usize = 0x50;
     pub const FAST_BLOCKS: Be32 = Be32(0x54);
     pub const CHECKSUM: Be32 = Be32(0xFC);
-    pub const FIRST_USER: usize = 0x100;
 
     pub const COMPAT_CHECKSUM: u32 = 1;
     pub const REVOKE: u32 = 1;

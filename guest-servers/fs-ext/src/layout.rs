@@ -43,7 +43,6 @@ pub mod sb {
     pub const MAGIC_VALUE: u16 = 0xEF53;
     pub const STATE_CLEAN: u16 = 1;
     pub const STATE_ERRORS: u16 = 2;
-    pub const STATE_ORPHANS: u16 = 4;
     pub const FLAG_SIGNED_HASH: u32 = 1;
     pub const FLAG_UNSIGNED_HASH: u32 = 2;
     pub const CHECKSUM_CRC32C: u8 = 1;
@@ -78,7 +77,6 @@ pub mod sb {
     pub const VOLUME_NAME: usize = 0x78;
     pub const RESERVED_GDT_BLOCKS: Le16 = Le16(0xCE);
     pub const JOURNAL_INUM: Le32 = Le32(0xE0);
-    pub const JOURNAL_DEV: Le32 = Le32(0xE4);
     pub const LAST_ORPHAN: Le32 = Le32(0xE8);
     pub const HASH_SEED: usize = 0xEC;
     pub const DEF_HASH_VERSION: usize = 0xFC;
@@ -94,7 +92,6 @@ pub mod sb {
     pub const MIN_EXTRA_ISIZE: Le16 = Le16(0x15C);
     pub const WANT_EXTRA_ISIZE: Le16 = Le16(0x15E);
     pub const FLAGS: Le32 = Le32(0x160);
-    pub const LOG_GROUPS_PER_FLEX: usize = 0x174;
     pub const CHECKSUM_TYPE: usize = 0x175;
     pub const BACKUP_BGS: usize = 0x24C;
     pub const CHECKSUM_SEED: Le32 = Le32(0x270);
@@ -229,7 +226,6 @@ pub mod inode {
     pub const INHERITED: u32 = 0x40 | 0x80 | 0x1_0000;
 
     pub const ROOT: u32 = 2;
-    pub const RESIZE: u32 = 7;
 }
 
 /// Extent trees: a header, then entries of the same size.

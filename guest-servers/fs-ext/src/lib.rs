@@ -34,6 +34,7 @@ mod dir;
 mod ext;
 mod extents;
 mod file;
+pub mod format;
 mod groups;
 mod hash;
 mod htree;

@@ -108,8 +108,8 @@ struct Buffer {
 }
 
 /// The buffers; see the module.
-pub struct Meta {
-    pub device: Box<dyn Storage>,
+pub struct Meta<'d> {
+    pub device: Box<dyn Storage + 'd>,
     block_size: usize,
     buffers: BTreeMap<u64, Buffer>,
     dirty: usize,
@@ -119,8 +119,8 @@ pub struct Meta {
     undo: Option<Vec<(u64, Option<Buffer>)>>,
 }
 
-impl Meta {
-    pub fn new(device: Box<dyn Storage>, block_size: usize) -> Self {
+impl<'d> Meta<'d> {
+    pub fn new(device: Box<dyn Storage + 'd>, block_size: usize) -> Self {
         Self {
             device,
             block_size,

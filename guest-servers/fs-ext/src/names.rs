@@ -21,7 +21,7 @@ const LINKS_EXT2: u32 = 32_000;
 /// Directories followed upwards before a tree counts as looped.
 const DEPTH_MAX: usize = 4096;
 
-impl Volume {
+impl Volume<'_> {
     fn links_max(&self) -> u32 {
         if self.geo.has_ro_compat(ro_compat::DIR_NLINK) { LINKS_EXT4 } else { LINKS_EXT2 }
     }

@@ -19,7 +19,7 @@ use crate::volume::Volume;
 const ORPHANS_MAX: usize = 1 << 16;
 const FILE_MAGIC: u32 = 0x0B10_CA04;
 
-impl Volume {
+impl Volume<'_> {
     /// Puts an inode at the head of the chain; the caller writes the inode.
     pub fn add_orphan(&mut self, inode: &mut Inode) -> Result<()> {
         if self.state.orphans.contains(&inode.number) {

@@ -59,8 +59,6 @@ pub struct Geometry {
     pub want_extra: u16,
     pub journal_inode: u32,
     pub orphan_file: u32,
-    /// Groups whose inode tables are kept together.
-    pub flex: u32,
 }
 
 fn wide(low: u32, high: u32, large: bool) -> u64 {
@@ -166,10 +164,6 @@ impl Geometry {
         } else {
             crc32c(!0, &uuid)
         };
-        let flex = match raw[sb::LOG_GROUPS_PER_FLEX] {
-            log @ 1..=20 if incompat & incompat::FLEX_BG != 0 => 1 << log,
-            _ => 1,
-        };
         Ok(Self {
             block_size,
             blocks,
@@ -204,7 +198,6 @@ impl Geometry {
             } else {
                 0
             },
-            flex,
         })
     }
 

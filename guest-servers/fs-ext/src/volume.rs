@@ -55,8 +55,8 @@ pub struct Surroundings {
 }
 
 /// A mounted file system; see the module.
-pub struct Volume {
-    pub meta: Meta,
+pub struct Volume<'d> {
+    pub meta: Meta<'d>,
     pub geo: Geometry,
     pub journal: Option<Journal>,
     pub state: State,
@@ -109,10 +109,10 @@ fn read_superblock(device: &mut dyn Storage) -> core::result::Result<Vec<u8>, Re
     Ok(raw)
 }
 
-impl Volume {
+impl<'d> Volume<'d> {
     /// Mounts what lies on `device`. The journal is replayed even for reading, as on Linux.
     pub fn mount(
-        device: Box<dyn Storage>,
+        device: Box<dyn Storage + 'd>,
         read_only: bool,
         around: Surroundings,
     ) -> core::result::Result<Self, Refusal> {
@@ -155,7 +155,7 @@ impl Volume {
         Ok(volume)
     }
 
-    fn over(device: Box<dyn Storage>, geo: Geometry, around: Surroundings) -> Self {
+    pub fn over(device: Box<dyn Storage + 'd>, geo: Geometry, around: Surroundings) -> Self {
         Self {
             meta: Meta::new(device, geo.block_size),
             geo,
@@ -234,7 +234,7 @@ impl Volume {
     }
 
     /// The counters, from the groups: the superblock's may be old.
-    fn count(&mut self) -> Result<()> {
+    pub fn count(&mut self) -> Result<()> {
         let mut free = (0, 0);
         for group in 0..self.geo.groups {
             let desc = self.desc(group)?;

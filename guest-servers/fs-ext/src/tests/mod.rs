@@ -4,6 +4,7 @@ mod both_ways;
 mod conform;
 mod crash;
 mod hostile;
+mod make;
 
 use std::boxed::Box;
 use std::collections::BTreeMap;
