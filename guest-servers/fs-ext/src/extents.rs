@@ -26,6 +26,9 @@ const ENTRIES: Le16 = Le16(2);
 const MAX: Le16 = Le16(4);
 const DEPTH: Le16 = Le16(6);
 
+/// Pieces of one file that a check will look at: 64 MiB of memory.
+pub const PIECES_MAX: usize = 4 << 20;
+
 /// An extent, or in nodes above the leaves an index: then `block` is the child and `len` 0.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Entry {
@@ -209,6 +212,29 @@ impl Volume<'_> {
         for (index, entry) in node.entries.iter().enumerate() {
             let at = extent::ENTRY * (1 + index);
             store_entry(entry, &mut raw[at..at + extent::ENTRY], node.depth == 0);
+        }
+        Ok(())
+    }
+
+    /// See [`Volume::pieces`]. A tree has no more nodes than it has blocks; one that loops is cut off.
+    pub fn extent_pieces(&mut self, inode: &Inode, out: &mut Vec<(u64, u64)>) -> Result<()> {
+        let mut left = vec![(None, None)];
+        while let Some((place, depth)) = left.pop() {
+            let node = self.load_node(inode, place, depth)?;
+            for entry in &node.entries {
+                if node.depth == 0 {
+                    if entry.len == 0 {
+                        return corrupt();
+                    }
+                    out.push((entry.block, entry.count()));
+                } else {
+                    out.push((entry.block, 1));
+                    left.push((Some(entry.block), Some(node.depth - 1)));
+                }
+            }
+            if out.len() > PIECES_MAX {
+                return corrupt();
+            }
         }
         Ok(())
     }

@@ -7,6 +7,7 @@
 //! after a crash the next mount goes on.
 
 use alloc::vec;
+use alloc::vec::Vec;
 
 use xinim_abi::error::{Error, Result};
 use xinim_abi::services::vfs::mode;
@@ -82,6 +83,16 @@ impl Volume<'_> {
                 }
                 Ok((Run { physical: Some(start), len: count, unwritten: false }, true))
             }
+        }
+    }
+
+    /// All blocks of a file's map, those that hold the map itself included: start and length. In case
+    /// of an error what was found before it.
+    pub fn pieces(&mut self, inode: &Inode, out: &mut Vec<(u64, u64)>) -> Result<()> {
+        if inode.has(inode::FLAG_EXTENTS) {
+            self.extent_pieces(inode, out)
+        } else {
+            self.indirect_pieces(inode, out)
         }
     }
 

@@ -96,6 +96,43 @@ impl Volume<'_> {
         Ok(Run { physical: Some(number.into()), len, unwritten: false })
     }
 
+    /// See [`Volume::pieces`].
+    pub fn indirect_pieces(&mut self, inode: &Inode, out: &mut Vec<(u64, u64)>) -> Result<()> {
+        let mut add = |block: u32| match out.last_mut() {
+            Some((start, len)) if *start + *len == u64::from(block) => *len += 1,
+            _ => out.push((block.into(), 1)),
+        };
+        let mut left = Vec::new();
+        for index in 0..DIRECT + 3 {
+            let number = slot(index).get(inode.block());
+            if number != 0 {
+                add(number);
+                if index >= DIRECT {
+                    left.push((number, index - DIRECT));
+                }
+            }
+        }
+        // Three levels of blocks that all name each other would take for ever.
+        let mut visited = 0;
+        while let Some((block, below)) = left.pop() {
+            visited += 1;
+            if !self.is_data(block.into(), 1) || visited > self.geo.blocks {
+                return corrupt();
+            }
+            for index in 0..self.per_block() {
+                let raw = self.meta.read(block.into(), Seal::None)?;
+                let number = slot(index).get(raw);
+                if number != 0 {
+                    add(number);
+                    if below > 0 {
+                        left.push((number, below - 1));
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
     /// Maps `count` blocks from `physical` at `logical`, where there was a hole.
     pub fn indirect_insert(
         &mut self,

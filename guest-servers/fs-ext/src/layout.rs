@@ -226,6 +226,7 @@ pub mod inode {
     pub const INHERITED: u32 = 0x40 | 0x80 | 0x1_0000;
 
     pub const ROOT: u32 = 2;
+    pub const RESIZE: u32 = 7;
 }
 
 /// Extent trees: a header, then entries of the same size.

@@ -29,6 +29,7 @@ extern crate std;
 
 mod alloc_blocks;
 mod alloc_inodes;
+pub mod check;
 mod checksum;
 mod dir;
 mod ext;

@@ -81,6 +81,8 @@ pub struct Volume<'d> {
     damaged: bool,
     /// The superblock says so.
     reported: bool,
+    /// Transactions that its mount found in the journal.
+    pub replayed: u32,
     started: u64,
 }
 
@@ -155,6 +157,31 @@ impl<'d> Volume<'d> {
         Ok(volume)
     }
 
+    /// As mounted for reading, but nothing is replayed: what is there is looked at as it is.
+    pub fn examine(
+        device: Box<dyn Storage + 'd>,
+        around: Surroundings,
+    ) -> core::result::Result<Self, Refusal> {
+        let mut device = device;
+        let raw = read_superblock(&mut *device)?;
+        let geo = Geometry::parse(&raw, device.len())?;
+        let mut volume = Self::over(device, geo, around);
+        volume.check_groups().map_err(Refusal::Damaged)?;
+        Ok(volume)
+    }
+
+    /// After a repair: everything written past the journal, the volume marked clean.
+    pub fn settle(&mut self) -> Result<()> {
+        self.seal_groups()?;
+        self.store_counters()?;
+        self.edit_superblock(|raw| {
+            let state = sb::STATE.get(raw) & !sb::STATE_ERRORS;
+            sb::STATE.set(raw, state | sb::STATE_CLEAN);
+        })?;
+        self.meta.write_home()?;
+        self.meta.device.flush()
+    }
+
     pub fn over(device: Box<dyn Storage + 'd>, geo: Geometry, around: Surroundings) -> Self {
         Self {
             meta: Meta::new(device, geo.block_size),
@@ -175,6 +202,7 @@ impl<'d> Volume<'d> {
             aborted: false,
             damaged: false,
             reported: false,
+            replayed: 0,
             started: 0,
         }
     }
@@ -182,6 +210,7 @@ impl<'d> Volume<'d> {
     /// Opens the journal, replays it if the superblock says so, and looks at everything again.
     fn recover(mut self, dirty: bool) -> core::result::Result<Self, Refusal> {
         let mut journal = self.open_journal().map_err(Refusal::Damaged)?;
+        let mut replayed = 0;
         if dirty {
             if self.meta.device.read_only() {
                 let what = "its journal must be replayed, and the device is read-only";
@@ -190,6 +219,7 @@ impl<'d> Volume<'d> {
             let blocks = self.geo.blocks;
             let done = recovery::replay(&mut journal, &mut *self.meta.device, blocks)
                 .map_err(Refusal::Damaged)?;
+            replayed = done.transactions;
             if done.transactions > 0 {
                 let (transactions, blocks) = (done.transactions, done.blocks);
                 (self.around.log)(format_args!(
@@ -204,6 +234,7 @@ impl<'d> Volume<'d> {
         let mut volume = Self::over(device, geo, around);
         volume.check_groups().map_err(Refusal::Damaged)?;
         volume.journal = Some(journal);
+        volume.replayed = replayed;
         Ok(volume)
     }
 

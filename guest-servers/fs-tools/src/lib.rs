@@ -5,6 +5,8 @@
 //! |---|---|
 //! | `mkfs.minix` | makes a MINIX file system |
 //! | `fsck.minix` | checks and repairs one |
+//! | `mkfs.ext2`, `mkfs.ext3`, `mkfs.ext4` | make an ext file system |
+//! | `fsck.ext2`, `fsck.ext3`, `fsck.ext4` | check one, replay its journal, repair what can be computed |
 //! | `fstest` | exercises whatever is mounted at a directory |
 //!
 //! Devices are opened as files (`/dev/vda1`), so image files will do as well.
@@ -17,6 +19,7 @@ extern crate std;
 
 mod device;
 mod exercise;
+mod ext;
 mod minix;
 #[cfg(test)]
 mod tests;
@@ -28,8 +31,17 @@ use alloc::string::String;
 use xinim_os::Os;
 use xinim_tools::{Context, Tool};
 
-const TOOLS: &[(&str, Tool)] =
-    &[("fsck.minix", minix::fsck), ("fstest", exercise::fstest), ("mkfs.minix", minix::mkfs)];
+const TOOLS: &[(&str, Tool)] = &[
+    ("fsck.ext2", ext::fsck),
+    ("fsck.ext3", ext::fsck),
+    ("fsck.ext4", ext::fsck),
+    ("fsck.minix", minix::fsck),
+    ("fstest", exercise::fstest),
+    ("mkfs.ext2", ext::mkfs2),
+    ("mkfs.ext3", ext::mkfs3),
+    ("mkfs.ext4", ext::mkfs4),
+    ("mkfs.minix", minix::mkfs),
+];
 
 pub fn names() -> impl Iterator<Item = &'static str> {
     TOOLS.iter().map(|(name, _)| *name)

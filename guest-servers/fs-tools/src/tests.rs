@@ -76,3 +76,46 @@ fn mkfs_and_fsck_of_minix_agree_with_the_hosts() {
     assert_eq!(tool("mkfs.minix -n x /dev/null"), 16);
     assert_eq!(tool(&format!("mkfs.minix -n 17 {}", arg(&image))), 8);
 }
+
+#[test]
+fn mkfs_and_fsck_of_ext_agree_with_the_hosts() {
+    if !require("mkfs_and_fsck_of_ext", &["mke2fs", "e2fsck", "debugfs"]) {
+        return;
+    }
+    let dir = tempdir().expect("directory");
+    let image = dir.path().join("image");
+    let e2fsck = || xinim_fs_testing::run("e2fsck", &["-fn", arg(&image)]);
+    for (name, options) in [
+        ("ext2", ""),
+        ("ext3", "-b 1024 -L label"),
+        ("ext4", "-b 4096 -i 16k -I 512"),
+        ("ext4", "-J size=4 -b 2k"),
+    ] {
+        fs::write(&image, vec![0x5A; 16 << 20]).expect("image");
+        let words: Vec<&str> = options.split_whitespace().collect();
+        let command = [&[&*format!("mkfs.{name}")][..], &words, &[arg(&image)]].concat().join(" ");
+        assert_eq!(tool(&command), 0, "{command}");
+        let (status, text) = e2fsck();
+        assert_eq!(status, 0, "{command}: {text}");
+        assert_eq!(tool(&format!("fsck.{name} -f -v {}", arg(&image))), 0);
+        // A used block that is marked free: seen, repaired, gone.
+        let before = fs::read(&image).expect("image");
+        xinim_fs_testing::run("debugfs", &["-w", "-R", "freei lost+found", arg(&image)]);
+        let bytes = fs::read(&image).expect("image");
+        assert_ne!(bytes, before);
+        assert_eq!(tool(&format!("fsck.{name} -f -n {}", arg(&image))), 4, "{command}");
+        assert_eq!(fs::read(&image).expect("image"), bytes, "only looked at");
+        assert_eq!(tool(&format!("fsck.{name} -f -p {}", arg(&image))), 1, "{command}");
+        assert_eq!(tool(&format!("fsck.{name} -f {}", arg(&image))), 0, "{command}");
+        let (status, text) = e2fsck();
+        assert_eq!(status, 0, "{command}: {text}");
+    }
+    fs::write(&image, vec![0; 40 << 10]).expect("image");
+    assert_eq!(tool(&format!("mkfs.ext4 {}", arg(&image))), 1, "too small");
+    assert_eq!(tool(&format!("fsck.ext4 {}", arg(&image))), 8, "no file system");
+    assert_eq!(tool("fsck.ext4"), 16);
+    assert_eq!(tool("fsck.ext4 -n -y x"), 16);
+    assert_eq!(tool("mkfs.ext4"), 1);
+    assert_eq!(tool(&format!("mkfs.ext2 -b 3000 {}", arg(&image))), 1);
+    assert_eq!(tool(&format!("mkfs.ext2 -J 12 {}", arg(&image))), 1);
+}

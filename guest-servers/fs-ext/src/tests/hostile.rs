@@ -39,7 +39,7 @@ fn damaged_volumes_end_in_errors() {
 }
 
 /// Lets a volume say that it has no metadata checksums.
-fn without_checksums(image: &mut [u8]) {
+pub fn without_checksums(image: &mut [u8]) {
     if let Some(raw) = image.get_mut(1024 + 0x64..1024 + 0x68) {
         raw[0] &= !0x10;
         raw[1] &= !0x04;

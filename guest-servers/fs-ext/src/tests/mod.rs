@@ -3,6 +3,7 @@
 mod both_ways;
 mod conform;
 mod crash;
+mod fsck;
 mod hostile;
 mod make;
 
