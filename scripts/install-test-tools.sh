@@ -13,6 +13,8 @@ need qemu-system-x86_64 qemu-system-x86
 need qemu-img qemu-utils
 need mkfs.fat dosfstools
 need mcopy mtools
+need mke2fs e2fsprogs
+need debugfs e2fsprogs
 need cpio cpio
 need objdump binutils
 need sfdisk fdisk
