@@ -172,7 +172,7 @@ impl Inode {
             let seconds = (ns / SECOND).min(LAST_SECOND);
             let epoch = (seconds as i64 - i64::from(seconds as i32)) >> 32;
             field.set(&mut self.raw, seconds as u32);
-            extra.set(&mut self.raw, (ns % SECOND) as u32 * 4 | (epoch as u32 & 3));
+            extra.set(&mut self.raw, ((ns % SECOND) as u32 * 4) | (epoch as u32 & 3));
         } else {
             field.set(&mut self.raw, (ns / SECOND).min(i32::MAX as u64) as u32);
         }
