@@ -72,6 +72,12 @@ pub enum Command {
     },
     /// Change a running machine's disks, or end it (see run --control)
     Ctl(CtlArgs),
+    /// Serve the machine's devices, with no guest, to a test that speaks QEMU's qtest protocol
+    Qtest {
+        /// QEMU's options, as its device tests give them (see docs/qtest.md)
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        options: Vec<String>,
+    },
     /// Measure boot, memory and disk on both engines and print the figures as JSON
     Bench(BenchArgs),
 }

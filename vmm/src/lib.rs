@@ -71,5 +71,8 @@ fn command(cli: Cli) -> Result<u8, Error> {
         }
         Some(Command::Ctl(args)) => ctl::client::run(&args),
         Some(Command::Bench(args)) => bench::bench(&args),
+        Some(Command::Qtest { options }) => xinim_qtest::serve(&options)
+            .map(|()| 0)
+            .map_err(|error| Error::Usage(error.to_string())),
     }
 }

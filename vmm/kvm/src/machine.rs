@@ -6,6 +6,7 @@
 //! | 00:00.0 | host bridge |
 //! | 00:01.0 | virtio-console `virtio-console.0`, if there is a host link |
 //! | next | virtio-blk `virtio-blk.0`, ... in the order of the disks |
+//! | 00:1f.0, with the next | ISA bridge, without behaviour |
 //! | 00:1f.2 | AHCI `ahci.0`, if there are disks on it or may be later |
 
 use std::sync::{Arc, Mutex};
@@ -19,7 +20,7 @@ use xinim_devices::ahci::{self, Ahci, AhciConfig};
 use xinim_devices::backend::{Drive, Medium};
 use xinim_devices::bus::{Bus, BusError, lock};
 use xinim_devices::chipset;
-use xinim_devices::pci::HostBridge;
+use xinim_devices::pci::{HostBridge, IsaBridge};
 use xinim_devices::trace::Tracer;
 use xinim_devices::uart::Uart;
 use xinim_devices::virtio::{Block, BlockConfig, Console, VirtioConfig, VirtioPci};
@@ -156,6 +157,9 @@ fn add_ahci(
         controller.install(unit, drive, None).map_err(|error| failed(&error))?;
         parts.disks.remember(known);
     }
+    // A device with functions has a function 0.
+    let bridge = Bdf::new(0, ahci::PLACE.device(), 0);
+    bus.add_pci_at(bridge, Arc::new(Mutex::new(IsaBridge::new()))).map_err(machine_error)?;
     bus.add_pci_at(ahci::PLACE, Arc::new(Mutex::new(controller))).map_err(machine_error)?;
     Ok(())
 }
