@@ -22,6 +22,9 @@ use xinim_devices::backend::{
 use xinim_devices::bus::lock;
 use xinim_devices::dma::Dma;
 
+/// So much time's worth of a limit may be written in one go; then bytes come one after the other.
+const BURST: Duration = Duration::from_secs(1);
+
 /// A rule of blkdebug: an error at an event, in a state, possibly once; or a change of state.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 struct Rule {
@@ -101,7 +104,7 @@ impl Handle {
             stop_on_error: args.stop_on_error,
             read_delay: Duration::from_nanos(args.read_delay_ns),
             write_limit: args.write_limit.filter(|limit| *limit > 0),
-            paid: Instant::now(),
+            paid: Instant::now().checked_sub(BURST).unwrap_or_else(Instant::now),
             breaks: Vec::new(),
             suspended: Vec::new(),
             timed: Vec::new(),
@@ -218,8 +221,7 @@ impl Image {
             time += self.read_delay;
         }
         if let (Operation::Write { .. }, Some(limit)) = (request.operation, self.write_limit) {
-            // A second's worth may be written in one go; then bytes come one after the other.
-            let start = self.paid.max(time.checked_sub(Duration::from_secs(1)).unwrap_or(time));
+            let start = self.paid.max(time.checked_sub(BURST).unwrap_or(time));
             self.paid = start + Duration::from_secs_f64(request.length as f64 / limit as f64);
             time = time.max(self.paid);
         }
@@ -232,8 +234,7 @@ impl Image {
 
     fn attempt(&mut self, request: Request) {
         let result = match self.fault(event(request.operation)) {
-            Some(errno) if self.stop_on_error => {
-                let _ = errno;
+            Some(_) if self.stop_on_error => {
                 self.stop = true;
                 self.stopped.push(request);
                 return;
