@@ -7,6 +7,7 @@ mod ahci;
 
 pub use ahci::ahci;
 
+use crate::backend::DriveBays;
 use crate::bus::{Bus, Space};
 use crate::chipset;
 use crate::device::{Action, Op, Origin};
@@ -21,6 +22,7 @@ use crate::virtio::{Block, BlockConfig, Console, VirtioConfig, VirtioPci};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use xinim_abi::hw::virtio::{Desc, feature};
+use xinim_abi::hw::virtio_blk::feature as blk;
 use xinim_abi::platform;
 
 /// Guest memory of the harness; small, so that random addresses hit it.
@@ -28,6 +30,8 @@ const MEMORY: usize = 64 << 10;
 /// Steps taken from one input at most.
 const STEPS: usize = 512;
 const DISK: usize = 64 << 10;
+/// Queues of the disk.
+const QUEUES: u16 = 3;
 
 /// Bytes as numbers; zeros when they have run out.
 struct Input<'a>(&'a [u8]);
@@ -86,21 +90,35 @@ pub fn virtio_blk(data: &[u8]) {
         2 => feature::INDIRECT_DESC,
         _ => feature::EVENT_IDX | feature::INDIRECT_DESC,
     };
-    let disk = MemoryDisk { read_only: input.byte().is_multiple_of(8), ..MemoryDisk::new(DISK) };
-    let setup = VirtioConfig::new("blk", memory.clone(), Arc::new(NoMsi));
-    let Ok(mut function) = VirtioPci::new(Block::new(disk, &BlockConfig::default()), setup) else {
-        return;
+    let features = features
+        | match input.byte() % 4 {
+            0 => 0,
+            1 => blk::MQ | blk::FLUSH | blk::CONFIG_WCE,
+            2 => blk::WRITE_ZEROES,
+            _ => blk::MQ | blk::WRITE_ZEROES | blk::FLUSH,
+        };
+    let disk = MemoryDisk {
+        read_only: input.byte().is_multiple_of(8),
+        held: input.byte().is_multiple_of(2),
+        ..MemoryDisk::new(DISK)
     };
+    let features = if disk.read_only { features & !blk::WRITE_ZEROES } else { features };
+    let setup = VirtioConfig::new("blk", memory.clone(), Arc::new(NoMsi));
+    let block = Block::new(disk, &BlockConfig { queues: QUEUES, ..BlockConfig::default() });
+    let Ok(mut function) = VirtioPci::new(block, setup) else { return };
     let mut driver = Driver::new(&mut function);
+    // The first ring is the one that the input writes to; the others stay as they are.
     let mut ring = Ring::new(&memory, 0, 16);
+    let spare = Ring::new(&memory, 0x1000, 16);
     driver.negotiate(features);
     driver.enable_queue(0, &ring);
+    driver.enable_queue(1, &spare);
     driver.driver_ok();
     for _ in 0..STEPS {
         if input.is_empty() {
             break;
         }
-        match input.byte() % 8 {
+        match input.byte() % 10 {
             0 | 1 => {
                 let table = if input.byte() % 4 == 0 { input.address() } else { ring.desc };
                 let (addr, len) = (input.address(), input.length());
@@ -109,7 +127,7 @@ pub fn virtio_blk(data: &[u8]) {
             }
             2 => {
                 let (header, payload) = (0x8000 + u64::from(input.byte()) * 16, input.address());
-                let kind = u32::from(input.byte() % 12);
+                let kind = u32::from(input.byte() % 15);
                 let sector = if input.byte() % 4 == 0 { input.u64() } else { input.u16().into() };
                 let mut bytes = [0; 16];
                 bytes[..4].copy_from_slice(&kind.to_le_bytes());
@@ -126,7 +144,24 @@ pub fn virtio_blk(data: &[u8]) {
             3 => ring.offer_head(input.u16() % 20),
             4 => ring.set_avail_index(input.u16()),
             5 => {
-                driver.notify(0);
+                driver.notify(u16::from(input.byte()) % (QUEUES + 1));
+            }
+            // The host ends a request, and may say so at once or later.
+            8 => {
+                let index = usize::from(input.byte());
+                driver.function.device_mut().backend_mut().finish(index, &*memory);
+                if index.is_multiple_of(2) {
+                    driver.function.ready(0, &Origin::default());
+                }
+            }
+            9 => {
+                // It only grows: until the device is told, it may ask for what it knows.
+                let size = DISK + 512 * usize::from(input.byte());
+                let data = &mut driver.function.device_mut().backend_mut().data;
+                data.resize(size.max(data.len()), 0);
+                if size.is_multiple_of(1024) {
+                    driver.function.resized(0, &Origin::default());
+                }
             }
             6 => {
                 let _outside = memory.write(input.address(), &input.u64().to_le_bytes());
@@ -137,6 +172,7 @@ pub fn virtio_blk(data: &[u8]) {
                     let _always_inside = memory.write(0, &[0; 1024]);
                     driver.negotiate(features);
                     driver.enable_queue(0, &ring);
+                    driver.enable_queue(1, &spare);
                     driver.driver_ok();
                 } else {
                     let (register, size) = (input.u16() % 0x4000, 1 << (input.byte() % 4));
@@ -146,6 +182,9 @@ pub fn virtio_blk(data: &[u8]) {
         }
     }
     drop(ring);
+    while function.device_mut().backend_mut().finish(0, &*memory) {
+        while function.ready(0, &Origin::default()) {}
+    }
     let disk = function.device().backend();
     assert_eq!(disk.violations, 0, "a request beyond the end reached the disk");
     let blank = disk.data.iter().all(|&byte| byte == 0);

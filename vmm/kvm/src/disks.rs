@@ -79,6 +79,10 @@ impl Disks {
         let known = lock(&self.known);
         let taken = |port: &u16| known.iter().any(|disk| disk.port() == Some(*port));
         let unit = match port {
+            Some(port) if port >= ahci::DEFAULT_PORTS.into() => {
+                let last = ahci::DEFAULT_PORTS - 1;
+                return Err(format!("the AHCI controller has ports 0 to {last}"));
+            }
             Some(port) if taken(&port) => return Err(format!("there is a disk at port {port}")),
             Some(port) => port,
             None => (0..ahci::DEFAULT_PORTS.into())

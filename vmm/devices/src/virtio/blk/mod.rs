@@ -453,3 +453,7 @@ impl<B: BlockBackend> VirtioDevice for Block<B> {
 #[cfg(test)]
 #[path = "blk_tests.rs"]
 mod tests;
+
+#[cfg(test)]
+#[path = "queue_tests.rs"]
+mod queue_tests;
