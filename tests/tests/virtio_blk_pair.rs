@@ -6,9 +6,10 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use xinim_abi::error::Error;
 use xinim_abi::hw::virtio::{self, common, feature};
-use xinim_abi::services::block::info;
+use xinim_abi::services::block::{flags, info};
 use xinim_block_service::{BlockDevice, Completion, Operation, Request, Unit};
 use xinim_devices::dma::Dma as _;
+use xinim_devices::pci::PciDevice as _;
 use xinim_devices::testing::{FlatMemory, MemoryDisk, MsiLog};
 use xinim_devices::virtio::{Block, BlockConfig, VirtioConfig, VirtioPci};
 use xinim_driver_kit::pci::PciFunction;
@@ -36,10 +37,13 @@ struct Rig {
 }
 
 fn rig_with(disk: MemoryDisk, queue_size: u16, seed: Option<u64>) -> Rig {
+    rig_of(MemoryDisk { shuffle: seed, ..disk }, BlockConfig::default(), queue_size)
+}
+
+fn rig_of(disk: MemoryDisk, config: BlockConfig, queue_size: u16) -> Rig {
     let memory = ram(4096);
     let msi = MsiLog::new();
-    let disk = MemoryDisk { shuffle: seed, ..disk };
-    let block = Block::new(disk, &BlockConfig::default());
+    let block = Block::new(disk, &config);
     let mut setup = VirtioConfig::new("virtio-blk.0", memory.clone(), msi.clone());
     setup.queue_size = queue_size;
     let model = Arc::new(Mutex::new(VirtioPci::new(block, setup).unwrap()));
@@ -177,6 +181,121 @@ fn a_whole_queue_goes_out_with_one_doorbell() {
         }
     }
     assert_eq!(disk.in_flight(), 0);
+}
+
+#[test]
+fn ranges_are_discarded_and_zeroed() {
+    let (rig, clock) = (rig(), FakeClock::default());
+    let mut disk = rig.start(&clock);
+    let limits = unit(&disk).limits;
+    assert!(limits.max_discard >= 4096 && limits.max_zeroes >= 4096, "{limits:?}");
+    let range = |operation, flags| Request { operation, sector: 8, bytes: 4096, flags };
+    let mut done = Vec::new();
+    for (cookie, request) in [
+        range(Operation::Discard, 0),
+        range(Operation::WriteZeroes, 0),
+        range(Operation::WriteZeroes, flags::MAY_UNMAP),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        disk.submit(0, &request, &[], cookie as u64).unwrap();
+        disk.kick();
+        disk.poll(&mut done).unwrap();
+        assert_eq!(done.pop(), Some(Completion { cookie: cookie as u64, result: Ok(()) }));
+        if request.operation == Operation::WriteZeroes {
+            assert_eq!(rig.contents()[8 * 512..16 * 512], [0; 4096]);
+            assert_ne!(rig.contents()[16 * 512], 0);
+        }
+    }
+    use xinim_devices::backend::Operation as Host;
+    let seen: Vec<_> = rig.backend(|disk| disk.log.iter().map(|entry| entry.0).collect());
+    let zeroes = |unmap| Host::WriteZeroes { unmap };
+    assert_eq!(seen, [Host::Discard, zeroes(false), zeroes(true)]);
+    let wrong = Request { flags: flags::MAY_UNMAP, ..range(Operation::Discard, 0) };
+    assert_eq!(disk.submit(0, &wrong, &[], 9), Err(Error::Inval));
+    let fua = Request { flags: flags::FUA, ..Request::write(0, 512) };
+    let buffer = rig.machine.ram.allocate(512, Constraints::DATA).unwrap();
+    assert_eq!(disk.submit(0, &fua, list(&buffer, 512).segments(), 9), Err(Error::NotSup));
+}
+
+#[test]
+fn the_serial_number_is_asked_for_once() {
+    let (clock, config) =
+        (FakeClock::default(), BlockConfig { id: "SN-0042".into(), ..BlockConfig::default() });
+    let rig = rig_of(MemoryDisk::new(SECTORS * 512), config, 256);
+    let mut disk = rig.start(&clock);
+    assert_eq!(unit(&disk).serial.as_str(), "SN-0042");
+    works(&mut disk, &rig);
+    // A device that does not answer is asked no more, and works all the same.
+    rig.machine.defer_doorbells(true);
+    let function = rig.machine.fresh_function();
+    let mut disk = Disk::start(&function, &rig.machine.ram, &clock, VECTORS).unwrap();
+    rig.machine.lose_doorbells();
+    rig.machine.defer_doorbells(false);
+    assert_eq!(unit(&disk).serial.as_str(), "");
+    works(&mut disk, &rig);
+}
+
+#[test]
+fn a_disk_that_grows_is_noticed() {
+    let (rig, clock) = (rig(), FakeClock::default());
+    let mut disk = rig.start(&clock);
+    let generation = disk.generation();
+    rig.msi.take();
+    rig.backend(|disk| disk.data.resize(2 * SECTORS * 512, 7));
+    let mut model = rig.model.lock().unwrap();
+    model.bays().unwrap().resized(0, &Default::default());
+    drop(model);
+    assert_eq!(rig.msi.take().len(), 1, "the configuration interrupt");
+    disk.attend();
+    let mut done = Vec::new();
+    disk.poll(&mut done).unwrap();
+    assert_eq!(unit(&disk).sectors, 2 * SECTORS as u64);
+    assert!(disk.generation() > generation);
+    let buffer = rig.machine.ram.allocate(512, Constraints::DATA).unwrap();
+    run(&mut disk, Operation::Read, 2 * SECTORS as u64 - 1, &buffer, 512).unwrap();
+}
+
+#[test]
+fn batches_go_round_all_queues() {
+    let clock = FakeClock::default();
+    let rig = rig_of(
+        MemoryDisk::new(SECTORS * 512),
+        BlockConfig { queues: 4, ..BlockConfig::default() },
+        16,
+    );
+    let mut disk = rig.start(&clock);
+    assert_eq!((disk.queue_count(), unit(&disk).depth), (4, 64));
+    rig.machine.defer_doorbells(true);
+    let buffer = rig.machine.ram.allocate(512, Constraints::DATA).unwrap();
+    for batch in 0..4u64 {
+        for i in 0..10 {
+            let cookie = batch * 10 + i;
+            submit(&mut disk, Operation::Read, cookie, list(&buffer, 512).segments(), cookie)
+                .unwrap();
+        }
+        disk.kick();
+    }
+    assert_eq!(rig.machine.ring(), 4, "one doorbell for each batch");
+    let mut done = Vec::new();
+    disk.poll(&mut done).unwrap();
+    assert_eq!(done.len(), 40);
+    // A queue that is full does not keep a request from the others.
+    let before = disk.statistics().doorbells;
+    for cookie in 0..64u64 {
+        submit(&mut disk, Operation::Read, cookie, list(&buffer, 512).segments(), cookie).unwrap();
+    }
+    assert_eq!(submit(&mut disk, Operation::Flush, 0, &[], 99), Err(Error::Again));
+    disk.kick();
+    assert_eq!(disk.statistics().doorbells - before, 4);
+    // Lost, all of them: sent again where they were.
+    rig.machine.lose_doorbells();
+    done.clear();
+    disk.recover(&mut done).unwrap();
+    rig.machine.ring();
+    disk.poll(&mut done).unwrap();
+    assert_eq!(done.len(), 64);
 }
 
 #[test]

@@ -2,84 +2,24 @@
 //! device model. Several clients at once, clients that die, clients that attack.
 
 use proptest::prelude::*;
-use std::cell::Cell;
 use std::rc::Rc;
 use std::sync::{Arc, Mutex};
 use xinim_abi::error::Error;
-use xinim_abi::services::block::{
-    CQ_OFFSET, Completion, DATA_OFFSET, ENTRIES, SQ_OFFSET, Submission, index, op,
-};
+use xinim_abi::services::block::{DATA_OFFSET, ENTRIES, SQ_OFFSET, Submission, index, op};
 use xinim_block_service::BlockDevice;
-use xinim_block_service::service::{CLIENTS_MAX, Notify, Pumped, Service};
+use xinim_block_service::service::{CLIENTS_MAX, Service};
 use xinim_devices::testing::{MemoryDisk, MsiLog};
 use xinim_devices::virtio::{Block, BlockConfig, VirtioConfig, VirtioPci};
 use xinim_driver_kit::testing::FakeClock;
 use xinim_driver_kit::{Constraints, Dma, SharedMemory};
-use xinim_tests::pair::{BarMmio, Machine, RamBuffer, RamDma, ram};
+use xinim_tests::block::{Client, DATA, TestService, Told, pump};
+use xinim_tests::pair::{BarMmio, Machine, RamDma, ram};
 use xinim_virtio_blk::disk::TIMEOUT_NS;
 use xinim_virtio_blk::{Disk, Vectors};
 
 const SECTORS: usize = 512;
-const DATA: usize = 256 * 1024;
 
-type TestService<'a> = Service<Disk<BarMmio, RamDma, &'a FakeClock>, Rc<RamBuffer>, Told>;
-
-/// Counts how often a client was told: completions in ones, units in thousands.
-#[derive(Clone, Default)]
-struct Told(Rc<Cell<usize>>);
-
-impl Notify for Told {
-    fn completed(&self) {
-        self.0.set(self.0.get() + 1);
-    }
-    fn units_changed(&self) {
-        self.0.set(self.0.get() + 1000);
-    }
-}
-
-/// A well-behaved client.
-struct Client {
-    memory: Rc<RamBuffer>,
-    told: Told,
-    tail: u32,
-    head: u32,
-}
-
-impl Client {
-    fn new(machine: &Machine) -> Self {
-        let memory = machine.ram.allocate(DATA_OFFSET + DATA, Constraints::DATA).unwrap();
-        Self { memory: Rc::new(memory), told: Told::default(), tail: 0, head: 0 }
-    }
-
-    fn attach(&self, owner: u32, service: &mut TestService<'_>) {
-        service.attach(owner, 0, Rc::clone(&self.memory), self.told.clone()).unwrap();
-    }
-
-    fn submit(&mut self, submission: Submission) {
-        let slot = (self.tail % ENTRIES) as usize;
-        self.memory.write_value(SQ_OFFSET + slot * 32, &submission);
-        self.tail = self.tail.wrapping_add(1);
-        self.memory.store_u32(index::SQ_TAIL, self.tail);
-    }
-
-    fn request(&mut self, id: u64, op: u32, sector: u64, offset: usize, len: usize) {
-        let (offset, len) = ((DATA_OFFSET + offset) as u32, len as u32);
-        self.submit(Submission { id, sector, offset, len, op, flags: 0 });
-    }
-
-    fn completions(&mut self) -> Vec<(u64, u32)> {
-        let mut found = Vec::new();
-        while self.head != self.memory.load_u32(index::CQ_TAIL) {
-            let slot = (self.head % ENTRIES) as usize;
-            let entry: Completion = self.memory.read_value(CQ_OFFSET + slot * 16);
-            found.push((entry.id, entry.status));
-            self.head = self.head.wrapping_add(1);
-        }
-        self.memory.store_u32(index::CQ_HEAD, self.head);
-        self.memory.store_u32(index::CQ_EVENT, self.head);
-        found
-    }
-}
+type DiskService<'a> = TestService<Disk<BarMmio, RamDma, &'a FakeClock>>;
 
 struct Rig {
     machine: Machine,
@@ -99,15 +39,11 @@ fn rig() -> Rig {
 }
 
 impl Rig {
-    fn service<'a>(&self, clock: &'a FakeClock) -> TestService<'a> {
+    fn service<'a>(&self, clock: &'a FakeClock) -> DiskService<'a> {
         let function = self.machine.fresh_function();
         let vectors = Vectors { queues: Some(0), config: Some(0) };
         Service::new(Disk::start(&function, &self.machine.ram, clock, vectors).unwrap(), 0)
     }
-}
-
-fn pump(service: &mut TestService<'_>) {
-    while service.pump().unwrap() == Pumped::Again {}
 }
 
 #[test]
@@ -115,8 +51,8 @@ fn two_clients_share_the_disk_and_are_told_once_a_batch() {
     let (rig, clock) = (rig(), FakeClock::default());
     let mut service = rig.service(&clock);
     let (mut a, mut b) = (Client::new(&rig.machine), Client::new(&rig.machine));
-    a.attach(10, &mut service);
-    b.attach(11, &mut service);
+    a.attach(10, 0, &mut service);
+    b.attach(11, 0, &mut service);
     rig.machine.defer_doorbells(true);
     a.memory.write_bytes(DATA_OFFSET, &[0xAA; 4096]);
     a.request(1, op::WRITE, 100, 0, 4096);
@@ -142,7 +78,7 @@ fn a_client_is_told_of_the_completion_it_waits_for_and_requests_are_counted() {
     let (rig, clock) = (rig(), FakeClock::default());
     let mut service = rig.service(&clock);
     let mut client = Client::new(&rig.machine);
-    client.attach(1, &mut service);
+    client.attach(1, 0, &mut service);
     client.memory.store_u32(index::CQ_EVENT, 2);
     for id in 0..2 {
         client.request(id, op::READ, id, 0, 512);
@@ -165,7 +101,7 @@ fn bad_requests_are_answered_one_by_one() {
     let (rig, clock) = (rig(), FakeClock::default());
     let mut service = rig.service(&clock);
     let mut client = Client::new(&rig.machine);
-    client.attach(1, &mut service);
+    client.attach(1, 0, &mut service);
     let good = Submission { id: 1, sector: 0, offset: 16384, len: 512, op: op::READ, flags: 0 };
     let end = (DATA_OFFSET + DATA) as u32;
     for bad in [
@@ -198,7 +134,7 @@ fn a_dead_clients_memory_is_held_until_the_device_is_done_with_it() {
     let (rig, clock) = (rig(), FakeClock::default());
     let mut service = rig.service(&clock);
     let mut client = Client::new(&rig.machine);
-    client.attach(1, &mut service);
+    client.attach(1, 0, &mut service);
     rig.machine.defer_doorbells(true);
     client.request(1, op::READ, 0, 0, 4096);
     pump(&mut service);
@@ -216,14 +152,14 @@ fn attaching_again_replaces_and_places_run_out() {
     let (rig, clock) = (rig(), FakeClock::default());
     let mut service = rig.service(&clock);
     let mut client = Client::new(&rig.machine);
-    client.attach(1, &mut service);
-    client.attach(1, &mut service);
+    client.attach(1, 0, &mut service);
+    client.attach(1, 0, &mut service);
     assert_eq!(service.clients(), 1);
     client.request(5, op::READ, 1, 0, 512);
     pump(&mut service);
     assert_eq!(client.completions(), [(5, 0)]);
     for owner in 2..=CLIENTS_MAX as u32 {
-        client.attach(owner, &mut service);
+        client.attach(owner, 0, &mut service);
     }
     let refused = service.attach(99, 0, Rc::clone(&client.memory), client.told.clone());
     assert_eq!(refused, Err(Error::Limit));
@@ -238,7 +174,7 @@ fn a_client_goes_on_with_a_new_instance_of_the_driver() {
     let (rig, clock) = (rig(), FakeClock::default());
     let mut old = rig.service(&clock);
     let mut client = Client::new(&rig.machine);
-    client.attach(1, &mut old);
+    client.attach(1, 0, &mut old);
     client.request(1, op::READ, 3, 0, 512);
     pump(&mut old);
     assert_eq!(client.completions(), [(1, 0)]);
@@ -250,7 +186,7 @@ fn a_client_goes_on_with_a_new_instance_of_the_driver() {
     rig.machine.lose_doorbells();
     rig.machine.defer_doorbells(false);
     let mut new = rig.service(&clock);
-    client.attach(1, &mut new);
+    client.attach(1, 0, &mut new);
     client.request(2, op::READ, 4, 512, 512);
     pump(&mut new);
     assert_eq!(client.completions(), [(2, 0)]);
@@ -264,7 +200,7 @@ fn a_lost_request_is_found_by_its_deadline() {
     let (rig, clock) = (rig(), FakeClock::default());
     let mut service = rig.service(&clock);
     let mut client = Client::new(&rig.machine);
-    client.attach(1, &mut service);
+    client.attach(1, 0, &mut service);
     rig.machine.defer_doorbells(true);
     client.request(1, op::READ, 3, 0, 512);
     pump(&mut service);
@@ -286,7 +222,7 @@ fn many_more_requests_than_the_queue_holds() {
     let mut service = rig.service(&clock);
     let mut clients: Vec<_> = (0..4).map(|_| Client::new(&rig.machine)).collect();
     for (owner, client) in clients.iter().enumerate() {
-        client.attach(owner as u32, &mut service);
+        client.attach(owner as u32, 0, &mut service);
     }
     rig.machine.defer_doorbells(true);
     let mut ended = [0; 4];
@@ -328,8 +264,8 @@ proptest! {
         let mut service = rig.service(&clock);
         let (evil, mut good) = (Client::new(&rig.machine), Client::new(&rig.machine));
         let bystander = rig.machine.ram.allocate(1 << 20, Constraints::RING).unwrap();
-        evil.attach(1, &mut service);
-        good.attach(2, &mut service);
+        evil.attach(1, 0, &mut service);
+        good.attach(2, 0, &mut service);
         for (round, writes) in rounds.into_iter().enumerate() {
             for (at, bytes) in writes {
                 let at = if plausible { SQ_OFFSET + at % 4096 } else { at };

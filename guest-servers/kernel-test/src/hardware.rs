@@ -134,6 +134,25 @@ pub fn quarantine(c: &mut Checks) {
     c.that(death::obituary(supervisor).is_some_and(|o| o.cause == 3), "killed");
     child.forget();
     c.equal(quarantined(), 3, "three frames stay");
+    // Nobody gets them while the device may still write there: neither as DMA memory of another
+    // function nor as any other.
+    let other = call(nr::DEVICE_CREATE, &[r, 0xFEF0, 0]).unwrap_or(0);
+    let frames = call_of_driver.words[0] - 0x1000..call_of_driver.words[0] + 0x2000;
+    let mut taken = [0; 64];
+    for memory in &mut taken {
+        *memory = call(nr::MEMORY_CREATE, &[0x3000, u64::from(MemoryFlags::CONTIGUOUS.bits())])
+            .unwrap_or(0);
+        let pinned = call2(nr::DEVICE_PIN, &[other, *memory, 0]);
+        c.that(
+            pinned.is_ok_and(|(at, bytes)| at >= frames.end || at + bytes <= frames.start),
+            "a quarantined frame was given away",
+        );
+        let _ = call(nr::DEVICE_UNPIN, &[other, *memory]);
+    }
+    for memory in taken {
+        c.equal(close(memory), Ok(0), "close");
+    }
+    c.equal(close(other), Ok(0), "close the other function");
     let memory = call(nr::MEMORY_CREATE, &[4096, 0]).unwrap_or(0);
     let pin = || call(nr::DEVICE_PIN, &[device, memory, 0]);
     c.equal(pin(), Err(Error::Quarantined), "not before the reset");
