@@ -160,3 +160,26 @@ fn what_was_synced_survives_the_machine() {
         }
     }
 }
+
+#[test]
+fn what_was_synced_survives_the_server() {
+    for engine in engines("what_was_synced_survives_the_server") {
+        for (name, args) in &VARIANTS[1..] {
+            let dir = tempdir().expect("directory");
+            let path = dir.path().join("image");
+            image(&path, 24, args);
+            let script = "mount /dev/vda /mnt || exit 9
+                for n in 1 2 3 4; do
+                    seq 3000 > /mnt/kept-$n; mkdir /mnt/dir-$n; sync; seq 100 > /mnt/perhaps-$n
+                    service kill fs-ext || exit 8
+                    cat /mnt/kept-$n | wc -l; ls -d /mnt/dir-$n
+                done
+                umount /mnt && fsck.ext4 -f /dev/vda > /dev/null && echo sound";
+            let output = exec(engine, script, &["--disk", arg(&path)]).output().expect(0);
+            let expected: String = (1..=4).map(|n| format!("3000\n/mnt/dir-{n}\n")).collect();
+            let what = format!("{engine}, {name}: {}", output.err());
+            assert_eq!(output.out().replace(' ', ""), expected + "sound\n", "{what}");
+            sound(&path);
+        }
+    }
+}

@@ -1,13 +1,15 @@
 //! The `FileSystem` on top of a volume.
 
 use alloc::boxed::Box;
+use alloc::vec;
 use alloc::vec::Vec;
 
 use xinim_abi::error::{Error, Result};
 use xinim_abi::services::vfs::{Stat, StatFs, mode, mount};
-use xinim_fs_kit::{DirBuffer, FileSystem, Ino, MountInfo, NewFile, SetAttributes};
+use xinim_fs_kit::{DirBuffer, FileSystem, Ino, MountInfo, NewFile, SetAttributes, Source};
 
 use crate::dir::{mode_of, slots};
+use crate::file::WRITE_MAX;
 use crate::inode::{Inode, Time};
 use crate::layout::{dirent, feature::compat, inode};
 use crate::meta::Seal;
@@ -293,6 +295,19 @@ impl FileSystem for Ext {
         let volume = self.volume()?;
         volume.inode(ino)?;
         volume.commit()
+    }
+
+    /// In one piece, so that one operation finds room for all of it.
+    fn write_from(
+        &mut self,
+        ino: Ino,
+        offset: u64,
+        len: usize,
+        from: &mut dyn Source,
+    ) -> Result<usize> {
+        let mut data = vec![0; len.min(WRITE_MAX)];
+        from.get(0, &mut data)?;
+        self.write(ino, offset, &data)
     }
 
     fn trim(&mut self, offset: u64, len: u64, min_len: u64) -> Result<u64> {

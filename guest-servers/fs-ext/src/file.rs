@@ -18,7 +18,7 @@ use crate::layout::{feature::incompat, inode};
 use crate::volume::Volume;
 
 /// Bytes that one operation writes at most.
-const WRITE_MAX: usize = 1 << 20;
+pub const WRITE_MAX: usize = 1 << 20;
 
 /// Blocks of a file that lie together, or are missing together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
