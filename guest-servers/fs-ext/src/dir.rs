@@ -284,6 +284,8 @@ impl Volume<'_> {
         if self.is_indexed(dir) {
             return self.add_indexed(dir, entry);
         }
+        // Written to as a list it is no index any more.
+        dir.set_flag(inode::FLAG_INDEX, false);
         let (blocks, usable, inodes) =
             (self.dir_blocks(dir), self.geo.dir_usable(), self.geo.inodes);
         // The last block first: that is where there mostly is room.

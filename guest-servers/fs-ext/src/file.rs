@@ -327,14 +327,18 @@ impl Volume<'_> {
     pub fn finish_cut(&mut self, number: u32) -> Result<()> {
         while !self.operation(|volume| {
             let mut inode = volume.raw_inode(number)?;
-            let gone = inode.links() == 0;
+            let held = volume.holds.contains_key(&number);
+            let gone = inode.links() == 0 && !held;
             let size = if gone { 0 } else { inode.size(&volume.geo) };
             let whole = volume.cut(&mut inode, size)?;
             if !whole {
                 volume.write_inode(&mut inode)?;
                 return Ok(false);
             }
-            volume.remove_orphan(&mut inode)?;
+            // Without a name it stays one until it is released.
+            if inode.links() > 0 || gone {
+                volume.remove_orphan(&mut inode)?;
+            }
             if gone {
                 volume.destroy(&mut inode)?
             } else {

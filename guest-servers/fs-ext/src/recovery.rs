@@ -20,6 +20,9 @@ use xinim_block_client::Storage;
 /// Revocations kept; one entry is about 40 bytes.
 const REVOKED_MAX: usize = 1 << 20;
 
+/// Shortest log worth writing to; mke2fs makes none below 1024 blocks.
+const LEN_MIN: u32 = 256;
+
 /// A sentence about why it cannot be replayed.
 type Outcome<T> = core::result::Result<T, String>;
 
@@ -64,7 +67,7 @@ pub fn check(journal: &Journal) -> Outcome<()> {
     if jsb::BLOCK_SIZE.get(raw) as usize != journal.block_size
         || u64::from(jsb::MAX_LEN.get(raw)) > blocks
         || journal.first == 0
-        || journal.end < journal.first + 64
+        || journal.end < journal.first + LEN_MIN
     {
         return Err("the journal's superblock is out of range".into());
     }

@@ -251,6 +251,13 @@ fn removed_but_held_files_are_freed_by_the_next_mount() {
             ext.hold(ino).expect("held");
             ext.unlink(root, &[b'f', index + b'0'], false).expect("unlinked");
             assert_eq!(ext.read(ino, 199_999, &mut [0; 4]), Ok(1));
+            // Scattered, so that cutting takes several operations; it is still there afterwards.
+            for at in 0..600u64 {
+                ext.write(ino, 300_000 + at * 9000, b"scattered").expect("write");
+            }
+            let set = SetAttributes { size: Some(150_000), ..SetAttributes::default() };
+            assert_eq!(ext.set_attributes(ino, &set).map(|stat| stat.size), Ok(150_000));
+            assert_eq!(ext.read(ino, 149_999, &mut [0; 4]), Ok(1));
             if index == 2 {
                 ext.release(ino).expect("released");
             }
