@@ -20,6 +20,9 @@ need objdump binutils
 need sfdisk fdisk
 need setpriv util-linux
 need script bsdutils
+need xorriso xorriso
+need genisoimage genisoimage
+need mkfs.minix util-linux
 need python3 python3
 
 [ ${#packages[@]} -eq 0 ] && exit 0

@@ -9,18 +9,14 @@ use xinim_abi::services::vfs::{Stat, mode};
 use xinim_fs_kit::Ino;
 
 use crate::codepage::Cp437;
-use crate::device::Device;
+use crate::device::{Device, Shared};
 use crate::time::{self, Clock};
 use crate::volume::{FatDir, error};
 
-type Entry<'a> = DirEntry<'a, Device, Clock, Cp437>;
+type Entry<'a> = DirEntry<'a, Device<Shared>, Clock, Cp437>;
 
 /// Names of removed files that are still held begin so; they are not shown.
 pub const ORPHAN_PREFIX: &str = ".xinim-removed-";
-
-/// Directory levels that a move follows before it is refused: FAT paths end at 260 characters
-/// elsewhere, a hostile image may loop.
-const MAX_DEPTH: usize = 128;
 
 /// What a directory entry says.
 #[derive(Clone, Debug)]
@@ -82,13 +78,6 @@ pub fn name(bytes: &[u8]) -> Result<&str> {
     Ok(name)
 }
 
-/// As [`name`], for an entry to be made. lamfat 0.4 panics where a new name begins beyond ASCII (it
-/// cuts the name after its first byte); such names can be read, renamed and removed, not made.
-pub fn new_name(bytes: &[u8]) -> Result<&str> {
-    let name = name(bytes)?;
-    if name.starts_with(|first: char| first.is_ascii()) { Ok(name) } else { Err(Error::Inval) }
-}
-
 /// The entry called `name`, without regard to case.
 pub fn find(dir: &FatDir<'_>, name: &str) -> Result<Found> {
     let wanted = name.to_lowercase();
@@ -118,29 +107,4 @@ pub fn list(dir: &FatDir<'_>) -> Result<Vec<Found>> {
 
 pub fn is_empty(dir: &FatDir<'_>) -> Result<bool> {
     Ok(list(dir)?.is_empty())
-}
-
-/// Moves directory `from_name` to another parent by making it anew there, so that its `..` and
-/// those below are right. What was moved when an error comes stays moved.
-pub fn move_across(
-    from: &FatDir<'_>,
-    from_name: &str,
-    to: &FatDir<'_>,
-    to_name: &str,
-    depth: usize,
-) -> Result<()> {
-    if depth >= MAX_DEPTH {
-        return Err(Error::Loop);
-    }
-    let old = from.open_dir(from_name).map_err(error)?;
-    let new = to.create_dir(to_name).map_err(error)?;
-    for entry in list(&old)? {
-        if entry.directory {
-            move_across(&old, &entry.name, &new, &entry.name, depth + 1)?;
-        } else {
-            old.rename(&entry.name, &new, &entry.name).map_err(error)?;
-        }
-    }
-    drop(old);
-    from.remove(from_name).map_err(error)
 }

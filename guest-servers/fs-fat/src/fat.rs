@@ -1,19 +1,17 @@
 //! The `FileSystem` on top of a volume.
 
 use alloc::boxed::Box;
-use alloc::format;
-use alloc::rc::Rc;
 use alloc::string::String;
 use alloc::vec::Vec;
-use core::cell::RefCell;
 
 use lamfat::{Read, Seek, SeekFrom, Write};
 use xinim_abi::error::{Error, Result};
 use xinim_abi::services::vfs::{Stat, StatFs, mode, mount};
-use xinim_block_client::{Cache, Transport};
+use xinim_block_client::Storage;
 use xinim_fs_kit::{DirBuffer, FileSystem, Ino, MountInfo, NewFile, SetAttributes};
 
-use crate::device::BlockCache;
+use crate::check;
+use crate::device::Shared;
 use crate::directory::{self, Found, ORPHAN_PREFIX};
 use crate::nodes::{Nodes, ROOT};
 use crate::time::{self, Clock};
@@ -24,7 +22,7 @@ const MAX_SIZE: u64 = u32::MAX as u64;
 const ZEROS: [u8; 4096] = [0; 4096];
 
 /// Opens the block device or partition that a mount names ("vda1").
-pub type OpenDevice = Box<dyn FnMut(&str) -> Result<Cache<Box<dyn Transport>>>>;
+pub type OpenDevice = Box<dyn FnMut(&str) -> Result<Box<dyn Storage>>>;
 
 /// One FAT file system, mounted or not.
 pub struct Fat {
@@ -33,11 +31,11 @@ pub struct Fat {
     mounted: Option<Mounted>,
 }
 
-struct Mounted {
-    cache: Rc<RefCell<BlockCache>>,
+pub(crate) struct Mounted {
+    pub(crate) storage: Shared,
     /// `None` only while `sync` replaces it, or after that failed.
-    volume: Option<Volume>,
-    nodes: Nodes,
+    pub(crate) volume: Option<Volume>,
+    pub(crate) nodes: Nodes,
     read_only: bool,
     clock: Clock,
 }
@@ -60,7 +58,7 @@ impl Fat {
 }
 
 impl Mounted {
-    fn volume(&mut self) -> Result<&mut Volume> {
+    pub(crate) fn volume(&mut self) -> Result<&mut Volume> {
         self.volume.as_mut().ok_or(Error::Io)
     }
 
@@ -82,7 +80,7 @@ impl Mounted {
         }
     }
 
-    fn find_in(&mut self, dir: Ino, name: &str) -> Result<Found> {
+    pub(crate) fn find_in(&mut self, dir: Ino, name: &str) -> Result<Found> {
         self.nodes.directory(dir)?;
         let path = self.nodes.path(dir)?;
         let volume = self.volume.as_ref().ok_or(Error::Io)?;
@@ -116,13 +114,13 @@ impl Mounted {
         if found.directory && !directory::is_empty(&parent.open_dir(&found.name).map_err(error)?)? {
             return Err(Error::NotEmpty);
         }
+        drop(parent);
         if held && !found.directory {
-            let hidden = format!("{ORPHAN_PREFIX}{ino}");
-            parent.rename(&found.name, &volume.fs().root_dir(), &hidden).map_err(error)?;
-            self.nodes.moved(ino, ROOT, &hidden);
-            self.nodes.get_mut(ino)?.orphan = true;
+            self.hide(dir, &found.name, ino)?;
         } else {
-            parent.remove(&found.name).map_err(error)?;
+            let path = self.nodes.path(dir)?;
+            let volume = self.volume.as_ref().ok_or(Error::Io)?;
+            volume.directory(&path)?.remove(&found.name).map_err(error)?;
             self.nodes.forget(ino);
         }
         Ok(())
@@ -140,7 +138,7 @@ impl Mounted {
         Ok(())
     }
 
-    /// Everything onto the device, the volume marked clean.
+    /// Everything onto the device, FAT32's summary too.
     fn sync(&mut self) -> Result<()> {
         if self.read_only {
             return Ok(());
@@ -149,8 +147,8 @@ impl Mounted {
             Some(volume) => volume.finish(),
             None => Ok(()),
         };
-        let flushed = self.cache.borrow_mut().flush();
-        self.volume = Some(Volume::open(&self.cache, self.clock)?);
+        let flushed = self.storage.flush();
+        self.volume = Some(Volume::open(&self.storage, self.clock)?);
         finished.and(flushed)
     }
 
@@ -192,13 +190,17 @@ impl FileSystem for Fat {
         if self.mounted.is_some() {
             return Err(Error::Busy);
         }
-        let cache = (self.open)(source)?;
-        let read_only = cache.read_only() || flags & mount::READ_ONLY != 0;
-        let cache = Rc::new(RefCell::new(cache));
-        let volume = Some(Volume::open(&cache, self.clock)?);
+        let mut storage = Shared::new((self.open)(source)?);
+        let read_only = storage.read_only() || flags & mount::READ_ONLY != 0;
+        if !read_only && check::is_dirty(&mut storage)? {
+            check::check(&mut storage, true)?;
+        }
+        let volume = Some(Volume::open(&storage, self.clock)?);
         let (nodes, clock) = (Nodes::new(), self.clock);
-        let mut mounted = Mounted { cache, volume, nodes, read_only, clock };
+        let mut mounted = Mounted { storage, volume, nodes, read_only, clock };
         if !read_only {
+            check::mark(&mut mounted.storage, true)?;
+            mounted.storage.flush()?;
             mounted.remove_orphans()?;
         }
         self.mounted = Some(mounted);
@@ -212,8 +214,10 @@ impl FileSystem for Fat {
             // Held files have no holder any more.
             mounted.volume()?.close_all();
             mounted.remove_orphans()?;
+            mounted.sync()?;
+            check::mark(&mut mounted.storage, false)?;
+            mounted.storage.flush()?;
         }
-        mounted.sync()?;
         self.mounted = None;
         Ok(())
     }
@@ -223,7 +227,7 @@ impl FileSystem for Fat {
     }
 
     fn background(&mut self, tick: bool) -> bool {
-        self.mounted.as_mut().is_some_and(|mounted| mounted.cache.borrow_mut().background(tick))
+        self.mounted.as_mut().is_some_and(|mounted| mounted.storage.background(tick))
     }
 
     fn lookup(&mut self, dir: Ino, name: &[u8]) -> Result<Stat> {
@@ -317,21 +321,13 @@ impl FileSystem for Fat {
             }
             _ => return Err(Error::Inval),
         };
-        let name = directory::new_name(name)?;
+        let name = directory::name(name)?;
         match mounted.find_in(dir, name) {
             Err(Error::NoEnt) => {}
             Ok(_) => return Err(Error::Exist),
             Err(error) => return Err(error),
         }
-        let path = mounted.nodes.path(dir)?;
-        let volume = mounted.volume.as_ref().ok_or(Error::Io)?;
-        let parent = volume.directory(&path)?;
-        if kind {
-            parent.create_dir(name).map_err(error)?;
-        } else {
-            parent.create_file(name).map_err(error)?;
-        }
-        drop(parent);
+        mounted.make(dir, name, kind)?;
         let ino = mounted.nodes.intern(dir, name, kind);
         mounted.stat(ino)
     }
@@ -353,41 +349,46 @@ impl FileSystem for Fat {
         mounted.nodes.directory(from.0)?;
         mounted.nodes.directory(to.0)?;
         let from_name = directory::name(from.1).map_err(|_| Error::NoEnt)?;
-        let to_name = directory::new_name(to.1)?;
+        let to_name = directory::name(to.1)?;
         let source = mounted.find_in(from.0, from_name)?;
         let ino = mounted.nodes.intern(from.0, &source.name, source.directory);
         if source.directory && mounted.nodes.is_below(to.0, ino) {
             return Err(Error::Inval);
         }
-        match mounted.find_in(to.0, to_name) {
-            Err(Error::NoEnt) => {}
+        let target = match mounted.find_in(to.0, to_name) {
+            Err(Error::NoEnt) => None,
             Err(error) => return Err(error),
-            Ok(target) => {
-                let target_ino = mounted.nodes.intern(to.0, &target.name, target.directory);
-                if target_ino == ino {
-                    return Ok(());
-                }
-                match (source.directory, target.directory) {
-                    (false, true) => return Err(Error::IsDir),
-                    (true, false) => return Err(Error::NotDir),
-                    _ => mounted.detach(to.0, &target)?,
-                }
-            }
-        }
+            Ok(target) => Some(target),
+        };
         if source.directory {
             mounted.volume()?.close_all();
         } else {
             mounted.volume()?.close(ino);
         }
-        let (from_path, to_path) = (mounted.nodes.path(from.0)?, mounted.nodes.path(to.0)?);
-        let volume = mounted.volume.as_ref().ok_or(Error::Io)?;
-        let (from_dir, to_dir) = (volume.directory(&from_path)?, volume.directory(&to_path)?);
-        if source.directory && from.0 != to.0 {
-            directory::move_across(&from_dir, &source.name, &to_dir, to_name, 0)?;
-        } else {
-            from_dir.rename(&source.name, &to_dir, to_name).map_err(error)?;
+        let old = (from.0, source.name.as_str());
+        let Some(target) = target else {
+            mounted.move_name(old, (to.0, to_name))?;
+            mounted.nodes.moved(ino, to.0, to_name);
+            return Ok(());
+        };
+        let replaced = mounted.nodes.intern(to.0, &target.name, target.directory);
+        if replaced == ino {
+            return Ok(());
         }
-        mounted.nodes.moved(ino, to.0, to_name);
+        match (source.directory, target.directory) {
+            (false, true) => return Err(Error::IsDir),
+            (true, false) => return Err(Error::NotDir),
+            (true, true) => {
+                mounted.detach(to.0, &target)?;
+                mounted.move_name(old, (to.0, to_name))?;
+                mounted.nodes.moved(ino, to.0, to_name);
+            }
+            (false, false) => {
+                mounted.volume()?.close(replaced);
+                mounted.replace(old, (to.0, &target.name), replaced)?;
+                mounted.nodes.moved(ino, to.0, &target.name);
+            }
+        }
         Ok(())
     }
 

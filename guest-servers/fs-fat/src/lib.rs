@@ -2,21 +2,19 @@
 //!
 //! ```text
 //! Fat: FileSystem ── nodes (inode number <-> parent and name) ── volume (lamfat, open files)
-//!                                                                  │
-//!                                          device: lamfat's storage over the block cache
+//!                    names (making and moving)                     │
+//!                      └ raw: directory slots, chains ─────────── device: our storage as lamfat's
+//! check   fsck: chains, directories, what no file has        format   mkfs
 //! ```
 //! FAT has no inode numbers, no permissions, no links and no files without a name. Here
 //! * an inode number stands for a place in the tree, given out at first sight and kept while VFS
 //!   holds it, across renames;
 //! * a file that is removed while held moves to a hidden name in the root and goes at its release
 //!   (or at the next mount, after a crash);
-//! * moving a directory to another parent makes it anew there and moves what is in it, because the
-//!   crate underneath leaves `..` pointing to the old parent;
 //! * holes are filled with zeros, times have steps of two seconds and count as UTC.
 //!
-//! Names that begin beyond ASCII can be read but not made (see `directory::new_name`).
-//!
-//! Nothing is durable before `sync` or `fsync`; until then the volume is marked dirty.
+//! Nothing is durable before `sync` or `fsync`. From mount to unmount the volume is marked as in use;
+//! one that is found so at a mount for writing is repaired first.
 #![no_std]
 #![forbid(unsafe_code)]
 
@@ -24,11 +22,15 @@ extern crate alloc;
 #[cfg(test)]
 extern crate std;
 
+pub mod check;
 mod codepage;
 mod device;
 mod directory;
 mod fat;
+pub mod format;
+mod names;
 mod nodes;
+mod raw;
 mod time;
 mod volume;
 

@@ -7,6 +7,8 @@ extern crate alloc;
 
 use alloc::boxed::Box;
 
+use xinim_abi::error::Result;
+use xinim_block_client::Storage;
 use xinim_block_client::disk::open_cache;
 use xinim_fs_fat::Fat;
 use xinim_rt::kip;
@@ -18,6 +20,9 @@ const CACHE_LEN: u64 = 8 << 20;
 
 fn main() -> i32 {
     let cache_len = (kip::memory_total() / 8).min(CACHE_LEN) as usize;
-    let fat = Fat::new(Box::new(move |source| open_cache(source, cache_len)), kip::wall_clock_ns);
+    let open = move |source: &str| -> Result<Box<dyn Storage>> {
+        Ok(Box::new(open_cache(source, cache_len)?))
+    };
+    let fat = Fat::new(Box::new(open), kip::wall_clock_ns);
     xinim_fs_server::run(fat)
 }

@@ -1,97 +1,68 @@
-use std::boxed::Box;
-use std::vec;
-use std::vec::Vec;
+//! Host tests: the suite of all file systems, the host's own tools, power cuts, damage.
 
-use lamfat::{FatType, FormatVolumeOptions};
+use std::boxed::Box;
+use std::string::String;
+use std::vec::Vec;
+use std::{format, fs};
+
 use proptest::prelude::*;
+use tempfile::tempdir;
 use xinim_abi::error::{Error, Result};
-use xinim_abi::services::block::{Completion, Submission, op};
-use xinim_block_client::{Cache, Info, Transport};
+use xinim_block_client::Storage;
+use xinim_fs_exerciser::{Can, FsTarget, run};
 use xinim_fs_kit::conformance::{self, Abilities};
-use xinim_fs_kit::{FileSystem, Ino};
+use xinim_fs_kit::{FileSystem, Ino, NewFile};
+use xinim_fs_testing::{Image, Random, campaign, hostile, promises, require};
 
 use crate::Fat;
-use crate::device::Device;
+use crate::check::check;
+use crate::format::{Options, format as format_volume};
 
-/// A disk in memory.
-struct Ram {
-    disk: Vec<u8>,
-    data: core::cell::RefCell<Vec<u8>>,
-    done: Vec<Completion>,
-}
-
-impl Ram {
-    fn new(disk: Vec<u8>) -> Self {
-        Self { disk, data: vec![0; 16 * 32 * 1024].into(), done: Vec::new() }
-    }
-}
-
-impl Transport for Ram {
-    fn info(&self) -> Info {
-        let sectors = (self.disk.len() / 512) as u64;
-        Info { sectors, block_size: 512, read_only: false, max_bytes: 1 << 20, depth: 64 }
-    }
-    fn data_len(&self) -> usize {
-        self.data.borrow().len()
-    }
-    fn read_data(&self, offset: usize, out: &mut [u8]) -> Result<()> {
-        out.copy_from_slice(&self.data.borrow()[offset..offset + out.len()]);
-        Ok(())
-    }
-    fn write_data(&self, offset: usize, data: &[u8]) -> Result<()> {
-        self.data.borrow_mut()[offset..offset + data.len()].copy_from_slice(data);
-        Ok(())
-    }
-    fn submit(&mut self, requests: &[Submission]) -> Result<()> {
-        for request in requests {
-            let (at, start, len) =
-                (request.offset as usize, request.sector as usize * 512, request.len as usize);
-            match request.op {
-                op::READ => self.data.borrow_mut()[at..at + len]
-                    .copy_from_slice(&self.disk[start..start + len]),
-                op::WRITE => {
-                    self.disk[start..start + len]
-                        .copy_from_slice(&self.data.borrow()[at..at + len]);
-                }
-                _ => {}
-            }
-            self.done.push(Completion { id: request.id, status: 0, reserved: 0 });
-        }
-        Ok(())
-    }
-    fn wait(&mut self, completions: &mut Vec<Completion>) -> Result<()> {
-        completions.append(&mut self.done);
-        Ok(())
-    }
-}
+#[global_allocator]
+static MEMORY: xinim_fs_testing::memory::Counting = xinim_fs_testing::memory::Counting;
 
 fn now() -> u64 {
     1_750_000_000_000_000_000
 }
 
-fn formatted(kind: FatType, len: usize) -> Vec<u8> {
-    use std::cell::RefCell;
-    use std::rc::Rc;
-    let ram: Box<dyn Transport> = Box::new(Ram::new(vec![0; len]));
-    let cache = Rc::new(RefCell::new(Cache::new(ram, 0, (len / 512) as u64).unwrap()));
-    let mut device = Device::new(Rc::clone(&cache));
-    lamfat::format_volume(&mut device, FormatVolumeOptions::new().fat_type(kind)).unwrap();
-    let mut image = vec![0; len];
-    cache.borrow_mut().read(0, &mut image).unwrap();
+fn formatted(width: u32, len: usize) -> Image {
+    let image = Image::zeroed(len);
+    let options = Options { width: Some(width), ..Options::default() };
+    format_volume(&mut image.clone(), &options).expect("format");
     image
 }
 
-fn mounted(image: Vec<u8>) -> (Fat, Ino) {
-    let mut image = Some(image);
-    let open = move |_: &str| -> Result<Cache<Box<dyn Transport>>> {
-        let image = image.take().ok_or(Error::NoDev)?;
-        let sectors = (image.len() / 512) as u64;
-        let ram: Box<dyn Transport> = Box::new(Ram::new(image));
-        Cache::new(ram, 0, sectors)
-    };
-    let mut fat = Fat::new(Box::new(open), now);
+fn on(image: &Image) -> Fat {
+    let image = image.clone();
+    let open = move |_: &str| -> Result<Box<dyn Storage>> { Ok(Box::new(image.clone())) };
+    Fat::new(Box::new(open), now)
+}
+
+fn mounted(image: &Image) -> (Fat, Ino) {
+    let mut fat = on(image);
     let root = fat.mount("vda", 0).expect("mount").root;
     (fat, root)
+}
+
+/// Each width with a size that it is made for.
+const SIZES: [(u32, usize); 3] = [(12, 4 << 20), (16, 16 << 20), (32, 40 << 20)];
+
+/// Our own check finds nothing.
+#[track_caller]
+fn assert_clean(image: &Image) {
+    let report = check(&mut image.clone(), false).expect("check");
+    assert_eq!(report.problems, Vec::<String>::new());
+}
+
+/// fsck.fat finds nothing.
+#[track_caller]
+fn fsck(image: &Image, what: &str) {
+    let dir = tempdir().expect("directory");
+    let path = dir.path().join("image");
+    fs::write(&path, image.bytes()).expect("image");
+    let path = path.to_str().expect("UTF-8");
+    let (status, text) = xinim_fs_testing::run("fsck.fat", &["-n", "-v", path]);
+    assert_eq!(status, 0, "{what}: {text}");
 }
 
 fn abilities() -> Abilities {
@@ -112,10 +83,9 @@ fn abilities() -> Abilities {
 
 #[test]
 fn conforms_on_every_width() {
-    let sizes = [(FatType::Fat12, 4 << 20), (FatType::Fat16, 32 << 20), (FatType::Fat32, 64 << 20)];
-    for (kind, len) in sizes {
-        let image = formatted(kind, len);
-        conformance::check_all(&abilities(), &mut || mounted(image.clone()));
+    for (width, len) in SIZES {
+        let image = formatted(width, len).bytes();
+        conformance::check_all(&abilities(), &mut || mounted(&Image::new(image.clone())));
     }
 }
 
@@ -123,118 +93,194 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(12))]
     #[test]
     fn as_the_model(seed: u64) {
-        let (mut fat, root) = mounted(formatted(FatType::Fat16, 16 << 20));
+        let image = formatted(16, 16 << 20);
+        let (mut fat, root) = mounted(&image);
         conformance::model::exercise(&mut fat, root, &abilities(), seed, 400);
-    }
-
-    /// A volume with random damage: any answer will do, but an answer.
-    #[test]
-    fn damaged_volumes_end_in_errors(
-        damage in proptest::collection::vec((0..40_000usize, any::<u8>()), 1..40),
-    ) {
-        let mut image = formatted(FatType::Fat12, 4 << 20);
-        for (at, value) in damage {
-            image[at] = value;
-        }
-        let mut image = Some(image);
-        let open = move |_: &str| -> Result<Cache<Box<dyn Transport>>> {
-            let image = image.take().ok_or(Error::NoDev)?;
-            let sectors = (image.len() / 512) as u64;
-            let ram: Box<dyn Transport> = Box::new(Ram::new(image));
-            Cache::new(ram, 0, sectors)
-        };
-        let mut fat = Fat::new(Box::new(open), now);
-        if let Ok(info) = fat.mount("vda", 0) {
-            let _ = conformance::list(&mut fat, info.root, 4096);
-            let _ = fat.create(info.root, b"file", &xinim_fs_kit::NewFile::new(0o100644));
-            if let Ok(stat) = fat.lookup(info.root, b"file") {
-                let _ = fat.write(stat.ino, 0, &[1; 5000]);
-            }
-            let _ = fat.statfs();
-            let _ = fat.unmount();
-        }
-    }
-}
-
-#[test]
-fn other_contents_are_not_ours() {
-    let open = |_: &str| -> Result<Cache<Box<dyn Transport>>> {
-        let ram: Box<dyn Transport> = Box::new(Ram::new(vec![0; 1 << 20]));
-        Cache::new(ram, 0, 2048)
-    };
-    let mut fat = Fat::new(Box::new(open), now);
-    assert_eq!(fat.mount("vda", 0).err(), Some(Error::Inval));
-}
-
-#[test]
-fn names_beyond_ascii() {
-    let (mut fat, root) = mounted(formatted(FatType::Fat16, 16 << 20));
-    for name in ["a ümläut.txt", "1日本語のファイル名.tar.gz", "xÅÄÖ", "naïve café.md"]
-    {
-        let made = fat
-            .create(root, name.as_bytes(), &xinim_fs_kit::NewFile::new(0o100644))
-            .expect(name)
-            .ino;
-        assert_eq!(fat.write(made, 0, name.as_bytes()), Ok(name.len()));
-        let found = fat.lookup(root, name.as_bytes()).expect(name);
-        assert_eq!((found.ino, found.size), (made, name.len() as u64), "{name}");
-        let names = conformance::list(&mut fat, root, 4096).expect("list");
-        assert!(names.iter().any(|entry| entry.0 == name.as_bytes()), "{name}");
-    }
-    let upper = "A ÜMLÄUT.TXT".as_bytes();
-    assert_eq!(
-        fat.create(root, upper, &xinim_fs_kit::NewFile::new(0o100644)).err(),
-        Some(Error::Exist)
-    );
-    // What the crate underneath cannot make is refused, not left to its panic.
-    for name in ["ümläut.txt", "日本"] {
-        let name = name.as_bytes();
-        assert_eq!(
-            fat.create(root, name, &xinim_fs_kit::NewFile::new(0o100644)).err(),
-            Some(Error::Inval)
-        );
-        assert_eq!(
-            fat.create(root, name, &xinim_fs_kit::NewFile::new(0o040755)).err(),
-            Some(Error::Inval)
-        );
-        assert_eq!(fat.rename((root, "xÅÄÖ".as_bytes()), (root, name)), Err(Error::Inval));
+        fat.unmount().expect("unmount");
+        assert_clean(&image);
     }
 }
 
 #[test]
 fn as_the_exerciser_wants() {
-    use xinim_fs_exerciser::{Can, FsTarget, run};
-    let sizes = [(FatType::Fat12, 3 << 20), (FatType::Fat16, 12 << 20), (FatType::Fat32, 40 << 20)];
-    for (seed, (kind, len)) in (0u64..).zip(sizes) {
-        let (fat, root) = mounted(formatted(kind, len));
-        let mut target = FsTarget::new(fat, root);
-        let can = Can { unicode: false, ..Can::from(&abilities()) };
-        let summary = run(&mut target, &can, seed, 2500);
-        summary.unwrap_or_else(|failure| panic!("{failure}"));
-        target.into_inner().unmount().expect("unmount");
+    let judge = require("fat_exerciser", &["fsck.fat"]);
+    for (seed, (width, len)) in (0u64..).zip(SIZES) {
+        // Every second run in want of space, on the widths that can be so small.
+        let small = if width == 12 { 400 << 10 } else { len };
+        for (len, seed) in [(len, seed), (small, 10 + seed)] {
+            let image = formatted(width, len);
+            let (fat, root) = mounted(&image);
+            let mut target = FsTarget::new(fat, root);
+            let done = run(&mut target, &Can::from(&abilities()), seed, 2000);
+            let done = done.unwrap_or_else(|failure| panic!("FAT{width}: {failure}"));
+            assert_eq!(done.no_space > 0, len < 1 << 20, "{done:?}");
+            target.into_inner().unmount().expect("unmount");
+            assert_clean(&image);
+            if judge {
+                fsck(&image, &format!("FAT{width} seed {seed}"));
+            }
+        }
     }
 }
 
-/// Whatever an image holds: answers, no panic, no endless loop, bounded memory.
 #[test]
-fn hostile_volumes_end_in_errors() {
-    use xinim_fs_testing::{Random, campaign, hostile};
-    for (kind, len) in [(FatType::Fat12, 2 << 20), (FatType::Fat16, 6 << 20)] {
-        let (mut fat, root) = mounted(formatted(kind, len));
+fn a_power_cut_costs_nothing_that_was_fsynced() {
+    let judge = require("fat_power_cut", &["fsck.fat"]);
+    let mut cuts = 0;
+    for seed in campaign(6) {
+        let (width, len) = [(12, 2 << 20), (16, 6 << 20)][seed as usize % 2];
+        let image = formatted(width, len);
+        let (mut fat, root) = mounted(&image);
+        let promises = promises::workload(&mut fat, root, &image, seed);
+        let recording = image.recording();
+        let mut random = Random::new(seed);
+        for round in 0..30 {
+            let cut = recording.cut(&mut random);
+            let Some(&mark) = cut.marks.last() else { continue };
+            let what = format!("FAT{width} seed {seed} round {round} step {} mark {mark}", cut.at);
+            let image = Image::new(cut.image);
+            let (mut fat, root) = mounted(&image);
+            promises::assert_kept(&mut fat, root, &promises[mark as usize], &what);
+            fat.unmount().expect("unmount");
+            assert_clean(&image);
+            if judge && round % 5 == 0 {
+                fsck(&image, &what);
+            }
+            cuts += 1;
+        }
+    }
+    assert!(cuts > 150, "{cuts}");
+}
+
+/// Whatever a volume holds: answers, no panic, no endless loop, bounded memory.
+#[test]
+fn damaged_volumes_end_in_errors() {
+    for (width, len) in [(12, 2 << 20), (16, 6 << 20), (32, 35 << 20)] {
+        let image = formatted(width, len);
+        let (mut fat, root) = mounted(&image);
         conformance::model::exercise(&mut fat, root, &abilities(), 3, 100);
-        let good = formatted(kind, len);
-        for seed in campaign(100) {
+        fat.sync().expect("sync");
+        fat.unmount().expect("unmount");
+        let good = image.bytes();
+        for seed in campaign(60) {
             let hot = [0..90, 512..4096, 4096..60_000];
             let damaged = hostile::damage(&good, &hot, &mut Random::new(seed));
-            let mut image = Some(damaged);
-            let open = move |_: &str| -> Result<Cache<Box<dyn Transport>>> {
-                let image = image.take().ok_or(Error::NoDev)?;
-                let sectors = (image.len() / 512) as u64;
-                let ram: Box<dyn Transport> = Box::new(Ram::new(image));
-                Cache::new(ram, 0, sectors)
-            };
-            let mut fat = Fat::new(Box::new(open), now);
-            hostile::assault(&mut fat, &mut Random::new(seed));
+            hostile::survive(seed, damaged, |image| on(&image));
         }
+    }
+}
+
+#[test]
+fn damage_that_we_repair_fsck_accepts() {
+    if !require("fat_repair", &["fsck.fat"]) {
+        return;
+    }
+    let mut damaged = 0;
+    for (width, len) in [(12, 2 << 20), (16, 6 << 20), (32, 35 << 20)] {
+        let image = formatted(width, len);
+        let (mut fat, root) = mounted(&image);
+        conformance::model::exercise(&mut fat, root, &abilities(), 3, 150);
+        fat.unmount().expect("unmount");
+        let good = image.bytes();
+        for seed in 0..15 {
+            let mut random = Random::new(seed);
+            let image = Image::new(good.clone());
+            // The FATs of FAT12 and 16; what stands behind the boot sectors of FAT32.
+            let start = if width == 32 { 32 * 512 } else { 516 };
+            image.edit(|bytes| {
+                for _ in 0..1 + random.below(8) {
+                    bytes[start + random.below(300) as usize] = random.below(256) as u8;
+                }
+            });
+            let report = check(&mut image.clone(), true).expect("check");
+            damaged += u32::from(report.found > 0);
+            assert_clean(&image);
+            fsck(&image, &format!("FAT{width} seed {seed}: {:?}", report.problems));
+        }
+    }
+    assert!(damaged > 30, "{damaged}");
+}
+
+#[test]
+fn what_our_mkfs_makes_fsck_accepts() {
+    if !require("fat_format", &["fsck.fat"]) {
+        return;
+    }
+    for (width, len) in [(12, 360 << 10), (12, 4 << 20), (16, 16 << 20), (32, 70 << 20)] {
+        for cluster in [None, Some(if width == 12 { 8 } else { 1 })] {
+            let image = Image::zeroed(len);
+            let label = Some(*b"LABEL      ");
+            let options = Options { width: Some(width), cluster, label, volume_id: 0x1234_5678 };
+            match format_volume(&mut image.clone(), &options) {
+                Ok(()) => {
+                    assert_clean(&image);
+                    fsck(&image, &format!("FAT{width} {len} {cluster:?}"));
+                }
+                // So small clusters are too many for the width.
+                Err(error) => assert_eq!((error, cluster.is_some()), (Error::Inval, true)),
+            }
+        }
+    }
+    let wrong = Options { width: Some(13), ..Options::default() };
+    assert_eq!(format_volume(&mut Image::zeroed(1 << 20), &wrong), Err(Error::Inval));
+    let wrong = Options { cluster: Some(3), ..Options::default() };
+    assert_eq!(format_volume(&mut Image::zeroed(1 << 20), &wrong), Err(Error::Inval));
+    assert_eq!(format_volume(&mut Image::zeroed(4096), &Options::default()), Err(Error::NoSpc));
+}
+
+#[test]
+fn other_contents_are_not_ours() {
+    assert_eq!(on(&Image::zeroed(1 << 20)).mount("vda", 0).err(), Some(Error::Inval));
+    assert_eq!(on(&Image::zeroed(100)).mount("vda", 0).err(), Some(Error::Inval));
+}
+
+#[test]
+fn names_beyond_ascii() {
+    let image = formatted(16, 16 << 20);
+    let (mut fat, root) = mounted(&image);
+    let names = [
+        "a ümläut.txt",
+        "ümläut.txt",
+        "ü",
+        "日本",
+        "1日本語のファイル名.tar.gz",
+        "日本語のとても長いファイル名です、十三文字より長い.tar.gz",
+        "xÅÄÖ",
+        "naïve café.md",
+        "\u{1F980}",
+        "x\u{1F980}y \u{1F600}.txt",
+    ];
+    let new = NewFile::new(0o100644);
+    for name in names {
+        let made = fat.create(root, name.as_bytes(), &new).expect(name).ino;
+        assert_eq!(fat.write(made, 0, name.as_bytes()), Ok(name.len()));
+        let found = fat.lookup(root, name.as_bytes()).expect(name);
+        assert_eq!((found.ino, found.size), (made, name.len() as u64), "{name}");
+    }
+    let upper = "A ÜMLÄUT.TXT".as_bytes();
+    assert_eq!(fat.create(root, upper, &new).err(), Some(Error::Exist));
+    let dir = fat.create(root, "Ördner".as_bytes(), &NewFile::new(0o040755)).expect("mkdir").ino;
+    for name in names {
+        fat.rename((root, name.as_bytes()), (dir, name.as_bytes())).expect(name);
+    }
+    assert_eq!(conformance::list(&mut fat, root, 4096).expect("list").len(), 1);
+    fat.unmount().expect("unmount");
+    assert_clean(&image);
+    if require("fat_names", &["fsck.fat"]) {
+        fsck(&image, "names");
+    }
+    let (mut fat, root) = mounted(&image);
+    let dir = fat.lookup(root, "Ördner".as_bytes()).expect("directory").ino;
+    let listed = conformance::list(&mut fat, dir, 4096).expect("list");
+    let mut listed: Vec<&[u8]> = listed.iter().map(|entry| entry.0.as_slice()).collect();
+    let mut expected: Vec<&[u8]> = names.iter().map(|name| name.as_bytes()).collect();
+    (listed.sort_unstable(), expected.sort_unstable());
+    assert_eq!(listed, expected);
+    for name in names {
+        let found = fat.lookup(dir, name.as_bytes()).expect(name).ino;
+        let mut data = [0; 200];
+        let count = fat.read(found, 0, &mut data).expect("read");
+        assert_eq!(&data[..count], name.as_bytes());
+        fat.unlink(dir, name.as_bytes(), false).expect(name);
     }
 }

@@ -5,8 +5,6 @@
 //! dirty mark.
 
 use alloc::collections::BTreeMap;
-use alloc::rc::Rc;
-use core::cell::RefCell;
 
 use lamfat::{Dir, File, FsOptions, Write};
 use self_cell::self_cell;
@@ -14,12 +12,12 @@ use xinim_abi::error::{Error, Result};
 use xinim_fs_kit::Ino;
 
 use crate::codepage::Cp437;
-use crate::device::{BlockCache, Device, DeviceError};
+use crate::device::{Device, DeviceError, Shared};
 use crate::time::Clock;
 
-pub type Fs = lamfat::FileSystem<Device, Clock, Cp437>;
-pub type FatDir<'a> = Dir<'a, Device, Clock, Cp437>;
-pub type FatFile<'a> = File<'a, Device, Clock, Cp437>;
+pub type Fs = lamfat::FileSystem<Device<Shared>, Clock, Cp437>;
+pub type FatDir<'a> = Dir<'a, Device<Shared>, Clock, Cp437>;
+pub type FatFile<'a> = File<'a, Device<Shared>, Clock, Cp437>;
 
 /// Files kept open, so that going on at the same position is cheap.
 const OPEN_MAX: usize = 64;
@@ -53,9 +51,9 @@ pub fn error(from: lamfat::Error<DeviceError>) -> Error {
 
 impl Volume {
     /// `Inval` if there is no FAT volume.
-    pub fn open(cache: &Rc<RefCell<BlockCache>>, clock: Clock) -> Result<Self> {
+    pub fn open(storage: &Shared, clock: Clock) -> Result<Self> {
         let options = FsOptions::new().time_provider(clock).oem_cp_converter(Cp437).strict(false);
-        let fs = Fs::new(Device::new(Rc::clone(cache)), options).map_err(|from| match from {
+        let fs = Fs::new(Device::new(storage.clone()), options).map_err(|from| match from {
             lamfat::Error::Io(DeviceError(error)) if error != Error::Inval => error,
             _ => Error::Inval,
         })?;

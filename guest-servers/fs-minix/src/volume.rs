@@ -130,6 +130,32 @@ impl<S: Storage> Volume<S> {
         if self.freed.len() > FREED_MAX { self.barrier() } else { Ok(()) }
     }
 
+    /// Discards runs of free zones within a byte range, those of at least `min_len` bytes; how many
+    /// bytes.
+    pub fn trim(&mut self, offset: u64, len: u64, min_len: u64) -> Result<u64> {
+        // What was freed just now is free on the medium too.
+        self.flush()?;
+        let (block, first) = (self.geometry.block as u64, self.geometry.first_data);
+        let end = offset.saturating_add(len) / block;
+        let start = offset.div_ceil(block).max(first.into());
+        let mut discarded = 0;
+        let mut run = start;
+        let end = end.min(self.geometry.zones.into()).max(start);
+        for zone in start..=end {
+            let used = zone == end
+                || self.zmap.get(&mut self.storage, (zone - u64::from(first)) as u32 + 1)?;
+            if used {
+                let bytes = (zone - run) * block;
+                if bytes > 0 && bytes >= min_len {
+                    self.storage.discard(run * block, bytes)?;
+                    discarded += bytes;
+                }
+                run = zone + 1;
+            }
+        }
+        Ok(discarded)
+    }
+
     fn path(&self, index: u64) -> Result<Path> {
         if index < DIRECT as u64 {
             return Ok(Path { root: index as usize, levels: 0, offsets: [0; 3] });

@@ -5,6 +5,7 @@
 //!                                 accesses, so that an endless loop ends in a failed test
 //!                        └ record() ── Recording ── power_cut::Cutter: what the medium may hold
 //!                                                   after the power failed at some instant
+//! promises          a workload that knows what fsync promised at each instant
 //! hostile::assault  mount, walk, read, write on a damaged image: errors only
 //! memory::Counting  a global allocator that knows the peak
 //! ```
@@ -16,6 +17,7 @@ pub mod hostile;
 mod image;
 pub mod memory;
 pub mod power_cut;
+pub mod promises;
 mod tools;
 
 pub use campaign::campaign;

@@ -3,8 +3,8 @@
 //!
 //! | name | |
 //! |---|---|
-//! | `mkfs.minix` | makes a MINIX file system |
-//! | `fsck.minix` | checks and repairs one |
+//! | `mkfs.minix`, `mkfs.fat` | make a MINIX or FAT file system |
+//! | `fsck.minix`, `fsck.fat` | check and repair one |
 //! | `mkfs.ext2`, `mkfs.ext3`, `mkfs.ext4` | make an ext file system |
 //! | `fsck.ext2`, `fsck.ext3`, `fsck.ext4` | check one, replay its journal, repair what can be computed |
 //! | `fstest` | exercises whatever is mounted at a directory |
@@ -20,6 +20,7 @@ extern crate std;
 mod device;
 mod exercise;
 mod ext;
+mod fat;
 mod minix;
 #[cfg(test)]
 mod tests;
@@ -35,11 +36,13 @@ const TOOLS: &[(&str, Tool)] = &[
     ("fsck.ext2", ext::fsck),
     ("fsck.ext3", ext::fsck),
     ("fsck.ext4", ext::fsck),
+    ("fsck.fat", fat::fsck),
     ("fsck.minix", minix::fsck),
     ("fstest", exercise::fstest),
     ("mkfs.ext2", ext::mkfs2),
     ("mkfs.ext3", ext::mkfs3),
     ("mkfs.ext4", ext::mkfs4),
+    ("mkfs.fat", fat::mkfs),
     ("mkfs.minix", minix::mkfs),
 ];
 

@@ -119,3 +119,37 @@ fn mkfs_and_fsck_of_ext_agree_with_the_hosts() {
     assert_eq!(tool(&format!("mkfs.ext2 -b 3000 {}", arg(&image))), 1);
     assert_eq!(tool(&format!("mkfs.ext2 -J 12 {}", arg(&image))), 1);
 }
+
+#[test]
+fn mkfs_and_fsck_of_fat_agree_with_the_hosts() {
+    if !require("mkfs_and_fsck_of_fat", &["fsck.fat"]) {
+        return;
+    }
+    let dir = tempdir().expect("directory");
+    let image = dir.path().join("image");
+    for (options, len) in
+        [("-F 12", 3 << 20), ("-F 16 -n label", 16 << 20), ("-F 32 -s 1", 40 << 20)]
+    {
+        fs::write(&image, vec![0x5A; len]).expect("image");
+        assert_eq!(tool(&format!("mkfs.fat {options} {}", arg(&image))), 0, "{options}");
+        let (status, text) = xinim_fs_testing::run("fsck.fat", &["-n", arg(&image)]);
+        assert_eq!(status, 0, "{options}: {text}");
+        assert_eq!(tool(&format!("fsck.fat {}", arg(&image))), 0, "{options}");
+        // A cluster in use that no file has.
+        let mut bytes = fs::read(&image).expect("image");
+        let fat = usize::from(u16::from_le_bytes([bytes[14], bytes[15]])) * 512;
+        bytes[fat + 40] = 0xFF;
+        fs::write(&image, &bytes).expect("image");
+        assert_eq!(tool(&format!("fsck.fat -n {}", arg(&image))), 1, "{options}");
+        assert_eq!(fs::read(&image).expect("image"), bytes, "only looked at");
+        assert_eq!(tool(&format!("fsck.fat -a {}", arg(&image))), 1, "{options}");
+        assert_eq!(tool(&format!("fsck.fat {}", arg(&image))), 0, "{options}");
+        let (status, text) = xinim_fs_testing::run("fsck.fat", &["-n", arg(&image)]);
+        assert_eq!(status, 0, "{options}: {text}");
+    }
+    fs::write(&image, vec![0; 4096]).expect("image");
+    assert_eq!(tool(&format!("mkfs.fat {}", arg(&image))), 1, "too small");
+    assert_eq!(tool(&format!("fsck.fat {}", arg(&image))), 1, "no file system");
+    assert_eq!(tool("fsck.fat"), 2);
+    assert_eq!(tool("mkfs.fat -F 13 /nonexistent"), 1);
+}

@@ -263,3 +263,20 @@ fn links_have_a_limit() {
     fs.unmount().expect("unmount");
     assert_clean(&image);
 }
+
+#[test]
+fn trimming_takes_free_zones_only() {
+    for options in kinds() {
+        let image = formatted(&options, 2 << 20);
+        let (mut fs, root) = mounted(&image);
+        let ino = fs.create(root, b"f", &NewFile::new(FILE)).expect("create").ino;
+        fs.write(ino, 0, &[7; 30_000]).expect("write");
+        let free = fs.statfs().map(|s| s.blocks_free * s.block_size).expect("statfs");
+        assert_eq!(fs.trim(0, u64::MAX, 0), Ok(free));
+        assert_eq!(fs.trim(0, u64::MAX, 1 << 30), Ok(0), "no run is that long");
+        assert_eq!(fs.trim(1 << 40, 1 << 20, 0), Ok(0), "behind the end");
+        let mut data = std::vec![0; 30_000];
+        assert_eq!(fs.read(ino, 0, &mut data), Ok(30_000));
+        assert!(data.iter().all(|&byte| byte == 7));
+    }
+}
