@@ -188,11 +188,6 @@ impl<S: Storage> FileSystem for Minix<S> {
         mounted.is_some_and(|mounted| mounted.tree.volume.storage.background(tick))
     }
 
-    fn background(&mut self, tick: bool) -> bool {
-        let mounted = self.mounted.as_mut();
-        mounted.is_some_and(|mounted| mounted.tree.volume.storage.background(tick))
-    }
-
     fn trim(&mut self, offset: u64, len: u64, min_len: u64) -> Result<u64> {
         self.writable()?.volume.trim(offset, len, min_len)
     }

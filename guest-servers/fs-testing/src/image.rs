@@ -168,4 +168,10 @@ impl Storage for Image {
         }
         Ok(())
     }
+
+    /// What nobody needs becomes noise, so that who reads it is found out.
+    fn discard(&mut self, offset: u64, len: u64) -> Result<()> {
+        let len = usize::try_from(len).map_err(|_| Error::Inval)?;
+        self.write(offset, &vec![0xDD; len])
+    }
 }
