@@ -6,7 +6,7 @@ use alloc::vec::Vec;
 use xinim_abi::error::Error;
 use xinim_abi::services::vfs::{NAME_MAX, mode};
 
-use super::{Abilities, DIR, FILE, LINK, list};
+use super::{Abilities, DIR, FILE, LINK, crowds, list};
 use crate::{DirBuffer, FileSystem, Ino, NewFile, SetAttributes, entries};
 
 type Check<F> = fn(&mut F, Ino, &Abilities);
@@ -41,6 +41,9 @@ pub(super) fn all<F: FileSystem>() -> Vec<Check<F>> {
         wrong_kinds,
         unknown_inodes,
         many_files,
+        crowds::reading_while_names_come_and_go,
+        crowds::every_kind_renamed_over_every_kind,
+        crowds::a_full_volume_recovers,
         figures,
     ]
 }

@@ -9,6 +9,7 @@
 //! with a plain in-memory model after each. A file system says what it lacks in [`Abilities`].
 
 mod checks;
+mod crowds;
 pub mod model;
 mod random;
 
