@@ -8,7 +8,9 @@ use crate::list::List;
 pub fn bundle(root: &Path, list: &List, programs: &[PathBuf]) -> Result<Vec<u8>, String> {
     let mut writer = CpioWriter::new();
     for directory in &list.directories {
-        writer.directory(directory).map_err(|e| e.to_string())?;
+        // Everybody's, but nobody removes what is others'.
+        let permissions = if directory == "tmp" { 0o1777 } else { 0o755 };
+        writer.directory_with(directory, permissions).map_err(|e| e.to_string())?;
     }
     for (program, file) in list.program.iter().zip(programs) {
         let data = crate::read(file)?;

@@ -68,6 +68,11 @@ impl CpioWriter {
 
     /// Adds a directory unless it is there.
     pub fn directory(&mut self, path: &str) -> Result<(), CpioError> {
+        self.directory_with(path, 0o755)
+    }
+
+    /// As [`Self::directory`], with these permissions.
+    pub fn directory_with(&mut self, path: &str, permissions: u32) -> Result<(), CpioError> {
         check_path(path)?;
         if self.directories.contains(path) {
             return Ok(());
@@ -75,7 +80,7 @@ impl CpioWriter {
         self.claim(path)?;
         self.parents(path)?;
         self.directories.insert(path.to_owned());
-        self.entry(path, S_IFDIR | 0o755, b"", 0)
+        self.entry(path, S_IFDIR | permissions, b"", 0)
     }
 
     /// Adds a regular file; `permissions` are the low nine bits of its mode.

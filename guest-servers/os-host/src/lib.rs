@@ -16,7 +16,10 @@ use std::os::unix::process::CommandExt;
 use std::process::Command;
 use std::time::{Duration, Instant, SystemTime};
 
-use xinim_os::{DirEntry, Ended, Error, Fd, Os, Result, Spawn, Stat, Whence, base_name, open};
+use xinim_os::{
+    DirEntry, Ended, Error, Fd, Flock, Identity, Ids, Os, Result, Spawn, Stat, Whence, base_name,
+    file_time, open,
+};
 
 /// Linux, and the processes started here.
 #[derive(Debug)]
@@ -46,6 +49,10 @@ fn convert<T>(result: io::Result<T>) -> Result<T> {
 /// The result of a libc call that says -1 for an error.
 fn check(result: libc::c_int) -> Result<libc::c_int> {
     if result < 0 { Err(error(&io::Error::last_os_error())) } else { Ok(result) }
+}
+
+fn c_path(path: &str) -> Result<CString> {
+    CString::new(path).map_err(|_| Error::Inval)
 }
 
 /// The descriptor as a file that is not closed at its end.
@@ -183,11 +190,55 @@ impl Os for Linux {
     fn chmod(&self, path: &str, mode: u32) -> Result<()> {
         convert(fs::set_permissions(path, fs::Permissions::from_mode(mode)))
     }
-    fn set_mtime(&self, path: &str, mtime: u64) -> Result<()> {
-        let time = SystemTime::UNIX_EPOCH + Duration::from_nanos(mtime);
-        let times = fs::FileTimes::new().set_modified(time);
-        convert(fs::OpenOptions::new().read(true).open(path))
-            .and_then(|file| convert(file.set_times(times)))
+    fn set_times(&self, path: &str, follow: bool, atime: u64, mtime: u64) -> Result<()> {
+        let path = c_path(path)?;
+        let time = |ns: u64| {
+            let nsec = match ns {
+                file_time::NOW => libc::UTIME_NOW,
+                file_time::OMIT => libc::UTIME_OMIT,
+                ns => (ns % 1_000_000_000) as i64,
+            };
+            libc::timespec { tv_sec: (ns / 1_000_000_000) as i64, tv_nsec: nsec }
+        };
+        let times = [time(atime), time(mtime)];
+        let flags = if follow { 0 } else { libc::AT_SYMLINK_NOFOLLOW };
+        // SAFETY: path and times are what the call expects.
+        let done = unsafe { libc::utimensat(libc::AT_FDCWD, path.as_ptr(), times.as_ptr(), flags) };
+        check(done).map(drop)
+    }
+    fn chown(&self, path: &str, follow: bool, uid: u32, gid: u32) -> Result<()> {
+        let path = c_path(path)?;
+        let flags = if follow { 0 } else { libc::AT_SYMLINK_NOFOLLOW };
+        // SAFETY: the path ends with a NUL.
+        check(unsafe { libc::fchownat(libc::AT_FDCWD, path.as_ptr(), uid, gid, flags) }).map(drop)
+    }
+    fn mknod(&self, path: &str, mode: u32, rdev: u32) -> Result<()> {
+        let path = c_path(path)?;
+        let device = libc::makedev(rdev >> 16, rdev & 0xFFFF);
+        // SAFETY: the path ends with a NUL.
+        check(unsafe { libc::mknod(path.as_ptr(), mode, device) }).map(drop)
+    }
+    fn access(&self, path: &str, want: u32) -> Result<()> {
+        let path = c_path(path)?;
+        // SAFETY: the path ends with a NUL.
+        let done = unsafe {
+            libc::faccessat(libc::AT_FDCWD, path.as_ptr(), want as i32, libc::AT_EACCESS)
+        };
+        check(done).map(drop)
+    }
+    fn umask(&self, mask: u32) -> Result<u32> {
+        // SAFETY: a plain system call that cannot fail.
+        Ok(unsafe { libc::umask(mask) })
+    }
+    fn flock(&self, fd: Fd, lock: Flock, wait: bool) -> Result<()> {
+        let operation = match lock {
+            Flock::Shared => libc::LOCK_SH,
+            Flock::Exclusive => libc::LOCK_EX,
+            Flock::Unlock => libc::LOCK_UN,
+        };
+        let operation = operation | if wait { 0 } else { libc::LOCK_NB };
+        // SAFETY: a plain system call.
+        check(unsafe { libc::flock(fd as i32, operation) }).map(drop)
     }
     fn chdir(&self, path: &str) -> Result<()> {
         convert(std::env::set_current_dir(path))
@@ -260,6 +311,31 @@ impl Os for Linux {
     }
     fn pid(&self) -> u32 {
         std::process::id()
+    }
+    fn identity(&self) -> Result<Identity> {
+        let (mut users, mut groups) = (Ids::default(), Ids::default());
+        // SAFETY: all point to numbers the calls fill in.
+        unsafe {
+            libc::getresuid(&mut users.real, &mut users.effective, &mut users.saved);
+            libc::getresgid(&mut groups.real, &mut groups.effective, &mut groups.saved);
+        }
+        let mut supplementary = vec![0; 1024];
+        // SAFETY: there is room for as many as the call is told.
+        let count = check(unsafe { libc::getgroups(1024, supplementary.as_mut_ptr()) })?;
+        supplementary.truncate(count as usize);
+        Ok(Identity { users, groups, supplementary })
+    }
+    fn set_user_ids(&self, ids: Ids) -> Result<()> {
+        // SAFETY: a plain system call.
+        check(unsafe { libc::setresuid(ids.real, ids.effective, ids.saved) }).map(drop)
+    }
+    fn set_group_ids(&self, ids: Ids) -> Result<()> {
+        // SAFETY: a plain system call.
+        check(unsafe { libc::setresgid(ids.real, ids.effective, ids.saved) }).map(drop)
+    }
+    fn set_groups(&self, groups: &[u32]) -> Result<()> {
+        // SAFETY: the pointer is to as many groups.
+        check(unsafe { libc::setgroups(groups.len(), groups.as_ptr()) }).map(drop)
     }
     fn now_ns(&self) -> u64 {
         self.started.elapsed().as_nanos() as u64

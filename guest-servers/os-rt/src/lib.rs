@@ -10,7 +10,8 @@ use alloc::vec::Vec;
 use xinim_abi::info::Kind;
 use xinim_abi::services::chardev::control;
 use xinim_os::{
-    DirEntry, Ended, Error, Fd, Os, ProcessInfo, Result, Spawn, Stat, StatFs, SystemInfo, Whence,
+    DirEntry, Ended, Error, Fd, Flock, Identity, Ids, Os, ProcessInfo, Result, Spawn, Stat, StatFs,
+    SystemInfo, Whence,
 };
 use xinim_rt::{fs, kip, process, rs, start, sys, time};
 
@@ -98,8 +99,27 @@ impl Os for Xinim {
     fn chmod(&self, path: &str, mode: u32) -> Result<()> {
         fs::chmod(path, mode)
     }
-    fn set_mtime(&self, path: &str, mtime: u64) -> Result<()> {
-        fs::set_times(path, true, fs::time::OMIT, mtime)
+    fn set_times(&self, path: &str, follow: bool, atime: u64, mtime: u64) -> Result<()> {
+        fs::set_times(path, follow, atime, mtime)
+    }
+    fn chown(&self, path: &str, follow: bool, uid: u32, gid: u32) -> Result<()> {
+        fs::chown(path, follow, uid, gid)
+    }
+    fn mknod(&self, path: &str, mode: u32, rdev: u32) -> Result<()> {
+        fs::mknod(path, mode, rdev)
+    }
+    fn access(&self, path: &str, want: u32) -> Result<()> {
+        fs::access(path, want)
+    }
+    fn umask(&self, mask: u32) -> Result<u32> {
+        fs::umask(mask)
+    }
+    fn flock(&self, fd: Fd, lock: Flock, wait: bool) -> Result<()> {
+        let whole = fs::Lock::whole(lock == Flock::Exclusive);
+        match lock {
+            Flock::Unlock => fs::unlock(fd, &whole),
+            _ => fs::lock(fd, &whole, wait),
+        }
     }
     fn chdir(&self, path: &str) -> Result<()> {
         fs::chdir(path)
@@ -131,6 +151,24 @@ impl Os for Xinim {
     fn pid(&self) -> u32 {
         process::id()
     }
+    fn identity(&self) -> Result<Identity> {
+        let ids =
+            |ids: process::Ids| Ids { real: ids.real, effective: ids.effective, saved: ids.saved };
+        let (groups, supplementary) = process::group_ids(0)?;
+        let users = ids(process::user_ids(0)?);
+        Ok(Identity { users, groups: ids(groups), supplementary })
+    }
+    fn set_user_ids(&self, ids: Ids) -> Result<()> {
+        let Ids { real, effective, saved } = ids;
+        process::set_user_ids(process::Ids { real, effective, saved })
+    }
+    fn set_group_ids(&self, ids: Ids) -> Result<()> {
+        let Ids { real, effective, saved } = ids;
+        process::set_group_ids(process::Ids { real, effective, saved })
+    }
+    fn set_groups(&self, groups: &[u32]) -> Result<()> {
+        process::set_groups(groups)
+    }
     fn now_ns(&self) -> u64 {
         time::now_ns()
     }
@@ -150,6 +188,12 @@ impl Os for Xinim {
     }
     fn mount(&self, source: &str, target: &str, fs_type: &str, flags: u32) -> Result<()> {
         fs::mount(source, target, fs_type, flags)
+    }
+    fn remount(&self, path: &str, flags: u32) -> Result<()> {
+        fs::remount(path, flags)
+    }
+    fn trim(&self, path: &str, min_len: u64) -> Result<u64> {
+        fs::trim(path, min_len)
     }
     fn umount(&self, path: &str, lazy: bool) -> Result<()> {
         fs::umount(path, lazy)

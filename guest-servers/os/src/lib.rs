@@ -19,7 +19,9 @@ pub use xinim_abi::error::{Error, Result};
 pub use xinim_abi::info::{ProcessInfo, SystemInfo};
 pub use xinim_abi::services::pm::signal;
 pub use xinim_abi::services::rs::{control as service_control, query as service_query};
-pub use xinim_abi::services::vfs::{Stat, StatFs, mode, mount as mount_flags, open};
+pub use xinim_abi::services::vfs::{
+    KEEP_ID, Stat, StatFs, mode, mount as mount_flags, open, time as file_time,
+};
 
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -57,6 +59,36 @@ pub struct Spawn<'a> {
 pub struct Ended {
     pub pid: u32,
     pub status: u32,
+}
+
+/// Real, effective and saved id of one kind.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Ids {
+    pub real: u32,
+    pub effective: u32,
+    pub saved: u32,
+}
+
+impl Ids {
+    pub fn all(id: u32) -> Self {
+        Self { real: id, effective: id, saved: id }
+    }
+}
+
+/// As whom a process runs.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Identity {
+    pub users: Ids,
+    pub groups: Ids,
+    pub supplementary: Vec<u32>,
+}
+
+/// What `flock` does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Flock {
+    Shared,
+    Exclusive,
+    Unlock,
 }
 
 /// Where `seek` counts from.
@@ -101,8 +133,21 @@ pub trait Os {
     fn symlink(&self, target: &str, path: &str) -> Result<()>;
     fn readlink(&self, path: &str) -> Result<String>;
     fn chmod(&self, path: &str, mode: u32) -> Result<()>;
-    /// Nanoseconds since 1970.
-    fn set_mtime(&self, path: &str, mtime: u64) -> Result<()>;
+    /// Nanoseconds since 1970, or one of [`file_time`]. `follow`: a last symbolic link is followed.
+    fn set_times(&self, path: &str, follow: bool, atime: u64, mtime: u64) -> Result<()>;
+    fn set_mtime(&self, path: &str, mtime: u64) -> Result<()> {
+        self.set_times(path, true, file_time::OMIT, mtime)
+    }
+    /// [`KEEP_ID`] leaves an id as it is.
+    fn chown(&self, path: &str, follow: bool, uid: u32, gid: u32) -> Result<()>;
+    /// A FIFO, socket, device or empty file; `rdev`: major << 16 | minor.
+    fn mknod(&self, path: &str, mode: u32, rdev: u32) -> Result<()>;
+    /// May this process do all of `want` (4 read, 2 write, 1 execute or search)?
+    fn access(&self, path: &str, want: u32) -> Result<()>;
+    /// Permission bits that new files do not get; answers the old mask.
+    fn umask(&self, mask: u32) -> Result<u32>;
+    /// Locks a whole file for this open file and its duplicates. `Again`: another has it.
+    fn flock(&self, fd: Fd, lock: Flock, wait: bool) -> Result<()>;
     fn chdir(&self, path: &str) -> Result<()>;
     fn getcwd(&self) -> Result<String>;
 
@@ -114,6 +159,11 @@ pub trait Os {
     /// The process that Ctrl-C ends; 0: none.
     fn set_foreground(&self, pid: u32) -> Result<()>;
     fn pid(&self) -> u32;
+    fn identity(&self) -> Result<Identity>;
+    /// [`KEEP_ID`] leaves an id.
+    fn set_user_ids(&self, ids: Ids) -> Result<()>;
+    fn set_group_ids(&self, ids: Ids) -> Result<()>;
+    fn set_groups(&self, groups: &[u32]) -> Result<()>;
     /// Nanoseconds since boot.
     fn now_ns(&self) -> u64;
     /// Nanoseconds since 1970; 0 if unknown.
@@ -129,6 +179,14 @@ pub trait Os {
     }
     /// An empty `fs_type` is found out.
     fn mount(&self, source: &str, target: &str, fs_type: &str, flags: u32) -> Result<()> {
+        Err(Error::NoSys)
+    }
+    /// Other flags for what is mounted at `path`.
+    fn remount(&self, path: &str, flags: u32) -> Result<()> {
+        Err(Error::NoSys)
+    }
+    /// The file system discards free blocks; how many bytes.
+    fn trim(&self, path: &str, min_len: u64) -> Result<u64> {
         Err(Error::NoSys)
     }
     fn umount(&self, path: &str, lazy: bool) -> Result<()> {

@@ -62,37 +62,46 @@ pub struct Images {
     mapped: Vec<(Identity, Loadable)>,
 }
 
+/// Whose authority a program file lends: user and group of its set-ID bits.
+pub type SetId = (Option<u32>, Option<u32>);
+
 impl Images {
     /// The program at `path`, resolved from the working directory of `parent`. `Access` if it is
-    /// not a regular file that somebody may execute.
-    pub fn open(&mut self, parent: u32, path: &str) -> Result<Loadable> {
-        if path.starts_with('/')
-            && let Some(found) = self.find(&identity(&fs::stat(path)?)?)
-        {
-            return Ok(found);
+    /// not a regular file that `parent` may execute; what root may needs fewer questions.
+    pub fn open(&mut self, parent: u32, is_root: bool, path: &str) -> Result<(Loadable, SetId)> {
+        if path.starts_with('/') && is_root {
+            let stat = fs::stat(path)?;
+            if stat.mode & (mode::SET_UID | mode::SET_GID) == 0
+                && let Some(found) = self.find(&identity(&stat)?)
+            {
+                return Ok((found, (None, None)));
+            }
         }
         let path_len = path.len() as u32;
-        let fd = fs::request(path.as_bytes(), &vfs::OpenFor { parent, path_len })?.fd;
-        let result = self.load(fd);
-        let _ = fs::close(fd);
-        result
+        let opened = fs::request(path.as_bytes(), &vfs::OpenFor { parent, path_len })?;
+        let result = self.load(opened.fd);
+        let _ = fs::close(opened.fd);
+        let (image, stat) = result?;
+        let lends = |bit| stat.mode & bit != 0 && !opened.no_suid;
+        let uid = lends(mode::SET_UID).then_some(stat.uid);
+        Ok((image, (uid, lends(mode::SET_GID).then_some(stat.gid))))
     }
 
     fn find(&self, identity: &Identity) -> Option<Loadable> {
         self.mapped.iter().find(|(i, _)| i == identity).map(|(_, image)| image.clone())
     }
 
-    fn load(&mut self, fd: u32) -> Result<Loadable> {
+    fn load(&mut self, fd: u32) -> Result<(Loadable, Stat)> {
         let stat = fs::fstat(fd)?;
         let identity = identity(&stat)?;
         if let Some(found) = self.find(&identity) {
-            return Ok(found);
+            return Ok((found, stat));
         }
         if self.mapped.len() < CACHE_MAX {
             match map(fd) {
                 Ok(image) => {
                     self.mapped.push((identity, image.clone()));
-                    return Ok(image);
+                    return Ok((image, stat));
                 }
                 // Not in memory as it is, or memory that somebody may change.
                 Err(Error::NotSup | Error::Access) => {}
@@ -113,7 +122,7 @@ impl Images {
             }
         }
         bytes.truncate(at);
-        Ok(Loadable::Read(Rc::new(bytes)))
+        Ok((Loadable::Read(Rc::new(bytes)), stat))
     }
 }
 

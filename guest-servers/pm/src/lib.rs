@@ -14,6 +14,7 @@
 
 extern crate alloc;
 
+pub mod identity;
 pub mod request;
 pub mod script;
 pub mod status;

@@ -12,6 +12,7 @@ mod image;
 mod spawn;
 
 use alloc::collections::BTreeMap;
+use alloc::vec;
 use image::Images;
 use xinim_abi::error::{Error, Result};
 use xinim_abi::event::{Obituary, cause};
@@ -22,18 +23,23 @@ use xinim_abi::object::{Handle, Rights};
 use xinim_abi::services::chardev::chardev;
 use xinim_abi::services::pm::pm::{self, Call};
 use xinim_abi::services::pm::signal;
+use xinim_abi::services::vfs::vfs;
 use xinim_abi::start::role;
+use xinim_pm::identity::{GROUPS_MAX, Identity, Triple};
 use xinim_pm::status;
 use xinim_pm::table::{Answer, Table};
 use xinim_rt::handle::OwnedHandle;
 use xinim_rt::ipc::{self, Endpoint, Service};
 use xinim_rt::server::{self, ClientWindows, Request, Server, answer};
-use xinim_rt::{log, start, sys};
+use xinim_rt::{fs, log, start, sys};
+use zerocopy::IntoBytes;
 
 xinim_rt::program!(main);
 
 /// Our notification bit for Ctrl-C.
 const INTERRUPT_BIT: u32 = 0;
+/// User and group without any rights of their own.
+const NOBODY: u32 = 65534;
 /// Largest signal number of a `Kill`.
 const SIGNAL_MAX: u32 = 64;
 
@@ -49,11 +55,32 @@ fn main() -> i32 {
         windows: ClientWindows::new(),
         table: Table::default(),
         processes: BTreeMap::new(),
+        identities: BTreeMap::new(),
         images: Images::default(),
         rs: Service::new("rs"),
         vfs: Service::new("vfs:user"),
         tty: Service::new("tty"),
         subscribed: false,
+    })
+}
+
+fn tell_vfs(pid: u32, identity: &Identity) -> Result<()> {
+    let (uid, gid) = (identity.uids.effective, identity.gids.effective);
+    let count = identity.groups.len() as u32;
+    fs::request(identity.groups.as_bytes(), &vfs::Identify { pid, uid, gid, count }).map(drop)
+}
+
+/// As whom a program acts that is not known here: VFS knows. If not, as nobody.
+fn ask_vfs(pid: u32) -> Identity {
+    let ask = || -> Result<Identity> {
+        let (found, groups) = fs::who_is(pid)?;
+        let (uids, gids) = (Triple::all(found.uid), Triple::all(found.gid));
+        Ok(Identity { uids, gids, groups: groups.into() })
+    };
+    ask().unwrap_or_else(|_| Identity {
+        uids: Triple::all(NOBODY),
+        gids: Triple::all(NOBODY),
+        ..Identity::default()
     })
 }
 
@@ -65,6 +92,8 @@ struct Pm {
     table: Table,
     /// Process handles of running programs.
     processes: BTreeMap<u32, OwnedHandle>,
+    /// As whom programs run; others are root.
+    identities: BTreeMap<u32, Identity>,
     images: Images,
     /// What programs are given; the badge says "program".
     rs: Service,
@@ -77,6 +106,10 @@ struct Pm {
 impl Pm {
     fn dispatch(&mut self, request: &Request) -> Result<Option<Message>> {
         let caller = request.sender;
+        if request.badge == 0 && !self.identities.contains_key(&caller) {
+            // A program of our predecessor's.
+            self.identities.insert(caller, ask_vfs(caller));
+        }
         Ok(match Call::decode(&request.message)? {
             Call::Connect(c) => {
                 let window = request.handle(c.window);
@@ -95,6 +128,7 @@ impl Pm {
                 None => None,
             },
             Call::Kill(c) => {
+                self.may_kill(caller, c.pid)?;
                 self.kill(c.pid, c.signal)?;
                 Some(pm::Killed {}.encode())
             }
@@ -105,7 +139,59 @@ impl Pm {
                 }
                 Some(pm::ForegroundSet {}.encode())
             }
+            Call::SetIds(c) => {
+                let new = Triple { real: c.real, effective: c.effective, saved: c.saved };
+                let mut identity = self.identity(caller);
+                match c.group {
+                    true => identity.set_gids(new)?,
+                    false => identity.set_uids(new)?,
+                }
+                self.identify(caller, identity)?;
+                Some(pm::IdsSet {}.encode())
+            }
+            Call::GetIds(c) => {
+                let identity = self.identity(if c.pid == 0 { caller } else { c.pid });
+                let ids = if c.group { identity.gids } else { identity.uids };
+                if let Ok(window) = self.windows.get(caller) {
+                    window.copy_in(0, identity.groups.as_bytes())?;
+                }
+                let Triple { real, effective, saved } = ids;
+                let groups = identity.groups.len() as u32;
+                Some(pm::Ids { real, effective, saved, groups }.encode())
+            }
+            Call::SetGroups(c) => {
+                if c.count as usize > GROUPS_MAX {
+                    return Err(Error::Inval);
+                }
+                let mut groups = vec![0u32; c.count as usize];
+                self.windows.get(caller)?.copy_out(0, groups.as_mut_bytes())?;
+                let mut identity = self.identity(caller);
+                identity.set_groups(&groups)?;
+                self.identify(caller, identity)?;
+                Some(pm::GroupsSet {}.encode())
+            }
         })
+    }
+
+    fn identity(&self, pid: u32) -> Identity {
+        self.identities.get(&pid).cloned().unwrap_or_default()
+    }
+
+    /// The program acts as somebody else from now on, also on files.
+    fn identify(&mut self, pid: u32, identity: Identity) -> Result<()> {
+        if !self.table.is_running(pid) {
+            return Err(Error::Perm); // a service
+        }
+        tell_vfs(pid, &identity)?;
+        self.identities.insert(pid, identity);
+        Ok(())
+    }
+
+    fn may_kill(&self, caller: u32, pid: u32) -> Result<()> {
+        match self.identity(caller).may_kill(&self.identity(pid)) {
+            true => Ok(()),
+            false => Err(Error::Perm),
+        }
     }
 
     fn kill(&mut self, pid: u32, signal: u32) -> Result<()> {
@@ -144,6 +230,7 @@ impl Pm {
     fn died(&mut self, obituary: &Obituary) {
         let pid = obituary.pid;
         self.windows.forget(pid);
+        self.identities.remove(&pid);
         if !self.table.contains(pid) {
             // A service: its next instance starts programs of its own (init its shell), and the
             // old ones would stand in the way.

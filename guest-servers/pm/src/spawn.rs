@@ -1,6 +1,7 @@
 //! One spawn: from the request in the window to a running process.
 
-use crate::Pm;
+use crate::image::SetId;
+use crate::{Pm, tell_vfs};
 use alloc::vec::Vec;
 use xinim_abi::error::{Error, Result};
 use xinim_abi::object::Rights;
@@ -8,6 +9,7 @@ use xinim_abi::services::pm::FdMap;
 use xinim_abi::services::vfs::vfs;
 use xinim_abi::start::role;
 use xinim_abi::syscall::priority;
+use xinim_pm::identity::Identity;
 use xinim_pm::request;
 use xinim_pm::script::interpreter;
 use xinim_rt::loader::{self, Give, Loaded, Program};
@@ -28,34 +30,40 @@ impl Pm {
         }
         let bytes = self.windows.get(parent)?.to_vec(0, len as usize)?;
         let request = request::Request::parse(&bytes)?;
-        let loaded = self.load(parent, &request)?;
-        if let Err(error) = self.finish(parent, &loaded, &request.fds) {
+        let (loaded, (uid, gid)) = self.load(parent, &request)?;
+        let identity = self.identity(parent).for_program(uid, gid);
+        if let Err(error) = self.finish(parent, &loaded, &request.fds, &identity) {
             let _ = sys::process_kill(loaded.process.raw(), 0);
             return Err(error);
         }
         let pid = loaded.pid;
         self.table.add(pid, parent);
         self.processes.insert(pid, loaded.process);
+        self.identities.insert(pid, identity);
         Ok(pid)
     }
 
     /// The process, with its program in it. A script is its interpreter with the script's path
     /// before the arguments.
-    fn load(&mut self, parent: u32, request: &request::Request<'_>) -> Result<Loaded> {
-        let image = self.images.open(parent, request.path)?;
+    fn load(&mut self, parent: u32, request: &request::Request<'_>) -> Result<(Loaded, SetId)> {
+        let is_root = self.identity(parent).is_root();
+        let (image, set_id) = self.images.open(parent, is_root, request.path)?;
         let Some(script) = interpreter(image.bytes()) else {
             let mut args = request.args.clone();
             if args.is_empty() {
                 args.push(request.path);
             }
-            return self.load_program(&image, request.path, &args, &request.env);
+            let loaded = self.load_program(&image, request.path, &args, &request.env)?;
+            return Ok((loaded, set_id));
         };
         let mut args = Vec::from([script.path]);
         args.extend(script.argument);
         args.push(request.path);
         args.extend(request.args.iter().skip(1));
-        let program = self.images.open(parent, script.path)?;
-        self.load_program(&program, request.path, &args, &request.env)
+        // A script lends nobody's authority: who could change it meanwhile?
+        let (program, _) = self.images.open(parent, is_root, script.path)?;
+        let loaded = self.load_program(&program, request.path, &args, &request.env)?;
+        Ok((loaded, (None, None)))
     }
 
     fn load_program(
@@ -96,7 +104,13 @@ impl Pm {
     }
 
     /// Descriptors, then the first thread.
-    fn finish(&mut self, parent: u32, loaded: &Loaded, fds: &[(u32, u32)]) -> Result<()> {
+    fn finish(
+        &mut self,
+        parent: u32,
+        loaded: &Loaded,
+        fds: &[(u32, u32)],
+        identity: &Identity,
+    ) -> Result<()> {
         let mut maps = Vec::new();
         for &(child, parent) in fds {
             maps.extend_from_slice(FdMap { child: child.into(), parent: parent.into() }.as_bytes());
@@ -107,6 +121,9 @@ impl Pm {
             self.vfs.disconnect();
         }
         inherited?;
+        if *identity != self.identity(parent) {
+            tell_vfs(loaded.pid, identity)?;
+        }
         loaded.start()
     }
 }

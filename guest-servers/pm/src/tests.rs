@@ -201,3 +201,46 @@ proptest! {
         prop_assert_eq!(dead, told + left);
     }
 }
+
+mod identity {
+    use crate::identity::{Identity, Triple};
+    use xinim_abi::error::Error;
+    use xinim_abi::services::vfs::KEEP_ID;
+
+    const KEEP: Triple = Triple { real: KEEP_ID, effective: KEEP_ID, saved: KEEP_ID };
+
+    #[test]
+    fn root_becomes_anybody_and_nobody_comes_back() {
+        let mut identity = Identity::default();
+        identity.set_groups(&[5, 6]).unwrap();
+        identity.set_gids(Triple::all(100)).unwrap();
+        identity.set_uids(Triple::all(1000)).unwrap();
+        assert_eq!(identity.set_uids(Triple { effective: 0, ..KEEP }), Err(Error::Perm));
+        assert_eq!(identity.set_gids(Triple::all(0)), Err(Error::Perm));
+        assert_eq!(identity.set_groups(&[]), Err(Error::Perm));
+        assert_eq!(identity.set_uids(Triple::all(1000)), Ok(()));
+    }
+
+    #[test]
+    fn set_id_programs_go_back_and_forth() {
+        let user = Identity { uids: Triple::all(1000), ..Identity::default() };
+        let mut program = user.clone().for_program(Some(0), None);
+        assert!(program.is_root() && program.uids.real == 1000);
+        program.set_uids(Triple { effective: 1000, ..KEEP }).unwrap();
+        assert!(!program.is_root());
+        program.set_uids(Triple { effective: 0, ..KEEP }).unwrap();
+        assert!(program.is_root(), "the saved id is still there");
+        program.set_uids(Triple::all(1000)).unwrap();
+        assert_eq!(program.set_uids(Triple { effective: 0, ..KEEP }), Err(Error::Perm));
+        assert_eq!(user.clone().for_program(None, None), user);
+    }
+
+    #[test]
+    fn who_may_kill_whom() {
+        let user = |id| Identity { uids: Triple::all(id), ..Identity::default() };
+        assert!(user(0).may_kill(&user(5)) && user(5).may_kill(&user(5)));
+        assert!(!user(5).may_kill(&user(0)) && !user(5).may_kill(&user(6)));
+        // A set-user-ID program still is its starter's.
+        assert!(user(5).may_kill(&user(5).for_program(Some(0), None)));
+    }
+}

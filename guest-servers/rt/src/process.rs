@@ -74,9 +74,7 @@ pub fn spawn(request: &SpawnRequest<'_>) -> Result<u32> {
     match service().call(&spawn) {
         // The manager does not know our window yet.
         Err(Error::Fault) => {
-            let shared = window.share()?;
-            let len = window.mapping().len() as u64;
-            service().call(&pm::Connect { len, window: shared.raw() })?;
+            connect(&window)?;
             Ok(service().call(&spawn)?.pid)
         }
         other => Ok(other?.pid),
@@ -100,6 +98,58 @@ pub fn try_wait(pid: u32) -> Result<Option<(u32, u32)>> {
 
 pub fn kill(pid: u32, signal: u32) -> Result<()> {
     service().call(&pm::Kill { pid, signal }).map(drop)
+}
+
+/// Shares the window with the manager, if it is not yet.
+fn connect(window: &window::Window) -> Result<()> {
+    let shared = window.share()?;
+    let len = window.mapping().len() as u64;
+    service().call(&pm::Connect { len, window: shared.raw() }).map(drop)
+}
+
+/// Real, effective and saved ids of one kind.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ids {
+    pub real: u32,
+    pub effective: u32,
+    pub saved: u32,
+}
+
+/// User ids of program `pid` (0: this one).
+pub fn user_ids(pid: u32) -> Result<Ids> {
+    let pm::Ids { real, effective, saved, .. } =
+        service().call(&pm::GetIds { pid, group: false })?;
+    Ok(Ids { real, effective, saved })
+}
+
+/// Group ids of program `pid` (0: this one), and its supplementary groups.
+pub fn group_ids(pid: u32) -> Result<(Ids, Vec<u32>)> {
+    let window = window::lock()?;
+    connect(&window)?;
+    let reply = service().call(&pm::GetIds { pid, group: true })?;
+    let bytes = window.mapping().to_vec(0, reply.groups as usize * 4)?;
+    let groups = bytes.as_chunks::<4>().0.iter().map(|id| u32::from_le_bytes(*id)).collect();
+    let pm::Ids { real, effective, saved, .. } = reply;
+    Ok((Ids { real, effective, saved }, groups))
+}
+
+/// `vfs::KEEP_ID` leaves an id.
+pub fn set_user_ids(ids: Ids) -> Result<()> {
+    let Ids { real, effective, saved } = ids;
+    service().call(&pm::SetIds { group: false, real, effective, saved }).map(drop)
+}
+
+pub fn set_group_ids(ids: Ids) -> Result<()> {
+    let Ids { real, effective, saved } = ids;
+    service().call(&pm::SetIds { group: true, real, effective, saved }).map(drop)
+}
+
+/// Supplementary groups. Root only.
+pub fn set_groups(groups: &[u32]) -> Result<()> {
+    let window = window::lock()?;
+    connect(&window)?;
+    window.mapping().copy_in(0, groups.as_bytes())?;
+    service().call(&pm::SetGroups { count: groups.len() as u32 }).map(drop)
 }
 
 /// The child that Ctrl-C ends; 0: none.

@@ -60,6 +60,11 @@ impl<'a> Context<'a> {
         self.status != 0
     }
 
+    /// The tool ends with status 1, though nothing is to be said.
+    pub fn fail(&mut self) {
+        self.status = 1;
+    }
+
     /// Opens for reading; `-` is standard input. Reports what goes wrong.
     pub fn open_input(&mut self, path: &str) -> Option<InputFile<'a>> {
         if path == "-" {

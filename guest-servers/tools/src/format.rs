@@ -13,13 +13,22 @@ pub fn mode_text(bits: u32) -> String {
         mode::CHARACTER => 'c',
         mode::BLOCK => 'b',
         mode::FIFO => 'p',
+        mode::SOCKET => 's',
         _ => '-',
     };
     let mut text = String::from(kind);
-    for shift in [6, 3, 0] {
-        for (bit, letter) in [(4, 'r'), (2, 'w'), (1, 'x')] {
+    for (shift, special, both) in
+        [(6, mode::SET_UID, 's'), (3, mode::SET_GID, 's'), (0, mode::STICKY, 't')]
+    {
+        for (bit, letter) in [(4, 'r'), (2, 'w')] {
             text.push(if bits >> shift & bit != 0 { letter } else { '-' });
         }
+        text.push(match (bits >> shift & 1 != 0, bits & special != 0) {
+            (true, false) => 'x',
+            (false, false) => '-',
+            (true, true) => both,
+            (false, true) => both.to_ascii_uppercase(),
+        });
     }
     text
 }
@@ -29,9 +38,10 @@ pub fn kind_text(bits: u32) -> &'static str {
     match bits & mode::TYPE_MASK {
         mode::DIRECTORY => "directory",
         mode::SYMLINK => "symbolic link",
-        mode::CHARACTER => "character device",
-        mode::BLOCK => "block device",
+        mode::CHARACTER => "character special file",
+        mode::BLOCK => "block special file",
         mode::FIFO => "fifo",
+        mode::SOCKET => "socket",
         mode::REGULAR => "regular file",
         _ => "unknown",
     }
@@ -99,6 +109,8 @@ mod tests {
     fn texts() {
         assert_eq!(mode_text(0o040755), "drwxr-xr-x");
         assert_eq!(mode_text(0o120777), "lrwxrwxrwx");
+        assert_eq!(mode_text(0o107644), "-rwSr-Sr-T");
+        assert_eq!(mode_text(0o041777), "drwxrwxrwt");
         assert_eq!(human_size(1023), "1023");
         assert_eq!(human_size(1024), "1.0K");
         assert_eq!(human_size(10 << 20), "10M");

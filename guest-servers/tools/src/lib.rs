@@ -23,6 +23,11 @@ pub use tool::{echo, kill, printf, test};
 use alloc::string::String;
 use xinim_os::Os;
 
+/// Permission bits after a change as `chmod` has it. `None`: it is none.
+pub fn mode_change(text: &str, old: u32) -> Option<u32> {
+    tool::mode_change(text, old)
+}
+
 /// Runs the tool that `args[0]` names: its status, or `None` if there is none of that name.
 pub fn run(os: &dyn Os, args: &[String], env: &[String]) -> Option<i32> {
     let (name, args) = args.split_first()?;

@@ -8,7 +8,7 @@ use xinim_abi::error::{Error, Result};
 use xinim_abi::interface::Reply;
 use xinim_abi::ipc::Message;
 use xinim_abi::services::vfs::vfs::{self as api, Call};
-use xinim_abi::services::vfs::{POLL_MAX, PollFd, report};
+use xinim_abi::services::vfs::{POLL_MAX, PollFd, mount, report};
 use xinim_fs_kit::{FileSystem, Window};
 use zerocopy::IntoBytes;
 
@@ -35,7 +35,10 @@ impl<H: Host> Server<H> {
             Call::OpenFor(r) => {
                 admin(caller)?;
                 let path = self.text(pid, 0, r.path_len)?;
-                now(api::OpenedFor { fd: self.vfs.open_for(pid, r.parent, &path)? }.encode())
+                let fd = self.vfs.open_for(pid, r.parent, &path)?;
+                let node = self.vfs.file_node(pid, fd)?;
+                let no_suid = self.vfs.mount_of(node).flags & mount::NO_SUID != 0;
+                now(api::OpenedFor { fd, no_suid }.encode())
             }
             Call::Close(r) => {
                 self.vfs.close(pid, r.fd)?;
@@ -215,6 +218,13 @@ impl<H: Host> Server<H> {
                 admin(caller)?;
                 self.identify(pid, r)?;
                 now(api::Identified {}.encode())
+            }
+            Call::WhoIs(r) => {
+                admin(caller)?;
+                let who = self.vfs.process(r.pid).map_err(|_| Error::Srch)?.who.clone();
+                self.put(pid, 0, who.groups.as_bytes())?;
+                let count = who.groups.len() as u32;
+                now(api::ThisIs { uid: who.uid, gid: who.gid, count }.encode())
             }
             Call::Fchdir(r) => {
                 self.vfs.fchdir(pid, r.fd)?;

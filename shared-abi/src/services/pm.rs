@@ -15,10 +15,19 @@ crate::interface! {
         /// instead of waiting. A child's end is reported once.
         3 once Wait { pid: u32, poll: bool } -> Ended { pid: u32, status: u32 }
         /// Ends a program. `signal` is reported in the status; there are no handlers yet. Services
-        /// cannot be killed here (`Perm`).
+        /// cannot be killed here (`Perm`), nor can another user's programs, but by root.
         4 idempotent Kill { pid: u32, signal: u32 } -> Killed { }
         /// The child that Ctrl-C of the terminal ends (0: nobody, the shell itself is there).
         5 idempotent Foreground { pid: u32 } -> ForegroundSet { }
+        /// User ids of the caller, or (`group`) group ids; `vfs::KEEP_ID` leaves one. Programs that are
+        /// not root's may only choose among the ids they have (`Perm`).
+        6 once SetIds { group: bool, real: u32, effective: u32, saved: u32 } -> IdsSet { }
+        /// User or group ids of a program (0: the caller), and how many supplementary groups; these go
+        /// to the start of the caller's window as `u32` if it is shared.
+        7 idempotent GetIds { pid: u32, group: bool }
+            -> Ids { real: u32, effective: u32, saved: u32, groups: u32 }
+        /// `count` supplementary groups from the start of the window. Root only.
+        8 once SetGroups { count: u32 } -> GroupsSet { }
     }
 }
 

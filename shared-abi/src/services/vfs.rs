@@ -69,8 +69,9 @@ crate::interface! {
             -> SetTimesDone { }
         33 idempotent Chmod { path_len: u32, mode: u32 } -> ChmodDone { }
         /// Process manager only: as `Open` read-only of a program `parent` may execute, resolved from
-        /// `parent`'s working directory; the descriptor is the caller's own.
-        34 once OpenFor { parent: u32, path_len: u32 } -> OpenedFor { fd: u32 }
+        /// `parent`'s working directory; the descriptor is the caller's own. `no_suid`: set-ID bits
+        /// mean nothing there.
+        34 once OpenFor { parent: u32, path_len: u32 } -> OpenedFor { fd: u32, no_suid: bool }
         35 idempotent Fchmod { fd: u32, mode: u32 } -> FchmodDone { }
         /// [`super::KEEP_ID`] leaves an id as it is.
         36 idempotent Chown { path_len: u32, follow: bool, uid: u32, gid: u32 } -> ChownDone { }
@@ -85,6 +86,9 @@ crate::interface! {
         /// Process manager only: as whom `pid` acts on files; `count` supplementary groups (`u32`) at
         /// the start of the window.
         42 idempotent Identify { pid: u32, uid: u32, gid: u32, count: u32 } -> Identified { }
+        /// Process manager only: as whom `pid` acts; its `count` supplementary groups to the start of
+        /// the window.
+        53 idempotent WhoIs { pid: u32 } -> ThisIs { uid: u32, gid: u32, count: u32 }
         43 idempotent Fchdir { fd: u32 } -> FchdirDone { }
         /// See [`super::control`].
         44 idempotent Control { fd: u32, operation: u32, argument: u64 } -> Controlled { value: u64 }

@@ -371,9 +371,13 @@ pub fn map(fd: u32) -> Result<(u64, u64, OwnedHandle)> {
     Ok((reply.offset, reply.len, OwnedHandle::from_raw(reply.memory)))
 }
 
-/// Process manager only: see `vfs::OpenFor`.
-pub fn open_for(parent: u32, path: &str) -> Result<u32> {
-    Ok(with_paths(&[path], &vfs::OpenFor { parent, path_len: len(path) })?.fd)
+/// Process manager only: as whom `pid` acts on files, and its supplementary groups.
+pub fn who_is(pid: u32) -> Result<(vfs::ThisIs, Vec<u32>)> {
+    let window = window::lock()?;
+    let found = ask(&window, &vfs::WhoIs { pid })?;
+    let bytes = window.mapping().to_vec(0, found.count as usize * 4)?;
+    let groups = bytes.as_chunks::<4>().0.iter().map(|id| u32::from_le_bytes(*id));
+    Ok((found, groups.collect()))
 }
 
 /// Process manager only: `maps` is an array of `FdMap` as bytes. See `vfs::Inherit`.

@@ -39,6 +39,49 @@ pub fn pwd(shell: &mut Shell<'_>, _args: &[String]) -> Result<u32> {
     }
 }
 
+/// `umask [-S] [MODE]`: permission bits that new files do not get; octal, or as chmod has them for the
+/// bits that stay.
+pub fn umask(shell: &mut Shell<'_>, args: &[String]) -> Result<u32> {
+    let symbolic = args.get(1).is_some_and(|arg| arg == "-S");
+    let rest = &args[1 + usize::from(symbolic)..];
+    let old = shell.os.umask(0);
+    let result = old.and_then(|old| shell.os.umask(old).map(|_| old));
+    let old = match result {
+        Ok(old) => old,
+        Err(error) => {
+            shell.complain_about("umask", error);
+            return Ok(1);
+        }
+    };
+    let Some(text) = rest.first() else {
+        let line = if symbolic {
+            let class = |shift: u32| -> String {
+                let bits = !old >> shift & 7;
+                let letters = [(4, 'r'), (2, 'w'), (1, 'x')];
+                letters.into_iter().filter(|(bit, _)| bits & bit != 0).map(|(_, c)| c).collect()
+            };
+            format!("u={},g={},o={}\n", class(6), class(3), class(0))
+        } else {
+            format!("{old:04o}\n")
+        };
+        return Ok(shell.print("umask", line.as_bytes()));
+    };
+    let new = match text.starts_with(|c: char| c.is_ascii_digit()) {
+        true => u32::from_str_radix(text, 8).ok().filter(|bits| *bits <= 0o777),
+        false => xinim_tools::mode_change(text, !old & 0o777).map(|stay| !stay & 0o777),
+    };
+    let Some(new) = new else {
+        return Ok(shell.misused("umask", &format!("{text}: bad mode")));
+    };
+    match shell.os.umask(new) {
+        Ok(_) => Ok(0),
+        Err(error) => {
+            shell.complain_about("umask", error);
+            Ok(1)
+        }
+    }
+}
+
 /// `NAME` or `NAME=value` arguments, each given to `mark`.
 fn declare(
     shell: &mut Shell<'_>,

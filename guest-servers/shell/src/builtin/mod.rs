@@ -44,7 +44,7 @@ const BUILTINS: &[(&str, Builtin)] = &[
     ("test", output::test),
     ("true", control::colon),
     ("type", output::type_),
-    ("umask", control::colon),
+    ("umask", environment::umask),
     ("unset", environment::unset),
     ("wait", processes::wait),
 ];

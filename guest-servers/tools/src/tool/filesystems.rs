@@ -1,4 +1,5 @@
-//! `df [-h] [PATH...]`, `mount [-t TYPE] [-r] [-o OPTIONS] DEVICE DIRECTORY`, `umount [-l] PATH...`
+//! `df [-h] [PATH...]`, `mount [-t TYPE] [-r] [-o OPTIONS] DEVICE DIRECTORY`,
+//! `mount -o remount[,OPTIONS] DIRECTORY`, `umount [-l] PATH...`
 
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
@@ -68,11 +69,12 @@ pub fn df(c: &mut Context<'_>) -> i32 {
 }
 
 pub fn mount(c: &mut Context<'_>) -> i32 {
-    let usage = "mount [-t TYPE] [-r] [-o ro,noexec,nosuid,nodev] DEVICE DIRECTORY";
+    let usage = "mount [-t TYPE] [-r] [-o ro,noexec,nosuid,nodev,noatime,remount] DEVICE DIRECTORY";
     let options = match Options::parse(c.args, "t:ro:", usage) {
         Ok(options) => options,
         Err(message) => return c.usage(message),
     };
+    let mut remount = false;
     let mut flags = if options.has('r') { mount_flags::READ_ONLY } else { 0 };
     for option in options.value('o').unwrap_or("").split(',') {
         match option {
@@ -80,7 +82,9 @@ pub fn mount(c: &mut Context<'_>) -> i32 {
             "noexec" => flags |= mount_flags::NO_EXEC,
             "nosuid" => flags |= mount_flags::NO_SUID,
             "nodev" => flags |= mount_flags::NO_DEV,
-            "rw" | "" | "defaults" => {}
+            "noatime" => flags |= mount_flags::NO_ATIME,
+            "remount" => remount = true,
+            "exec" | "suid" | "dev" | "relatime" | "rw" | "" | "defaults" => {}
             other => return c.usage(alloc::format!("{other}: unknown option")),
         }
     }
@@ -97,6 +101,11 @@ pub fn mount(c: &mut Context<'_>) -> i32 {
             }
             Err(error) => c.problem("", error),
         },
+        [target] | [_, target] if remount => {
+            if let Err(error) = c.os.remount(target, flags) {
+                c.problem(target, error);
+            }
+        }
         // A file system without a device: `mount -t ramfs /mnt`.
         [target] if !fs_type.is_empty() => {
             if let Err(error) = c.os.mount("", target, fs_type, flags) {

@@ -4,7 +4,7 @@ use alloc::format;
 use alloc::string::{String, ToString};
 use core::fmt::Write;
 
-use xinim_os::{base_name, dir_name, is_kind, mode, open};
+use xinim_os::{Error, base_name, dir_name, file_time, is_kind, mode, open};
 
 use crate::{Context, Options};
 
@@ -65,12 +65,6 @@ pub fn sync(c: &mut Context<'_>) -> i32 {
     if let Err(error) = c.os.sync() {
         c.problem("", error);
     }
-    0
-}
-
-/// There are no users on this system.
-pub fn id(c: &mut Context<'_>) -> i32 {
-    c.out.write(b"uid=0(root) gid=0(root)\n");
     0
 }
 
@@ -220,22 +214,50 @@ pub fn rmdir(c: &mut Context<'_>) -> i32 {
     0
 }
 
-/// `touch [-c] FILE...`
+/// `touch [-a] [-m] [-c] [-h] [-r OTHER | -d @SECONDS] FILE...`
 pub fn touch(c: &mut Context<'_>) -> i32 {
-    let options = match Options::parse(c.args, "c", "touch [-c] FILE...") {
+    let usage = "touch [-a] [-m] [-c] [-h] [-r OTHER | -d @SECONDS] FILE...";
+    let options = match Options::parse(c.args, "amchr:d:", usage) {
         Ok(options) if !options.operands.is_empty() => options,
         Ok(_) => return c.usage("file missing"),
         Err(message) => return c.usage(message),
     };
+    let (mut atime, mut mtime) = (file_time::NOW, file_time::NOW);
+    if let Some(other) = options.value('r') {
+        match c.os.stat(other) {
+            Ok(stat) => (atime, mtime) = (stat.atime, stat.mtime),
+            Err(error) => {
+                c.problem(other, error);
+                return 1;
+            }
+        }
+    }
+    if let Some(text) = options.value('d') {
+        let seconds = text.strip_prefix('@').and_then(parse_seconds);
+        let Some(ns) = seconds else { return c.usage(format!("{text}: bad date (as @SECONDS)")) };
+        (atime, mtime) = (ns, ns);
+    }
+    if options.has('a') != options.has('m') {
+        match options.has('a') {
+            true => mtime = file_time::OMIT,
+            false => atime = file_time::OMIT,
+        }
+    }
+    let follow = !options.has('h');
     for path in &options.operands {
-        let result = if c.os.stat(path).is_ok() {
-            c.os.set_mtime(path, c.os.wall_clock_ns())
-        } else if options.has('c') {
-            Ok(())
-        } else {
-            let fd = c.os.open(path, open::WRITE | open::CREATE, 0o666);
-            fd.and_then(|fd| c.os.close(fd))
-        };
+        let mut result = c.os.set_times(path, follow, atime, mtime);
+        if result == Err(Error::NoEnt) {
+            result = match options.has('c') || options.has('h') {
+                true => Ok(()),
+                false => {
+                    let fd = c.os.open(path, open::WRITE | open::CREATE, 0o666);
+                    fd.and_then(|fd| c.os.close(fd)).and_then(|()| match (atime, mtime) {
+                        (file_time::NOW, file_time::NOW) => Ok(()),
+                        _ => c.os.set_times(path, follow, atime, mtime),
+                    })
+                }
+            };
+        }
         if let Err(error) = result {
             c.problem(path, error);
         }
