@@ -133,6 +133,12 @@ pub trait FileSystem {
         false
     }
 
+    /// VFS tells a `vfs::report` about itself, to one that asked for it ([`fs::mounted::REPORTS`](
+    /// xinim_abi::services::fs::mounted::REPORTS)).
+    fn tell(&mut self, _kind: u32, _text: &[u8]) -> Result<()> {
+        Err(Error::NotSup)
+    }
+
     /// A new server stands where one died: mount it again as before. `ServerDied`: there is none.
     fn recover(&mut self) -> Result<MountInfo> {
         Err(Error::ServerDied)
@@ -256,6 +262,9 @@ impl<T: FileSystem + ?Sized> FileSystem for alloc::boxed::Box<T> {
     }
     fn background(&mut self, tick: bool) -> bool {
         (**self).background(tick)
+    }
+    fn tell(&mut self, kind: u32, text: &[u8]) -> Result<()> {
+        (**self).tell(kind, text)
     }
     fn recover(&mut self) -> Result<MountInfo> {
         (**self).recover()

@@ -229,6 +229,12 @@ impl<T: Transport> FileSystem for Remote<T> {
         Ok(self.transport.call(&fs::Trim { offset, len, min_len })?.bytes)
     }
 
+    fn tell(&mut self, kind: u32, text: &[u8]) -> Result<()> {
+        let text = &text[..text.len().min(self.transport.window().len())];
+        let len = self.put(0, text)?;
+        self.transport.call(&fs::Tell { kind, len }).map(|_| ())
+    }
+
     fn remount(&mut self, flags: u32) -> Result<u32> {
         let granted = self.transport.call(&fs::Remount { flags })?.flags;
         // For the next instance.

@@ -183,6 +183,11 @@ fn run<F: FileSystem, W: Window>(fs: &mut F, window: &W, call: &Call) -> Result<
             fs::Fsynced {}.encode()
         }
         Call::Trim(r) => fs::Trimmed { bytes: fs.trim(r.offset, r.len, r.min_len)? }.encode(),
+        Call::Tell(r) => {
+            let text = bytes_at(window, 0, r.len, window.len())?;
+            fs.tell(r.kind, &text)?;
+            fs::Told {}.encode()
+        }
         Call::Remount(r) => fs::Remounted { flags: fs.remount(r.flags)? }.encode(),
     })
 }

@@ -3,18 +3,19 @@
 //! Inode numbers: 1 the root, 2.. the root's files, `pid << 8 | place` with bit 40 set for a
 //! process's directory (place 0) and its files.
 
-use alloc::collections::VecDeque;
+use alloc::collections::{BTreeMap, VecDeque};
 use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
 use xinim_abi::error::{Error, Result};
 use xinim_abi::info::{InterruptInfo, ProcessInfo, SystemInfo};
+use xinim_abi::services::block::block;
 use xinim_abi::services::fs::mounted;
 use xinim_abi::services::vfs::{NAME_MAX, Stat, StatFs, mode};
 use xinim_fs_kit::{DirBuffer, FileSystem, Ino, MountInfo, NewFile, SetAttributes};
 
-use crate::text::{self, FILES};
+use crate::text::{self, FILES, File};
 
 const ROOT: Ino = 1;
 const FIRST_FILE: Ino = 2;
@@ -35,6 +36,8 @@ pub trait System {
     fn interrupt(&mut self, vector: u64) -> Result<InterruptInfo>;
     /// Text of a query of RS (`services::rs::query`).
     fn query(&mut self, kind: u32) -> Result<String>;
+    /// Figures of a disk, if a driver has it.
+    fn disk(&mut self, label: &str, unit: u32, what: u32) -> Option<block::StatisticsReply>;
     fn cmdline(&mut self) -> String;
     /// Nanoseconds since 1970.
     fn now(&mut self) -> u64;
@@ -68,11 +71,13 @@ pub struct ProcFs<S> {
     system: S,
     /// Texts of recent first reads, oldest first.
     snapshots: VecDeque<(Ino, String)>,
+    /// What VFS told last, by kind.
+    told: BTreeMap<u32, String>,
 }
 
 impl<S: System> ProcFs<S> {
     pub fn new(system: S) -> Self {
-        Self { system, snapshots: VecDeque::new() }
+        Self { system, snapshots: VecDeque::new(), told: BTreeMap::new() }
     }
 
     fn node(&self, ino: Ino) -> Result<Node> {
@@ -115,7 +120,10 @@ impl<S: System> ProcFs<S> {
     fn text(&mut self, node: Node) -> Result<String> {
         match node {
             Node::Root | Node::Process(_) => Err(Error::IsDir),
-            Node::File(at) => text::file(&mut self.system, FILES[at].1),
+            Node::File(at) => match FILES[at].1 {
+                File::Vfs(kind) => Ok(self.told.get(&kind).cloned().unwrap_or_default()),
+                file => text::file(&mut self.system, file),
+            },
             Node::ProcessFile(pid, place) => {
                 let info = text::process(&mut self.system, pid)?;
                 Ok(match place {
@@ -159,7 +167,7 @@ fn process_ino(pid: u32) -> Ino {
 
 impl<S: System> FileSystem for ProcFs<S> {
     fn mount(&mut self, _source: &str, flags: u32) -> Result<MountInfo> {
-        Ok(MountInfo { root: ROOT, flags: flags | mounted::VOLATILE })
+        Ok(MountInfo { root: ROOT, flags: flags | mounted::VOLATILE | mounted::REPORTS })
     }
 
     fn unmount(&mut self) -> Result<()> {
@@ -270,6 +278,11 @@ impl<S: System> FileSystem for ProcFs<S> {
                 break;
             }
         }
+        Ok(())
+    }
+
+    fn tell(&mut self, kind: u32, text: &[u8]) -> Result<()> {
+        self.told.insert(kind, String::from_utf8_lossy(text).into_owned());
         Ok(())
     }
 

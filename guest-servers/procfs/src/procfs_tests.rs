@@ -4,9 +4,10 @@ use std::vec::Vec;
 
 use xinim_abi::error::{Error, Result};
 use xinim_abi::info::{InterruptInfo, ProcessInfo, SystemInfo, state};
+use xinim_abi::services::block::{block, op};
 use xinim_abi::services::fs::mounted;
 use xinim_abi::services::rs::query;
-use xinim_abi::services::vfs::mode;
+use xinim_abi::services::vfs::{mode, report};
 use xinim_fs_kit::conformance::list;
 use xinim_fs_kit::{DirBuffer, FileSystem, entries};
 
@@ -55,9 +56,23 @@ impl System for Fake {
     }
     fn query(&mut self, kind: u32) -> Result<String> {
         match kind {
-            query::LIST => Ok("vfs\trunning\t5\t0\tvfs\t-\n".into()),
+            query::LIST => {
+                Ok("vfs\trunning\t5\t0\tvfs\t-\nahci\trunning\t6\t1\tahci\t00:1f.2\n".into())
+            }
+            query::CLASSES => Ok("net\te1000\nblock\tahci\n".into()),
             _ => Err(Error::NoEnt),
         }
+    }
+    fn disk(&mut self, label: &str, unit: u32, what: u32) -> Option<block::StatisticsReply> {
+        let requests = if what == op::READ { 5 } else { 0 };
+        (label == "ahci" && unit == 1).then_some(block::StatisticsReply {
+            requests,
+            bytes: requests * 512,
+            errors: 0,
+            time_ns: 9,
+            in_flight: 1,
+            busy_ns: 8,
+        })
     }
     fn cmdline(&mut self) -> String {
         "mode=exec".into()
@@ -70,7 +85,7 @@ impl System for Fake {
 fn procfs() -> ProcFs<Fake> {
     let mut fs = ProcFs::new(Fake { pids: vec![1, 7, 300], uptime: 0 });
     let info = fs.mount("procfs", 0).unwrap();
-    assert_eq!((info.root, info.flags), (ROOT, mounted::VOLATILE));
+    assert_eq!((info.root, info.flags), (ROOT, mounted::VOLATILE | mounted::REPORTS));
     fs
 }
 
@@ -96,7 +111,7 @@ fn texts() {
     assert!(meminfo.contains("MemFree:             1000 kB\n"), "{meminfo}");
     assert_eq!(read(&mut fs, "cmdline").unwrap(), "mode=exec\n");
     assert!(read(&mut fs, "stat").unwrap().contains("system_calls 77\n"));
-    assert_eq!(read(&mut fs, "services").unwrap(), "vfs\trunning\t5\t0\tvfs\t-\n");
+    assert!(read(&mut fs, "services").unwrap().starts_with("vfs\trunning\t5\t0\tvfs\t-\n"));
     assert_eq!(read(&mut fs, "pci"), Err(Error::NoEnt), "RS's error is passed on");
     let interrupts = read(&mut fs, "interrupts").unwrap();
     let lines: Vec<Vec<&str>> =
@@ -169,4 +184,26 @@ fn nothing_can_be_changed() {
         assert!(fs.attributes(ino).is_err(), "{ino:#x}");
         assert!(fs.read(ino, 0, &mut [0; 4]).is_err(), "{ino:#x}");
     }
+}
+
+#[test]
+fn drivers_disks_and_what_vfs_tells() {
+    let mut fs = procfs();
+    let read = |fs: &mut ProcFs<Fake>, name: &[u8]| {
+        let ino = fs.lookup(ROOT, name).unwrap().ino;
+        let mut text = vec![0; 4096];
+        let count = fs.read(ino, 0, &mut text).unwrap();
+        String::from_utf8(text[..count].to_vec()).unwrap()
+    };
+    assert_eq!(read(&mut fs, b"drivers"), "00:1f.2 ahci running 6 1\n");
+    let disks = read(&mut fs, b"diskstats");
+    assert!(disks.lines().nth(1).unwrap().ends_with(" read 5 2560 0 9 1 8"), "{disks}");
+    assert_eq!(disks.lines().count(), 2, "{disks}");
+    assert_eq!(read(&mut fs, b"locks"), "");
+    fs.tell(report::LOCKS, b"a lock\n").unwrap();
+    fs.tell(report::MOUNTS, b"a mount\n").unwrap();
+    assert_eq!(
+        (read(&mut fs, b"locks"), read(&mut fs, b"mounts")),
+        ("a lock\n".into(), "a mount\n".into())
+    );
 }

@@ -2,11 +2,16 @@
 
 use alloc::format;
 use alloc::string::{String, ToString};
+use alloc::vec::Vec;
 use core::fmt::Write;
 
 use xinim_abi::error::{Error, Result};
 use xinim_abi::info::{ProcessInfo, SystemInfo, state};
+use xinim_abi::services::block::{UNITS_MAX, block, op};
 use xinim_abi::services::rs::query;
+use xinim_abi::services::vfs::report;
+
+use xinim_block_client::names::disk_name;
 
 use crate::procfs::{System, first_processes};
 
@@ -25,9 +30,13 @@ pub(crate) enum File {
     Services,
     History,
     Pci,
+    Drivers,
+    Diskstats,
+    /// A report of VFS.
+    Vfs(u32),
 }
 
-pub(crate) const FILES: [(&str, File); 9] = [
+pub(crate) const FILES: [(&str, File); 14] = [
     ("meminfo", File::Meminfo),
     ("uptime", File::Uptime),
     ("stat", File::Stat),
@@ -37,6 +46,11 @@ pub(crate) const FILES: [(&str, File); 9] = [
     ("services", File::Services),
     ("history", File::History),
     ("pci", File::Pci),
+    ("drivers", File::Drivers),
+    ("diskstats", File::Diskstats),
+    ("mounts", File::Vfs(report::MOUNTS)),
+    ("locks", File::Vfs(report::LOCKS)),
+    ("filesystems", File::Vfs(report::FILESYSTEMS)),
 ];
 
 pub(crate) fn file(system: &mut impl System, file: File) -> Result<String> {
@@ -53,7 +67,56 @@ pub(crate) fn file(system: &mut impl System, file: File) -> Result<String> {
         File::Services => system.query(query::LIST)?,
         File::History => system.query(query::HISTORY)?,
         File::Pci => system.query(query::FUNCTIONS)?,
+        File::Drivers => drivers(&system.query(query::LIST)?),
+        File::Diskstats => diskstats(system)?,
+        File::Vfs(_) => String::new(),
     })
+}
+
+/// Figures of each disk, a line for each kind of request that was made: times in ns, `busy` the time
+/// in which any request was under way.
+fn diskstats(system: &mut impl System) -> Result<String> {
+    let mut text = String::from("disk operation requests bytes errors time in_flight busy\n");
+    let classes = system.query(query::CLASSES)?;
+    let blocks = classes.lines().filter_map(|line| line.strip_prefix("block\t"));
+    for label in blocks {
+        for unit in 0..UNITS_MAX {
+            for (what, name) in [
+                (op::READ, "read"),
+                (op::WRITE, "write"),
+                (op::FLUSH, "flush"),
+                (op::DISCARD, "discard"),
+                (op::WRITE_ZEROES, "zeroes"),
+            ] {
+                let Some(found) = system.disk(label, unit, what) else { continue };
+                if found.requests == 0 && what != op::READ {
+                    continue;
+                }
+                let disk = disk_name(label, unit).unwrap_or_else(|| format!("{label}:{unit}"));
+                let block::StatisticsReply { requests, bytes, errors, time_ns, .. } = found;
+                let (in_flight, busy) = (found.in_flight, found.busy_ns);
+                let _ = writeln!(
+                    text,
+                    "{disk} {name} {requests} {bytes} {errors} {time_ns} {in_flight} {busy}"
+                );
+            }
+        }
+    }
+    Ok(text)
+}
+
+/// The services that drive a PCI function: `location label state pid restarts`.
+fn drivers(services: &str) -> String {
+    let mut text = String::new();
+    for line in services.lines() {
+        let fields: Vec<&str> = line.split('\t').collect();
+        if let [label, state, pid, restarts, _, location] = fields[..]
+            && location != "-"
+        {
+            let _ = writeln!(text, "{location} {label} {state} {pid} {restarts}");
+        }
+    }
+    text
 }
 
 /// Seconds with two digits behind the point.

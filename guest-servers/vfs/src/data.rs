@@ -2,7 +2,8 @@
 
 use xinim_abi::error::{Error, Result};
 use xinim_abi::object::Handle;
-use xinim_abi::services::vfs::{Dirent, NAME_MAX, mode, mount, open};
+use xinim_abi::services::fs::mounted;
+use xinim_abi::services::vfs::{Dirent, NAME_MAX, mode, mount, open, report};
 use xinim_fs_kit::{DirBuffer, FileSystem, Map, SetAttributes, Sink, Source, entries};
 
 use crate::files::{FileId, Object};
@@ -49,6 +50,9 @@ impl<H: Host> Vfs<H> {
         self.own_node(node)?;
         let from = self.position(id, offset)?;
         self.settle_shares(node)?;
+        if from == 0 && self.mount_of(node).flags & mounted::REPORTS != 0 {
+            self.tell_report(node)?;
+        }
         let count = self.on(node, |fs, ino| fs.read_to(ino, from, len, out))?.min(len) as u64;
         self.was_read(node);
         if offset == -1 {
@@ -105,6 +109,15 @@ impl<H: Host> Vfs<H> {
             self.set_position(id, to.saturating_add(count as u64));
         }
         Ok(Transfer::Done(count as u64))
+    }
+
+    /// Lets a server know what VFS reports under this file's name.
+    fn tell_report(&mut self, node: NodeId) -> Result<()> {
+        let name = &self.tree.node(node).name;
+        let known = report::NAMES.iter().find(|known| known.0.as_bytes() == &name[..]);
+        let Some(&(_, kind)) = known else { return Ok(()) };
+        let text = self.report(kind)?;
+        self.on(node, |fs, _| fs.tell(kind, text.as_bytes()))
     }
 
     fn position(&self, id: FileId, offset: i64) -> Result<u64> {

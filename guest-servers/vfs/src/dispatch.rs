@@ -304,7 +304,7 @@ impl<H: Host> Server<H> {
 }
 
 impl<H: Host> Vfs<H> {
-    fn report(&mut self, kind: u32) -> Result<String> {
+    pub(crate) fn report(&mut self, kind: u32) -> Result<String> {
         match kind {
             report::MOUNTS => Ok(self.mounts_text()),
             report::LOCKS => Ok(self.locks_text()),

@@ -61,6 +61,10 @@ crate::interface! {
         21 idempotent Trim { offset: u64, len: u64, min_len: u64 } -> Trimmed { bytes: u64 }
         /// Other `vfs::mount` flags from now on; to `READ_ONLY` everything is written first and the
         /// device marked clean. Answers the flags in force. `NotSup`: unmount and mount again.
+        /// VFS tells about itself what procfs shows: text of a `vfs::report`, `len` bytes at the start of
+        /// the window. For servers that answered [`mounted::REPORTS`](super::mounted::REPORTS), before
+        /// the file of that name in the root is read from its start.
+        23 idempotent Tell { kind: u32, len: u32 } -> Told { }
         22 idempotent Remount { flags: u32 } -> Remounted { flags: u32 }
     }
 }
@@ -69,6 +73,8 @@ crate::interface! {
 pub mod mounted {
     /// VFS must not remember look-ups: names come and go without it (processes).
     pub const VOLATILE: u32 = 1 << 16;
+    /// It wants to be told what VFS reports about itself.
+    pub const REPORTS: u32 = 1 << 17;
 }
 
 /// Mask bits of `SetAttr`.

@@ -203,6 +203,9 @@ pub struct PollFd {
 
 /// Kinds of `Report`.
 pub mod report {
+    /// Names of the reports, as files in /proc.
+    pub const NAMES: [(&str, u32); 3] =
+        [("mounts", MOUNTS), ("locks", LOCKS), ("filesystems", FILESYSTEMS)];
     /// `source target type options`, as `Mounts`.
     pub const MOUNTS: u32 = 1;
     /// `process|file read|write pid device:inode start end|eof`, waiting ones with `waits` in front.
