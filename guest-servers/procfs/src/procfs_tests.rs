@@ -150,7 +150,7 @@ fn directories() {
     let mut fs = procfs();
     for piece in [300, 4096] {
         let names = list(&mut fs, ROOT, piece).unwrap();
-        assert_eq!(names.len(), 9 + 3);
+        assert_eq!(names.len(), 14 + 3);
         let dirs: Vec<&[u8]> = names
             .iter()
             .filter(|entry| entry.2 == mode::DIRECTORY)

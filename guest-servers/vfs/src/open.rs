@@ -79,6 +79,10 @@ impl<H: Host> Vfs<H> {
             mode::CHARACTER | mode::BLOCK if self.mount_of(node).flags & mount::NO_DEV != 0 => {
                 Err(Error::Access)
             }
+            // Only devfs knows what a device's numbers stand for.
+            mode::CHARACTER | mode::BLOCK if self.mount_of(node).fs_type != "devfs" => {
+                Err(Error::NxIo)
+            }
             mode::REGULAR if writes => {
                 self.writable(node)?;
                 if flags & open::TRUNCATE != 0 {
