@@ -79,7 +79,7 @@ root:disk
 
 #[test]
 fn locks_fifos_and_proc() {
-    let commands = "cd /tmp; mkfifo p; echo through > p & cat p; wait; \
+    let commands = "cd /tmp; mkfifo p; sh -c 'echo through > p' & cat p; wait; \
         flock l sh -c 'flock -n l echo never || echo busy; grep -c \"^file write\" /proc/locks'; \
         cat /proc/filesystems | grep -c nodev; mount -o remount,ro /; touch /tmp/x; \
         mount | grep bundle; mount -o remount,rw /; touch /tmp/x && echo back; \
