@@ -24,6 +24,9 @@ need xorriso xorriso
 need genisoimage genisoimage
 need mkfs.minix util-linux
 need python3 python3
+need pkg-config pkg-config
+pkg-config --exists gio-2.0 2>/dev/null || packages+=(libglib2.0-dev)
+need dpkg-source dpkg-dev
 
 [ ${#packages[@]} -eq 0 ] && exit 0
 if [ "$(id -u)" != 0 ] || ! command -v apt-get >/dev/null; then

@@ -28,6 +28,12 @@ export XINIM_SKIP_LOG
 trap 'rm -f "$XINIM_SKIP_LOG"' EXIT
 cargo test --workspace --no-fail-fast -- "$@"
 
+if [ $# -eq 0 ]; then
+    step "QEMU's device tests"
+    XINIM_QTEST=${CARGO_TARGET_DIR:-target}/debug/xinim-qtest
+    XINIM_QTEST=$(realpath "$XINIM_QTEST") scripts/qtest-peer.sh
+fi
+
 step "done"
 skipped=$(wc -l <"$XINIM_SKIP_LOG")
 if [ "$skipped" -gt 0 ]; then

@@ -370,11 +370,17 @@ impl Machine {
         Origin::host(self.clock.monotonic().as_nanos() as u64)
     }
 
+    /// Memory, or registers in accesses as wide as their alignment allows, up to four bytes.
     pub fn read_bytes(&mut self, address: u64, size: usize) -> Vec<u8> {
         let mut data = vec![0; size];
         if self.memory.read(address, &mut data).is_err() {
-            for (offset, byte) in (0..).zip(data.iter_mut()) {
-                *byte = self.read(Space::Mmio, address.wrapping_add(offset), 1) as u8;
+            let mut done = 0;
+            while done < size {
+                let at = address.wrapping_add(done as u64);
+                let width = natural(at, size - done);
+                let value = self.read(Space::Mmio, at, width as u8).to_le_bytes();
+                data[done..done + width].copy_from_slice(&value[..width]);
+                done += width;
             }
         }
         data
@@ -382,8 +388,14 @@ impl Machine {
 
     pub fn write_bytes(&mut self, address: u64, data: &[u8]) {
         if self.memory.write(address, data).is_err() {
-            for (offset, byte) in (0..).zip(data) {
-                self.write(Space::Mmio, address.wrapping_add(offset), 1, u64::from(*byte));
+            let mut done = 0;
+            while done < data.len() {
+                let at = address.wrapping_add(done as u64);
+                let width = natural(at, data.len() - done);
+                let mut value = [0; 8];
+                value[..width].copy_from_slice(&data[done..done + width]);
+                self.write(Space::Mmio, at, width as u8, u64::from_le_bytes(value));
+                done += width;
             }
         }
     }
@@ -439,8 +451,20 @@ impl Machine {
                 while self.bus.bays(disk.function, |bays| bays.ready(0, &origin)) == Some(true) {}
             }
         }
-        self.nodes.values().fold(false, |stop, node| lock(&node.0).take_stop() || stop)
+        let mut stop = false;
+        for node in self.nodes.values() {
+            stop |= lock(&node.0).take_stop();
+        }
+        stop
     }
+}
+
+/// Bytes of the next access to registers at `address` with `left` bytes to go: 4, 2 or 1.
+fn natural(address: u64, left: usize) -> usize {
+    [4, 2]
+        .into_iter()
+        .find(|size| address.is_multiple_of(*size as u64) && left >= *size)
+        .unwrap_or(1)
 }
 
 /// `04.0` or `0x4`: device and function, hexadecimal.

@@ -19,7 +19,9 @@ impl Port {
         let named = config.is_some();
         let mut config = config.unwrap_or_else(|| AtaConfig::new(&drive.serial));
         self.unit = Some(match (drive.medium, drive.backend) {
-            (Medium::Disk, Some(backend)) => Unit::Disk(AtaDisk::new(backend, config)),
+            (Medium::Disk, Some(backend)) => {
+                Unit::Disk(AtaDisk::new(backend, config, self.dialect.wide_counts))
+            }
             (Medium::Disk, None) => return Err(BayError::Vacant),
             (Medium::CdRom, disc) => {
                 if !named {

@@ -68,7 +68,8 @@ pub struct AhciConfig {
     /// A BIOS owns the controller at first (BOHC.BOS).
     pub bios_owned: bool,
     /// Where QEMU's controller differs from the specification and its tests insist on it: VS is
-    /// 1.3, PxIS.DPS is never set, and PIO reads end with a D2H FIS.
+    /// 1.3, PxIS.DPS is never set, PIO reads end with a D2H FIS, and 28-bit commands count in 16
+    /// bits.
     pub qemu_dialect: bool,
     pub dma: Arc<dyn Dma>,
     pub msi: Arc<dyn MsiSink>,
@@ -146,6 +147,7 @@ impl Ahci {
         let dialect = port::Dialect {
             descriptor_interrupts: !setup.qemu_dialect,
             register_after_pio_in: setup.qemu_dialect,
+            wide_counts: setup.qemu_dialect,
         };
         let port = |number| Port::new(number, setup.staggered_spin_up, dialect);
         let mut hba = Self {

@@ -35,6 +35,7 @@ pub(super) enum Unit {
 pub(super) struct Dialect {
     pub descriptor_interrupts: bool,
     pub register_after_pio_in: bool,
+    pub wide_counts: bool,
 }
 
 /// What a register write calls for.

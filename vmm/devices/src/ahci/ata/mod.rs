@@ -47,6 +47,8 @@ impl AtaConfig {
 pub struct AtaDisk {
     // Fixed configuration
     config: AtaConfig,
+    /// 28-bit commands count in 16 bits, as on QEMU.
+    wide_counts: bool,
     // Glue
     backend: Box<dyn BlockBackend>,
     // Volatile state
@@ -69,10 +71,11 @@ struct Range {
 }
 
 impl AtaDisk {
-    pub fn new(backend: Box<dyn BlockBackend>, config: AtaConfig) -> Self {
+    pub fn new(backend: Box<dyn BlockBackend>, config: AtaConfig, wide_counts: bool) -> Self {
         let write_cache = backend.info().write_cache;
         Self {
             config,
+            wide_counts,
             backend,
             write_cache,
             look_ahead: true,
@@ -225,7 +228,8 @@ impl AtaDisk {
     }
 
     fn range28(&self, fis: &RegisterH2d) -> Result<Range, Error> {
-        let count = match fis.count[0] {
+        let count = if self.wide_counts { fis.count16() } else { u16::from(fis.count[0]) };
+        let count = match count {
             0 => ata::MAX_SECTORS_28,
             count => u32::from(count),
         };

@@ -40,11 +40,14 @@ fn identify_says_what_is_offered() {
 }
 
 #[test]
-fn the_dialect_of_qemu_differs_in_three_things() {
+fn the_dialect_of_qemu_differs_where_its_tests_insist() {
     let mut rig = Rig::with(|setup| setup.qemu_dialect = true, Medium::Disk);
     assert_eq!(rig.reg(hw::VS), 0x0001_0300);
     rig.ok(&Cmd::new(command::IDENTIFY_DEVICE).region(DATA, 512));
     assert_eq!(rig.is(), PortInterrupt::PSS | PortInterrupt::DHRS);
+    let wide = Cmd::at(command::READ_DMA, 0, 0x101);
+    assert_eq!(rig.refused(&wide), 0x14, "257 sectors of 256");
+    assert_eq!(Rig::new().ok(&wide), 512, "one sector by the specification");
 }
 
 #[test]
