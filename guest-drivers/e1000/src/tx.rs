@@ -241,10 +241,10 @@ fn context(how: &Transmit) -> Option<TxContext> {
         context.command |= context_command::TSE | (how.len - u32::from(how.header_len));
         context.header_length = how.header_len as u8;
         context.mss = how.segment_size;
+        // Where the IP header is the device must know for either version: it fills in lengths.
+        (context.ipcss, context.ipcso) = (14, 24);
         if how.flags & transmit::IPV6 == 0 {
             context.command |= context_command::IPV4;
-            context.ipcss = 14;
-            context.ipcso = 24;
             context.ipcse = how.checksum_start - 1;
         }
     }

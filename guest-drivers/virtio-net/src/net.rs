@@ -95,7 +95,6 @@ pub struct Net<M, D: Dma, C> {
     state: State,
     filter: Filter,
     up: bool,
-    next_pair: usize,
     attention: bool,
     watch: Option<u64>,
     counters: Counters,
@@ -210,7 +209,6 @@ impl<M: Mmio, D: Dma, C: Clock> Net<M, D, C> {
             state,
             filter: Filter::default(),
             up: true,
-            next_pair: 0,
             attention: false,
             watch: None,
             counters: Counters::default(),
@@ -395,15 +393,9 @@ impl<M: Mmio, D: Dma, C: Clock> LinkDevice for Net<M, D, C> {
     }
 
     fn give(&mut self, buffer: Segment, cookie: u32) -> Result<()> {
-        for _ in 0..self.pairs.len() {
-            let pair = self.next_pair;
-            self.next_pair = (pair + 1) % self.pairs.len();
-            match self.pairs[pair].give(buffer, cookie) {
-                Err(Error::Again) => {}
-                other => return other,
-            }
-        }
-        Err(Error::Again)
+        // To the pair that has fewest: the busy one gets back what it used up.
+        let pair = self.pairs.iter_mut().min_by_key(|pair| pair.rx.in_flight());
+        pair.ok_or(Error::Again)?.give(buffer, cookie)
     }
 
     fn kick(&mut self) {

@@ -73,6 +73,9 @@ pub struct Manifest {
     #[serde(default)]
     pub memory: Option<u32>,
     /// Handles, 16..=4096. Default 256.
+    /// KiB of its first thread's stack.
+    #[serde(default = "default_stack")]
+    pub stack: u32,
     #[serde(default = "default_handles")]
     pub handles: u32,
 
@@ -200,6 +203,10 @@ fn default_priority() -> u8 {
     16
 }
 
+fn default_stack() -> u32 {
+    64
+}
+
 fn default_handles() -> u32 {
     256
 }
@@ -252,6 +259,9 @@ impl Manifest {
         }
         if !(1..=PRIORITY_MAX).contains(&self.priority) {
             return bad("priority", "1 to 23");
+        }
+        if !(16..=4096).contains(&self.stack) {
+            return bad("stack", "16 to 4096");
         }
         if !(16..=4096).contains(&self.handles) {
             return bad("handles", "16 to 4096");

@@ -77,6 +77,7 @@ fn values_out_of_range() {
         ("priority = 24", "priority"),
         ("priority = 0", "priority"),
         ("handles = 5000", "handles"),
+        ("stack = 8", "stack"),
         ("memory = 0", "memory"),
         ("start_timeout = 0", "start_timeout"),
         ("program = \"/sbin/vfs\"", "program"),

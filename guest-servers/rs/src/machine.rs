@@ -18,8 +18,6 @@ use xinim_rt::loader::{self, Give, Image, Program};
 use xinim_rt::memory::Memory;
 use xinim_rt::{kip, log, start, sys};
 
-/// Stack of a service's first thread.
-const STACK: u64 = 64 * 1024;
 const FRAMES_PER_MIB: u64 = 256;
 /// Code in the obituary of a service that RS killed.
 const KILL_CODE: i64 = 9;
@@ -186,7 +184,7 @@ impl System {
                 cookie: launch.cookie,
                 priority: manifest.priority.into(),
                 frames: manifest.memory.map(|mib| u64::from(mib) * FRAMES_PER_MIB),
-                stack: STACK,
+                stack: u64::from(manifest.stack) << 10,
                 incarnation: launch.incarnation,
             },
         )?;
