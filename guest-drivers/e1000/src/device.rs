@@ -7,7 +7,8 @@
 //!     `---- recover(), in poll ---------'
 //! ```
 //! Interrupts are never masked by the driver: the device's throttle (ITR) bounds their rate, and reading
-//! ICR acknowledges them. In MSI-X mode all causes go to vector 0 and clear themselves (EIAC).
+//! ICR acknowledges them. In MSI-X mode all causes go to vector 0 and clear themselves (EIAC); a cause
+//! that does so may mask itself too, as QEMU's 82574L has it, and is opened again before each wait.
 
 use alloc::format;
 use alloc::string::String;
@@ -105,6 +106,8 @@ pub struct Nic<M, D: Dma, C> {
     msix: bool,
     /// TXDW is among the causes that interrupt.
     sent_armed: bool,
+    /// An interrupt came that may have masked its cause.
+    reopen: bool,
     attention: bool,
     watch: Option<u64>,
     totals: [u64; COUNTERS.len()],
@@ -157,6 +160,7 @@ impl<M: Mmio, D: Dma, C: Clock> Nic<M, D, C> {
             up: true,
             msix,
             sent_armed: false,
+            reopen: false,
             attention: false,
             watch: None,
             totals: [0; COUNTERS.len()],
@@ -302,6 +306,7 @@ impl<M: Mmio, D: Dma, C: Clock> Nic<M, D, C> {
         if Cause::from_bits_retain(causes).contains(Cause::LSC) {
             self.read_link();
         }
+        self.reopen = self.msix;
         self.watch = self.tx.oldest().map(|since| since.saturating_add(TIMEOUT_NS));
         Ok(self.watch.is_some_and(|at| self.clock.now_ns() >= at))
     }
@@ -450,6 +455,10 @@ impl<M: Mmio, D: Dma, C: Clock> LinkDevice for Nic<M, D, C> {
             self.sent_armed = sent;
             let causes = self.sent_causes().bits();
             self.write(if sent { reg::IMS } else { reg::IMC }, causes);
+        }
+        if core::mem::take(&mut self.reopen) {
+            let sent = if sent { self.sent_causes() } else { Cause::empty() };
+            self.write(reg::IMS, (self.causes() | sent).bits());
         }
         self.attention || self.rx.has_done() || (sent && self.tx.has_done())
     }
