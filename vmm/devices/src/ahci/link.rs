@@ -1,11 +1,12 @@
 //! The serial link between port and drive: power-on, COMRESET, spin-up, plugging and unplugging.
 //!
 //! ```text
-//!            reset, power-on           LOOKS looks at PxSSTS or PxTFD, or FRE set
-//!   Down ---------------------> Coming -----------------------------------------> Up
-//!    ^                             |                                               |
-//!    |  drive gone, COMRESET held, off-line, not spun up                           |
-//!    +-----------------------------+-----------------------------------------------+
+//!            reset, power-on           LOOKS looks at PxSSTS or PxTFD,
+//!                                      PxCMD written, GHC.IE set
+//!   Down ---------------------> Coming ---------------------------> Up
+//!    ^                             |                                 |
+//!    |  drive gone, COMRESET held, off-line, not spun up             |
+//!    +-----------------------------+---------------------------------+
 //!   Down --- COMRESET released, spin-up, drive plugged in ---> Up at once
 //! ```
 //! Coming up sets PxSERR.DIAG.X and N (and so PxIS.PCS and PRCS), then the drive announces itself

@@ -258,10 +258,8 @@ impl Port {
         if self.staggered && spin_up {
             self.link_start();
         }
-        if new.contains(PortCmd::FRE) && !old.contains(PortCmd::FRE) {
-            // The driver can hear now: whatever the link was busy with has happened.
-            self.hurry();
-        }
+        // The driver is setting the port up: whatever the link was busy with has happened.
+        self.hurry();
         if new.contains(PortCmd::ST) && !old.contains(PortCmd::ST) && !new.contains(PortCmd::FRE) {
             // Tolerated, but frames go nowhere (10.3.1).
             return Touched::Refused(GuestError::BadState);

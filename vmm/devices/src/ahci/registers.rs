@@ -4,7 +4,8 @@
 //! reaches the bits it covers only (the others keep their value, and are not taken as ones to
 //! clear).
 
-use super::{Ahci, LOOKS, again, port::Touched};
+use super::port::{Port, Touched};
+use super::{Ahci, LOOKS, again};
 use crate::device::{Access, GuestError, Op, Outcome};
 use xinim_abi::hw::ahci::{self as hw, Bohc, Ghc};
 use xinim_abi::hw::register::{Direction, find, ones};
@@ -145,6 +146,10 @@ impl Ahci {
             let enabled = value & Ghc::IE.bits() != 0;
             let rising = enabled && !self.interrupts_enabled;
             self.interrupts_enabled = enabled;
+            if rising {
+                // A driver that waits for an interrupt does not look.
+                self.ports.iter_mut().for_each(Port::hurry);
+            }
             self.update_interrupts(&access.origin, rising);
         }
         Outcome::done()

@@ -94,6 +94,16 @@ fn a_link_comes_up_as_time_passes_or_when_frames_can_be_received() {
 }
 
 #[test]
+fn a_driver_that_waits_for_an_interrupt_gets_one() {
+    let mut rig = Rig::cold(|_| (), Some(Medium::Disk));
+    msi_on(&mut rig);
+    rig.set_px(hw::PX_IE, u32::MAX);
+    rig.set(hw::GHC, 0x8000_0002);
+    assert_eq!((rig.msi.take().len(), rig.reg(hw::IS)), (1, 1));
+    assert_eq!(rig.px(hw::PX_SSTS), 0x133);
+}
+
+#[test]
 fn an_empty_port_stays_empty() {
     let mut rig = Rig::with(|_| (), Medium::Disk);
     for _ in 0..10 {
