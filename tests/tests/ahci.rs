@@ -4,6 +4,7 @@
 //! `XINIM_REMOVALS=100` makes the loop of removals that long (some minutes); 5 otherwise.
 
 use std::fs;
+use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::Command;
 use std::thread::sleep;
@@ -93,14 +94,13 @@ fn survivors_of_removals_are_whole() {
         (while [ ! -e /dev/sdf ]; do cat /dev/sdb > /dev/null; done) 2> /dev/null &
         i=0
         while [ ! -e /dev/sdf ]; do cp /mnt/file /mnt/copy$((i%3)) || exit 8; i=$((i+1)); done
-        wait; sync; sha256sum /mnt/copy0; umount /mnt
+        wait; sync; echo copies $i; sha256sum /mnt/copy0; umount /mnt
         service status ahci | grep restarts";
     let disk = on_ahci(&image);
-    let child = exec("kvm", script, &["--disk", &disk, "--control", arg(&socket)]).spawn();
-    while !socket.exists() {
-        sleep(Duration::from_millis(20));
-    }
-    sleep(Duration::from_millis(700));
+    let mut child = exec("kvm", script, &["--disk", &disk, "--control", arg(&socket)]).spawn();
+    drop(child.stdin.take());
+    let mut lines = BufReader::new(child.stdout.take().expect("piped")).lines();
+    assert_eq!(lines.next().expect("a line").expect("text"), "mounted");
     for _ in 0..removals {
         let name = ctl(&socket, &["attach", &on_ahci(&guest), "--port", "1"]);
         sleep(Duration::from_millis(250));
@@ -108,10 +108,12 @@ fn survivors_of_removals_are_whole() {
         sleep(Duration::from_millis(50));
     }
     ctl(&socket, &["attach", "new:1M,bus=ahci", "--port", "5"]);
+    let text: Vec<String> = lines.map(|line| line.expect("text")).collect();
+    let text = text.join("\n");
     let output = child.wait_with_output().unwrap();
-    let (text, err) =
-        (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    let err = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{text}{err}");
+    assert!(!text.contains("copies 0\n"), "{text}");
     assert!(text.contains(&format!("{sum}  /mnt/copy0")), "{text}{err}");
     assert!(text.contains("restarts: 0"), "{text}");
     fsck_fat(&image);

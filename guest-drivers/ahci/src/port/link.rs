@@ -27,6 +27,7 @@ const LINK_NS: u64 = 1_000_000_000;
 /// After the HBA's reset: a drive that is there shows within this. One that takes longer is a
 /// drive plugged in.
 const FIRST_LINK_NS: u64 = 10_000_000;
+const LAST_LOOKS: u32 = 4;
 /// A drive may have to spin up.
 const SETTLE_NS: u64 = 30_000_000_000;
 const PROBE_NS: u64 = 10_000_000_000;
@@ -90,6 +91,24 @@ impl<M: Mmio, D: Dma, C: Clock> Port<M, D, C> {
     pub(super) fn begin(&mut self, reset: bool, now: u64) -> Result<(), HbaError> {
         self.halt()?;
         self.requeue();
+        self.clear_errors();
+        self.write(PX_IE, enabled().bits());
+        let wanted = PortCmd::SUD | PortCmd::POD;
+        let command = (self.command() | wanted).bits() & !(0xF << cmd::ICC_SHIFT);
+        self.write(PX_CMD, command | cmd::ICC_ACTIVE << cmd::ICC_SHIFT);
+        if reset {
+            self.comreset();
+            self.statistics.resets += 1;
+        }
+        let until = now.saturating_add(if reset { LINK_NS } else { FIRST_LINK_NS });
+        self.state = State::Linking { until };
+        self.hurry();
+        Ok(())
+    }
+
+    /// The link is up: FISes may come. Ports without a drive need no memory for them. The first D2H FIS,
+    /// with the signature, is taken whether or not it came before this (3.3.7).
+    fn listen(&mut self) -> Result<(), HbaError> {
         if self.memory.is_none() {
             let slots = self.host.slots as usize;
             self.memory = Some(PortMemory::new(&self.host.dma, slots, self.host.wide)?);
@@ -104,17 +123,7 @@ impl<M: Mmio, D: Dma, C: Clock> Port<M, D, C> {
             }
         }
         self.clear_errors();
-        self.write(PX_IE, enabled().bits());
-        let wanted = PortCmd::FRE | PortCmd::SUD | PortCmd::POD;
-        let command = (self.command() | wanted).bits() & !(0xF << cmd::ICC_SHIFT);
-        self.write(PX_CMD, command | cmd::ICC_ACTIVE << cmd::ICC_SHIFT);
-        if reset {
-            self.comreset();
-            self.statistics.resets += 1;
-        }
-        let until = now.saturating_add(if reset { LINK_NS } else { FIRST_LINK_NS });
-        self.state = State::Linking { until };
-        self.hurry();
+        self.write(PX_CMD, (self.command() | PortCmd::FRE).bits());
         Ok(())
     }
 
@@ -128,9 +137,13 @@ impl<M: Mmio, D: Dma, C: Clock> Port<M, D, C> {
     pub(super) fn step(&mut self, now: u64) -> Result<(), HbaError> {
         self.look_at = Some(now.saturating_add(STEP_NS));
         if let State::Linking { until } = self.state {
-            match link::det(self.read(PX_SSTS)) {
+            // Before it is over, a few looks in a row: time may have passed while nobody looked.
+            let looks = if now < until { 1 } else { LAST_LOOKS };
+            let seen = (0..looks).map(|_| link::det(self.read(PX_SSTS)));
+            let det = seen.fold(link::DET_NONE, |best, det| best.max(det & link::DET_READY));
+            match det {
                 link::DET_READY => {
-                    self.clear_errors();
+                    self.listen()?;
                     self.state = State::Settling { until: now.saturating_add(SETTLE_NS) };
                 }
                 _ if now < until => return Ok(()),
@@ -145,7 +158,7 @@ impl<M: Mmio, D: Dma, C: Clock> Port<M, D, C> {
             if busy && now < until {
                 // The drive may go while it spins up.
                 if link::det(self.read(PX_SSTS)) != link::DET_READY {
-                    self.state = State::Linking { until: now.saturating_add(LINK_NS) };
+                    return self.begin(true, now);
                 }
                 return Ok(());
             }

@@ -357,7 +357,8 @@ impl<M: Mmio, D: Dma, C: Clock> Port<M, D, C> {
         done: &mut Vec<Completion>,
     ) -> core::result::Result<(), HbaError> {
         let due = self.look_at.is_some_and(|at| at <= now);
-        if due {
+        // While the link comes up only PxSSTS counts.
+        if due && !matches!(self.state, State::Linking { .. }) {
             self.gather();
         }
         match self.state {
