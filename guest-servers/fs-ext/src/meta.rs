@@ -13,7 +13,7 @@
 //! written when it is committed.
 
 use alloc::boxed::Box;
-use alloc::collections::BTreeMap;
+use alloc::collections::btree_map::{BTreeMap, Entry};
 use alloc::vec;
 use alloc::vec::Vec;
 
@@ -246,9 +246,18 @@ impl<'d> Meta<'d> {
             used: clock,
             saved: operation,
         };
-        let before = self.buffers.insert(block, buffer);
-        self.dirty += usize::from(!before.is_some_and(|buffer| buffer.dirty));
-        &mut self.buffers.get_mut(&block).expect("just put there").data
+        let buffer = match self.buffers.entry(block) {
+            Entry::Vacant(place) => {
+                self.dirty += 1;
+                place.insert(buffer)
+            }
+            Entry::Occupied(mut place) => {
+                self.dirty += usize::from(!place.get().dirty);
+                place.insert(buffer);
+                place.into_mut()
+            }
+        };
+        &mut buffer.data
     }
 
     /// Drops a block that is not metadata any more.
