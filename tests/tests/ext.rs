@@ -30,7 +30,7 @@ const FILES: [(&str, usize); 5] = [
     ("one", 1),
     ("A long name, with spaces and ümläuts.tar.gz", 70_000),
     ("dir/inner.bin", 4096),
-    ("dir/deeper/still/big", 9 << 20),
+    ("dir/deeper/still/big", 4 << 20),
 ];
 
 fn tree(at: &Path) {
