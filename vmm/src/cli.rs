@@ -5,18 +5,34 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
+use crate::net_spec::Net;
 use crate::spec::{ConsoleSpec, Cpuid, Cpus, Disk, EngineChoice, Memory, QemuAccel, Timeout};
 
 const AFTER_HELP: &str = "\
 Examples:
   xinim-vmm                                      boot XINIM with its shell on this terminal
   xinim-vmm --exec 'uname; ls /'                 run commands in it, as CI does
+  xinim-vmm --net user,publish=8080:80           with a network, and port 80 at localhost:8080
   xinim-vmm --disk data.img --exec 'mount /dev/vda /mnt && cat /mnt/hello.txt'
   xinim-vmm --engine qemu --dry-run              print the QEMU command line of this machine
   xinim-vmm --trace blk.trace --disk data.img --exec 'cat /dev/vda > /dev/null'
   xinim-vmm --kernel vmlinux --bundle initrd.cpio --cmdline console=ttyS0
   xinim-vmm --control vm.socket & xinim-vmm ctl vm.socket attach data.img
   xinim-vmm doctor                               say what this host offers
+
+Options of --net, each behind a comma:
+  model=MODEL        virtio (default), e1000, e1000-82545em or e1000e (82574L)
+  mac=ADDRESS        station address; default 52:54:00:58:4e:NN
+  link=down          start with the cable pulled out
+  queues=N           queue pairs, 1 to 8 (virtio; default 8)
+  pcap=FILE          write all frames to FILE, as pcapng
+  publish=PORTS      (user) [tcp:|udp:][ADDRESS:]HOSTPORT:GUESTPORT; without ADDRESS, reachable
+                     from this host only
+  host-loopback      (user) 10.0.2.2 reaches this host's 127.0.0.1
+  restrict           (user) nothing but gateway, name service and published ports
+  dns=ADDRESS[:PORT] (user) ask this name server instead of /etc/resolv.conf's first
+  rate=N[k|M|G]      bits a second; loss=P%, duplicate=P%, reorder=P%, delay=TIME, jitter=TIME
+                     (5ms, 200us): what happens to frames, each way; seed=N repeats it
 
 Options of --disk:
   ro                 read-only (rw: writable, the default)
@@ -127,6 +143,11 @@ pub struct RunArgs {
     #[arg(long, value_name = "PATH")]
     pub control: Option<PathBuf>,
 
+    /// Attach a network device: user, tap=NAME, passt=SOCKET, hub=NAME or none, then options (see
+    /// below). Repeatable. Without one the machine has no network
+    #[arg(long, value_name = "NET")]
+    pub net: Vec<Net>,
+
     /// Where the guest's console (COM1) leads: stdio, file:PATH, unix:PATH (a listening
     /// socket) or none [default: stdio; with --exec none]
     #[arg(long, value_name = "WHERE")]
@@ -203,7 +224,7 @@ pub struct CtlArgs {
 
 #[derive(Clone, Debug, Subcommand)]
 pub enum CtlCommand {
-    /// List the disks
+    /// List the disks and network devices
     Info,
     /// Plug a disk into the AHCI controller and print its name
     Attach {
@@ -242,8 +263,23 @@ pub enum CtlCommand {
         #[arg(value_name = "SIZE")]
         size: String,
     },
+    /// Put a network device's cable in or pull it out
+    Link {
+        /// net0, net1, ...
+        #[arg(value_name = "NAME")]
+        name: String,
+        #[arg(value_name = "STATE")]
+        state: LinkState,
+    },
     /// End the machine at once
     Quit,
+}
+
+/// Of a network device's cable.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum LinkState {
+    Up,
+    Down,
 }
 
 #[derive(Debug, Args)]

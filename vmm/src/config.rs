@@ -1,10 +1,11 @@
 //! The machine configuration: a TOML file with the same keys as the options, and the merge of
-//! both. Options win; a disk given as an option replaces the file's whole list.
+//! both. options win; a disk or network device given as an option replaces the file's whole list.
 //!
 //! ```toml
 //! memory = "256M"
 //! cpus = 1
 //! timeout = "30s"
+//! net = ["user,publish=8080:80"]
 //! disk = ["root.img", "data.img,ro", { path = "scratch.img", cache = "unsafe", iops = 500 }]
 //! cpuid = "-cx16"
 //! ```
@@ -17,11 +18,13 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use serde::de::{Deserialize, Deserializer, Error as _, MapAccess, Visitor, value};
+use xinim_machine::net::NetSpec;
 use xinim_machine::{DiskBus, DiskSource, DiskSpec};
 
 use crate::cli::RunArgs;
 use crate::disk_spec::Builder;
 use crate::error::Error;
+use crate::net_spec::{NETS_MAX, Net};
 use crate::spec::{
     ConsoleSpec, Cpuid, Cpus, Disk, EngineChoice, Memory, QemuOptions, Timeout, ValueError,
 };
@@ -41,6 +44,7 @@ pub struct RunConfig {
     pub cmdline: String,
     pub disks: Vec<DiskSpec>,
     pub control: Option<PathBuf>,
+    pub nets: Vec<NetSpec>,
     pub console: ConsoleSpec,
     pub timeout: Option<Timeout>,
     pub trace: Option<PathBuf>,
@@ -65,6 +69,7 @@ struct File {
     disk: Vec<DiskEntry>,
     cdrom: Vec<PathBuf>,
     control: Option<PathBuf>,
+    net: Vec<Text<Net>>,
     console: Option<Text<ConsoleSpec>>,
     timeout: Option<Text<Timeout>>,
     trace: Option<PathBuf>,
@@ -89,6 +94,12 @@ pub fn resolve(args: RunArgs) -> Result<RunConfig, Error> {
     };
     let discs = if args.cdrom.is_empty() { file.cdrom } else { args.cdrom };
     disks.extend(discs.into_iter().map(DiskSpec::disc));
+    let nets: Vec<Net> = if args.net.is_empty() {
+        file.net.into_iter().map(|text| text.0).collect()
+    } else {
+        args.net
+    };
+    let nets = nets.into_iter().enumerate().map(|(index, net)| net.finish(index)).collect();
     let config = RunConfig {
         engine: pick(args.engine, file.engine).unwrap_or_default(),
         memory: pick(args.memory, file.memory).unwrap_or(MEMORY_DEFAULT),
@@ -98,6 +109,7 @@ pub fn resolve(args: RunArgs) -> Result<RunConfig, Error> {
         cmdline: args.cmdline.or(file.cmdline).unwrap_or_default(),
         disks,
         control: args.control.or(file.control),
+        nets,
         console: pick(args.console, file.console).unwrap_or(console_default),
         timeout: pick(args.timeout, file.timeout),
         trace: args.trace.or(file.trace),
@@ -127,6 +139,9 @@ fn check(config: RunConfig) -> Result<RunConfig, Error> {
             "more than {} disks and CD-ROMs on ahci",
             crate::spec::AHCI_MAX
         )));
+    }
+    if config.nets.len() > NETS_MAX {
+        return Err(Error::Usage(format!("more than {NETS_MAX} network devices")));
     }
     if config.dry_run && config.engine != EngineChoice::Qemu {
         return usage("--dry-run prints a QEMU command line and needs --engine qemu");
@@ -166,6 +181,9 @@ fn load(path: &Path) -> Result<File, Error> {
         if let DiskSource::File(path) = &mut disk.0.source {
             *path = base.join(&*path);
         }
+    }
+    for path in file.net.iter_mut().flat_map(|net| net.0.paths()) {
+        *path = base.join(&*path);
     }
     if let Some(Text(ConsoleSpec::File(path) | ConsoleSpec::Unix(path))) = &mut file.console {
         *path = base.join(&*path);

@@ -227,7 +227,7 @@ pub fn disk_bus(text: &str) -> Result<DiskBus, ValueError> {
 }
 
 /// Splits at single commas; a double comma is a comma.
-fn split_commas(text: &str) -> Vec<String> {
+pub(crate) fn split_commas(text: &str) -> Vec<String> {
     let mut parts = vec![String::new()];
     let mut rest = text.chars().peekable();
     while let Some(c) = rest.next() {

@@ -10,6 +10,7 @@ use xinim_machine::MachineSpec;
 use crate::config::RunConfig;
 use crate::engine::qemu::args::{Outside, arguments, escape, shell_quote};
 use crate::engine::qemu::locate;
+use crate::engine::qemu::net::own_netdev;
 use crate::error::Error;
 use crate::spec::ConsoleSpec;
 
@@ -33,6 +34,7 @@ pub fn command_line(config: &RunConfig, spec: &MachineSpec) -> Result<String, Er
             .exec
             .is_some()
             .then(|| "socket,id=link,path=xinim-link.socket,server=on,wait=off".into()),
+        netdevs: (0..).zip(&spec.nets).map(|(index, net)| own_netdev(index, net)).collect(),
         qmp: None,
         control: None,
         log: spec.trace.as_ref().map(|path| path.to_string_lossy().into_owned()),

@@ -23,6 +23,7 @@ pub mod error;
 pub mod exec;
 pub mod image;
 pub mod kernel;
+pub mod net_spec;
 pub mod run;
 pub mod spec;
 pub mod stats;

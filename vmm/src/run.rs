@@ -162,6 +162,7 @@ fn machine(config: &RunConfig) -> Result<MachineSpec, Error> {
         cmdline: cmdline(config),
         disks: config.disks.clone(),
         hotplug: config.control.is_some(),
+        nets: config.nets.clone(),
         cpuid: config.cpuid.0.clone(),
         trace: config.trace.clone(),
     })

@@ -4,8 +4,10 @@
 //! seeded tests run the same code. A harness panics only where a device breaks an invariant.
 
 mod ahci;
+mod net;
 
 pub use ahci::ahci;
+pub use net::{e1000, offloads, virtio_net};
 
 use crate::backend::DriveBays;
 use crate::bus::{Bus, Space};

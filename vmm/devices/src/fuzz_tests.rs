@@ -17,6 +17,21 @@ proptest! {
     }
 
     #[test]
+    fn e1000_survives_any_input(data in vec(any::<u8>(), 0..2048)) {
+        super::e1000(&data);
+    }
+
+    #[test]
+    fn virtio_net_survives_any_input(data in vec(any::<u8>(), 0..2048)) {
+        super::virtio_net(&data);
+    }
+
+    #[test]
+    fn offload_headers_survive_any_input(data in vec(any::<u8>(), 0..512)) {
+        super::offloads(&data);
+    }
+
+    #[test]
     fn the_bus_survives_any_input(data in vec(any::<u8>(), 0..1024)) {
         super::pci_config(&data);
     }

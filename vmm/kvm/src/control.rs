@@ -6,9 +6,10 @@ use xinim_block::HostDisk;
 use xinim_devices::backend::{BayError, Clock, Drive, DriveBays, Medium};
 use xinim_devices::bus::lock;
 use xinim_devices::device::Origin;
-use xinim_machine::{DiskBus, DiskSpec, DiskStatus, MachineControl};
+use xinim_machine::{DiskBus, DiskSpec, DiskStatus, MachineControl, NetStatus};
 
 use crate::disks::{Disks, Known};
+use crate::net::Card;
 use crate::shared::Shared;
 
 /// What it works on.
@@ -16,6 +17,7 @@ pub struct Controls {
     pub shared: Arc<Shared>,
     pub disks: Arc<Disks>,
     pub attaching: Mutex<()>,
+    pub cards: Vec<Card>,
 }
 
 impl Controls {
@@ -48,6 +50,20 @@ fn sentence(name: &str, error: BayError) -> String {
 }
 
 impl MachineControl for Controls {
+    fn nets(&self) -> Result<Vec<NetStatus>, String> {
+        let status =
+            |card: &Card| NetStatus { link: lock(&card.device).link(), ..card.status.clone() };
+        Ok(self.cards.iter().map(status).collect())
+    }
+
+    fn set_link(&self, name: &str, up: bool) -> Result<(), String> {
+        let card = self.cards.iter().find(|card| card.status.name == name);
+        let card = card.ok_or_else(|| format!("there is no {name}"))?;
+        let origin = Origin::host(self.shared.clock.monotonic().as_nanos() as u64);
+        lock(&card.device).set_link(up, &origin);
+        Ok(())
+    }
+
     fn disks(&self) -> Result<Vec<DiskStatus>, String> {
         let status = |known: Known| DiskStatus {
             port: known.port(),

@@ -28,6 +28,7 @@ use crate::host::{self, host, host_io};
 use crate::io::{IoLoop, WAKE_TOKEN};
 use crate::machine;
 use crate::memory::{GuestRam, HUGE_PAGE};
+use crate::net;
 use crate::pvh::{self, Entry, Kernel};
 use crate::shared::{Ending, MachineClock, Shared};
 use crate::trace::TextTrace;
@@ -57,6 +58,7 @@ impl Engine for KvmEngine {
             .iter()
             .map(|disk| xinim_block::open(disk).map_err(EngineError::Machine))
             .collect::<Result<Vec<_>, _>>()?;
+        let nets = net::prepare(&spec.nets)?;
         let trace = match &spec.trace {
             Some(path) => Some(Arc::new(TextTrace::create(path).map_err(|error| {
                 EngineError::Machine(format!(
@@ -101,7 +103,7 @@ impl Engine for KvmEngine {
             disks: disks_now.clone(),
             hotplug: spec.hotplug,
         };
-        let built = machine::build(parts, disks, io)?;
+        let built = machine::build(parts, disks, nets, io)?;
         let shared = Arc::new(Shared {
             bus: built.bus,
             ram,
@@ -112,8 +114,12 @@ impl Engine for KvmEngine {
             traced: trace.is_some(),
             pending: Default::default(),
         });
-        let controls =
-            Controls { shared: shared.clone(), disks: disks_now, attaching: Mutex::default() };
+        let controls = Controls {
+            shared: shared.clone(),
+            disks: disks_now,
+            attaching: Mutex::default(),
+            cards: built.cards,
+        };
         let registered = control.register(Arc::new(controls));
         let vcpus = create_vcpus(&kvm, &vm, spec, &shared, entry)?;
         let stopped = ending.clone();

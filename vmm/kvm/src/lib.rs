@@ -32,6 +32,7 @@ mod lapic;
 mod layout;
 mod machine;
 mod memory;
+mod net;
 mod probe;
 mod pvh;
 mod shared;

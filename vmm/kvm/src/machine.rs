@@ -8,6 +8,7 @@
 //! | next | virtio-blk `virtio-blk.0`, ... in the order of the disks |
 //! | 00:1f.0, with the next | ISA bridge, without behaviour |
 //! | 00:1f.2 | AHCI `ahci.0`, if there are disks on it or may be later |
+//! | next | virtio-net `virtio-net.N` or E1000 `e1000.N`, N counting the network devices |
 
 use std::sync::{Arc, Mutex};
 
@@ -34,6 +35,7 @@ use crate::host::{host, host_io};
 use crate::io::Port;
 use crate::irq::{Interrupts, Vectors};
 use crate::memory::GuestRam;
+use crate::net;
 use crate::shared::{Ending, MachineClock};
 use crate::stream::{HostStream, Tokens};
 use crate::trace::TextTrace;
@@ -66,11 +68,18 @@ pub struct Built {
     pub ports: Vec<Port>,
     /// `None`: doorbells come as accesses.
     pub doorbells: Option<Arc<Doorbells>>,
+    /// Network devices, in their order.
+    pub cards: Vec<net::Card>,
 }
 
 /// Builds the bus. While a trace is written, doorbells stay accesses, so that each appears with
 /// the instruction and the process that rang it.
-pub fn build(parts: Parts, disks: Vec<OpenDisk>, io: HostIo) -> Result<Built, EngineError> {
+pub fn build(
+    parts: Parts,
+    disks: Vec<OpenDisk>,
+    nets: Vec<net::Prepared>,
+    io: HostIo,
+) -> Result<Built, EngineError> {
     let tracer = match parts.trace.clone() {
         Some(sink) => Tracer::new(sink),
         None => Tracer::off(),
@@ -133,8 +142,10 @@ pub fn build(parts: Parts, disks: Vec<OpenDisk>, io: HostIo) -> Result<Built, En
         let msi = Arc::new(Vectors::new(interrupts.clone()));
         add_ahci(&mut bus, &parts, &tracer, msi, drives)?;
     }
+    let (net_ports, cards) = net::add(&mut bus, &parts, &interrupts, &tracer, nets)?;
+    ports.extend(net_ports);
     bus.assign_bars().map_err(machine_error)?;
-    Ok(Built { bus, ports, doorbells })
+    Ok(Built { bus, ports, doorbells, cards })
 }
 
 /// The AHCI controller with these drives, at its ports in this order.
@@ -164,7 +175,7 @@ fn add_ahci(
     Ok(())
 }
 
-fn machine_error(error: BusError) -> EngineError {
+pub fn machine_error(error: BusError) -> EngineError {
     EngineError::Machine(format!("the devices do not fit into the machine: {error}"))
 }
 

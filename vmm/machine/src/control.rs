@@ -4,6 +4,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::DiskSpec;
+use crate::net::{NetModel, NetSpec};
 
 /// A disk as the machine has it now.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -15,6 +16,30 @@ pub struct DiskStatus {
     pub port: Option<u16>,
     /// Length in bytes now; `None`: no medium in the drive.
     pub bytes: Option<u64>,
+}
+
+/// A network device as the machine has it now.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NetStatus {
+    /// `net0`, `net1`, ... in the order of the machine's description.
+    pub name: String,
+    pub model: NetModel,
+    pub mac: [u8; 6],
+    /// Whether the cable is in.
+    pub link: bool,
+}
+
+impl NetStatus {
+    /// The devices of a machine as it starts.
+    pub fn all(specs: &[NetSpec]) -> Vec<Self> {
+        let status = |(index, spec): (usize, &NetSpec)| Self {
+            name: format!("net{index}"),
+            model: spec.model,
+            mac: spec.mac,
+            link: spec.link,
+        };
+        specs.iter().enumerate().map(status).collect()
+    }
 }
 
 /// Operations on a running machine. Errors are sentences for the user. Calls may wait for the
@@ -31,6 +56,9 @@ pub trait MachineControl: Send + Sync {
     fn eject(&self, name: &str, force: bool) -> Result<(), String>;
     /// Gives a disk another length in bytes and tells the guest.
     fn resize(&self, name: &str, bytes: u64) -> Result<(), String>;
+    fn nets(&self) -> Result<Vec<NetStatus>, String>;
+    /// Puts a network device's cable in or pulls it out.
+    fn set_link(&self, name: &str, up: bool) -> Result<(), String>;
 }
 
 /// The place where the running machine can be found.

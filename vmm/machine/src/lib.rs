@@ -9,7 +9,7 @@ pub mod image;
 pub mod net;
 pub mod testing;
 
-pub use control::{Controller, DiskStatus, MachineControl};
+pub use control::{Controller, DiskStatus, MachineControl, NetStatus};
 pub use disk::{CacheMode, DiskBus, DiskFormat, DiskSource, DiskSpec, IoMethod, Limits, Rate};
 
 use std::os::fd::OwnedFd;
@@ -35,6 +35,7 @@ pub struct MachineSpec {
     pub disks: Vec<DiskSpec>,
     /// Whether disks may come while the machine runs: it then has an AHCI controller in any case.
     pub hotplug: bool,
+    pub nets: Vec<net::NetSpec>,
     /// CPU features hidden from (or, where possible, forced on for) the guest.
     pub cpuid: Vec<CpuidChange>,
     /// Text trace of device accesses goes here.

@@ -11,6 +11,7 @@
 //! [`open`] makes a back end of a [`NetSpec`], with [`pcap`] and [`shape`] around it where asked for.
 //! Each [`Endpoint`] has one descriptor to wait on; nothing blocks, no thread is started.
 
+pub mod fuzz;
 pub mod hub;
 pub mod pcap;
 mod reactor;

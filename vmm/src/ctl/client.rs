@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf, absolute};
 use serde_json::Value;
 
 use super::protocol::Request;
-use crate::cli::{CtlArgs, CtlCommand};
+use crate::cli::{CtlArgs, CtlCommand, LinkState};
 use crate::error::Error;
 
 /// An answer lists disks; this is far more than there can be.
@@ -38,6 +38,7 @@ fn request(command: &CtlCommand) -> Result<Request, Error> {
         CtlCommand::Insert { name, disk } => Request::Insert { name, disk: absolute_disk(&disk)? },
         CtlCommand::Eject { name, force } => Request::Eject { name, force },
         CtlCommand::Resize { name, size } => Request::Resize { name, size },
+        CtlCommand::Link { name, state } => Request::Link { name, up: state == LinkState::Up },
         CtlCommand::Quit => Request::Quit {},
     })
 }
@@ -102,6 +103,12 @@ fn text(request: &Request, answer: &Value) -> String {
                     word(&disk["format"]),
                     word(&disk["source"]),
                 ));
+            }
+            for net in answer["nets"].as_array().into_iter().flatten() {
+                let link = if net["link"] == true { "up" } else { "down" };
+                let (name, model, mac) =
+                    (word(&net["name"]), word(&net["model"]), word(&net["mac"]));
+                text.push_str(&format!("{name} {model} {mac} link {link}\n"));
             }
             text
         }

@@ -12,12 +12,13 @@
 //!
 //! | command | members | answer |
 //! |---|---|---|
-//! | `info` | | `engine`, `disks` (see [`protocol`]) |
+//! | `info` | | `engine`, `disks`, `nets` (see [`protocol`]) |
 //! | `attach` | `disk` as `--disk` takes it; `port` (optional) | `name` |
 //! | `detach` | `name` | |
 //! | `insert` | `name`, `disk` | |
 //! | `eject` | `name`; `force` (optional) | |
 //! | `resize` | `name`; `size` as in `new:SIZE` | |
+//! | `link` | `name`; `up` | |
 //! | `quit` | | the machine is ended at once, as by Ctrl-A x |
 //!
 //! A relative path in `disk` counts from the directory of the machine's process; `ctl` makes paths

@@ -2,7 +2,10 @@
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
-use xinim_machine::{CacheMode, Controller, DiskBus, DiskFormat, DiskSource, DiskStatus};
+use xinim_machine::net::NetModel;
+use xinim_machine::{
+    CacheMode, Controller, DiskBus, DiskFormat, DiskSource, DiskStatus, NetStatus,
+};
 
 use crate::spec::{Disk, Size};
 
@@ -34,6 +37,10 @@ pub enum Request {
     Resize {
         name: String,
         size: String,
+    },
+    Link {
+        name: String,
+        up: bool,
     },
     Quit {},
 }
@@ -75,7 +82,8 @@ pub fn perform(
     match request {
         Request::Info {} => {
             let disks: Vec<Value> = machine.disks()?.iter().map(describe).collect();
-            return Ok(json!({ "engine": engine, "disks": disks }));
+            let nets: Vec<Value> = machine.nets()?.iter().map(describe_net).collect();
+            return Ok(json!({ "engine": engine, "disks": disks, "nets": nets }));
         }
         Request::Attach { disk: text, port } => {
             let name = machine.attach(&disk(&text)?, port)?;
@@ -88,6 +96,7 @@ pub fn perform(
             let bytes = size.parse::<Size>().and_then(Size::of_disk);
             machine.resize(&name, bytes.map_err(|why| format!("size `{size}` {why}"))?)?;
         }
+        Request::Link { name, up } => machine.set_link(&name, up)?,
         Request::Quit {} => {}
     }
     Ok(json!({}))
@@ -122,6 +131,17 @@ fn describe(disk: &DiskStatus) -> Value {
         "cd-rom": spec.cd_rom,
         "cache": cache,
     })
+}
+
+fn describe_net(net: &NetStatus) -> Value {
+    let model = match net.model {
+        NetModel::Virtio => "virtio",
+        NetModel::E1000 => "e1000",
+        NetModel::E1000_82545em => "e1000-82545em",
+        NetModel::E1000e => "e1000e",
+    };
+    let mac = net.mac.map(|byte| format!("{byte:02x}")).join(":");
+    json!({ "name": net.name, "model": model, "mac": mac, "link": net.link })
 }
 
 fn bus_name(bus: DiskBus) -> &'static str {

@@ -16,6 +16,14 @@ impl Fake {
 }
 
 impl MachineControl for Fake {
+    fn nets(&self) -> Result<Vec<NetStatus>, String> {
+        let spec = "user,model=e1000e,link=down".parse::<crate::net_spec::Net>().unwrap();
+        Ok(NetStatus::all(&[spec.finish(0)]))
+    }
+    fn set_link(&self, name: &str, up: bool) -> Result<(), String> {
+        self.note(format!("link {name} {up}"));
+        Ok(())
+    }
     fn disks(&self) -> Result<Vec<DiskStatus>, String> {
         let spec = DiskSpec::file("/a.qcow2");
         Ok(vec![
@@ -66,6 +74,7 @@ fn requests_reach_the_machine() {
     assert_eq!(ask(&machine, r#"{"command":"eject","name":"disk1"}"#), ok);
     assert_eq!(ask(&machine, r#"{"command":"eject","name":"disk1","force":true}"#), ok);
     assert_eq!(ask(&machine, r#"{"command":"resize","name":"disk0","size":"2M"}"#), ok);
+    assert_eq!(ask(&machine, r#"{"command":"link","name":"net0","up":false}"#), ok);
     let asked = machine.0.lock().unwrap();
     assert_eq!(
         *asked,
@@ -75,6 +84,7 @@ fn requests_reach_the_machine() {
             "eject disk1 false",
             "eject disk1 true",
             "resize disk0 2097152",
+            "link net0 false",
         ]
     );
 }
@@ -87,6 +97,8 @@ fn info_lists_the_disks() {
     let first = &answer["disks"][0];
     assert_eq!((&first["name"], &first["bytes"]), (&json!("disk0"), &json!(1 << 20)));
     assert_eq!((&first["format"], &first["source"]), (&json!("qcow2"), &json!("/a.qcow2")));
+    let net = json!({"name": "net0", "model": "e1000e", "mac": "52:54:00:58:4e:00", "link": false});
+    assert_eq!(answer["nets"], json!([net]));
     let second = &answer["disks"][1];
     assert_eq!((&second["cd-rom"], &second["bytes"]), (&json!(true), &Value::Null));
     assert_eq!((&second["bus"], &second["port"]), (&json!("ahci"), &json!(1)));

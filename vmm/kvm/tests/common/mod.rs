@@ -109,6 +109,7 @@ impl Code {
             cmdline: String::new(),
             disks: Vec::new(),
             hotplug: false,
+            nets: Vec::new(),
             cpuid: Vec::new(),
             trace: None,
         }

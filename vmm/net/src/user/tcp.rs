@@ -71,16 +71,7 @@ struct Flow {
 impl Tcp {
     pub fn new(start: Instant) -> Self {
         let mut wire = Wire::default();
-        let mut config = Config::new(HardwareAddress::Ip);
-        config.random_seed = random_seed();
-        let mut interface = Interface::new(config, &mut wire, StackInstant::ZERO);
-        interface.update_ip_addrs(|addresses| {
-            // The list has room for several.
-            let _ = addresses.push(IpCidr::new(IpAddress::Ipv4(user::GATEWAY), user::PREFIX));
-        });
-        interface.set_any_ip(true);
-        // With this route every address is ours to answer for.
-        let _ = interface.routes_mut().add_default_ipv4_route(user::GATEWAY);
+        let interface = new_interface(&mut wire);
         Self {
             start,
             interface,
@@ -99,7 +90,12 @@ impl Tcp {
     }
 
     pub fn accept_offloads(&mut self, offloads: Offloads) {
-        self.wire.large = offloads.contains(Offloads::TSO4);
+        let large = offloads.contains(Offloads::TSO4);
+        if large != self.wire.large {
+            self.wire.large = large;
+            // It asks for the wire's capabilities once; connections are not kept in it.
+            self.interface = new_interface(&mut self.wire);
+        }
     }
 
     pub fn publish(
@@ -317,6 +313,21 @@ impl Tcp {
         // There may be more; others come first.
         reactor.ring();
     }
+}
+
+/// The gateway's address, and every other one to answer for.
+fn new_interface(wire: &mut Wire) -> Interface {
+    let mut config = Config::new(HardwareAddress::Ip);
+    config.random_seed = random_seed();
+    let mut interface = Interface::new(config, wire, StackInstant::ZERO);
+    interface.update_ip_addrs(|addresses| {
+        // The list has room for several.
+        let _ = addresses.push(IpCidr::new(IpAddress::Ipv4(user::GATEWAY), user::PREFIX));
+    });
+    interface.set_any_ip(true);
+    // With this route every address is ours to answer for.
+    let _ = interface.routes_mut().add_default_ipv4_route(user::GATEWAY);
+    interface
 }
 
 /// Moves bytes between a connection's two sockets; whether anything moved.

@@ -7,13 +7,14 @@
 //! | COM1 | `isa-serial` |
 //! | debug console, exit device | `isa-debugcon` at 0xE9, `isa-debug-exit` at 0xF4 |
 //! | disks | see `disks.rs`; on virtio `virtio-blk-pci`, modern only; on ahci `ide-hd`, `ide-cd` |
+//! | network devices | see `net.rs` |
 //! | host link | `virtio-serial-pci` with a `virtserialport`, which waits for a slow reader |
 
 use std::path::Path;
 
 use xinim_machine::{DiskBus, MachineSpec};
 
-use super::disks;
+use super::{disks, net};
 use crate::spec::{QemuAccel, QemuOptions};
 
 /// Events of `--trace`: every device register access, and the steps of PCI and virtio.
@@ -43,6 +44,8 @@ pub struct Outside {
     pub com1: String,
     pub debug: String,
     pub link: Option<String>,
+    /// `-netdev` values, one for each network device.
+    pub netdevs: Vec<String>,
     pub qmp: Option<String>,
     /// A second monitor, for the control socket.
     pub control: Option<String>,
@@ -92,6 +95,10 @@ pub fn arguments(spec: &MachineSpec, outside: &Outside) -> Vec<String> {
     for (index, disk) in spec.disks.iter().enumerate() {
         args.0.extend(disks::arguments(index, disk, ports));
         ports += usize::from(disk.bus == DiskBus::Ahci);
+    }
+    for (index, (net, netdev)) in spec.nets.iter().zip(&outside.netdevs).enumerate() {
+        args.pair("-netdev", netdev);
+        args.pair("-device", net::device(index, net));
     }
     if let Some(link) = &outside.link {
         args.pair("-chardev", link);

@@ -15,6 +15,7 @@ fn spec() -> MachineSpec {
             "a,,b \"c\".img,ro".parse::<crate::spec::Disk>().unwrap().0,
         ],
         hotplug: false,
+        nets: vec!["user,model=e1000".parse::<crate::net_spec::Net>().unwrap().finish(0)],
         cpuid: "-cx16,+avx".parse::<crate::spec::Cpuid>().unwrap().0,
         trace: None,
     }
@@ -28,6 +29,7 @@ fn outside() -> Outside {
         com1: "null,id=com1".into(),
         debug: socket_chardev("debug", 7),
         link: Some(socket_chardev("link", 8)),
+        netdevs: vec![net::stream_netdev(0, 11)],
         qmp: Some(socket_chardev("qmp", 9)),
         control: None,
         log: Some("/proc/self/fd/10".into()),
@@ -56,6 +58,8 @@ fn the_machine_is_translated() {
         ("-device", "virtio-serial-pci,disable-legacy=on,max_ports=2"),
         ("-action", "reboot=shutdown,shutdown=pause"),
         ("-d", "cpu_reset"),
+        ("-netdev", "stream,id=net0,server=off,addr.type=fd,addr.str=11"),
+        ("-device", "e1000,netdev=net0,id=nic0,mac=52:54:00:58:4e:00"),
     ] {
         assert!(has(&args, option, value), "{option} {value} in {args:?}");
     }

@@ -3,6 +3,7 @@
 //! | ours | QMP |
 //! |---|---|
 //! | resize | `block_resize` |
+//! | link | `set_link` |
 //! | insert, eject | `blockdev-change-medium`, `eject` |
 //! | attach, detach | none: QEMU's AHCI controller has no hot-plug |
 
@@ -11,7 +12,10 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use xinim_machine::{DiskBus, DiskFormat, DiskSource, DiskSpec, DiskStatus, MachineControl};
+use xinim_machine::net::NetSpec;
+use xinim_machine::{
+    DiskBus, DiskFormat, DiskSource, DiskSpec, DiskStatus, MachineControl, NetStatus,
+};
 
 use super::qmp::Qmp;
 
@@ -27,10 +31,11 @@ pub struct QemuControl {
 struct State {
     qmp: Qmp,
     disks: Vec<DiskStatus>,
+    nets: Vec<NetStatus>,
 }
 
 impl QemuControl {
-    pub fn new(monitor: UnixStream, disks: &[DiskSpec]) -> std::io::Result<Self> {
+    pub fn new(monitor: UnixStream, disks: &[DiskSpec], nets: &[NetSpec]) -> std::io::Result<Self> {
         let mut ports = 0..;
         let status = |(index, spec): (usize, &DiskSpec)| DiskStatus {
             name: format!("disk{index}"),
@@ -39,7 +44,9 @@ impl QemuControl {
             spec: spec.clone(),
         };
         let disks = disks.iter().enumerate().map(status).collect();
-        Ok(Self { state: Mutex::new(State { qmp: Qmp::new(monitor)?, disks }) })
+        Ok(Self {
+            state: Mutex::new(State { qmp: Qmp::new(monitor)?, disks, nets: NetStatus::all(nets) }),
+        })
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -68,6 +75,19 @@ impl State {
 }
 
 impl MachineControl for QemuControl {
+    fn nets(&self) -> Result<Vec<NetStatus>, String> {
+        Ok(self.state().nets.clone())
+    }
+
+    fn set_link(&self, name: &str, up: bool) -> Result<(), String> {
+        let mut state = self.state();
+        let index = state.nets.iter().position(|net| net.name == name);
+        let index = index.ok_or_else(|| format!("there is no {name}"))?;
+        state.run("set_link", json!({ "name": format!("nic{index}"), "up": up }))?;
+        state.nets[index].link = up;
+        Ok(())
+    }
+
     fn disks(&self) -> Result<Vec<DiskStatus>, String> {
         let mut state = self.state();
         let blocks = state.run("query-block", json!({}))?;

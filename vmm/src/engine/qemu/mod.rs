@@ -18,6 +18,7 @@ mod control;
 mod death;
 mod disks;
 pub mod locate;
+pub mod net;
 mod process;
 mod qmp;
 mod streams;
@@ -32,7 +33,10 @@ use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags};
 use xinim_abi::platform::{EXIT_PANIC, EXIT_POWEROFF, EXIT_REBOOT};
-use xinim_machine::{Death, End, Engine, EngineError, HostIo, MachineSpec, Outcome, RunStats};
+use xinim_machine::{
+    Death, End, Engine, EngineError, HostIo, MachineControl, MachineSpec, NetStatus, Outcome,
+    RunStats,
+};
 
 use crate::spec::QemuOptions;
 use args::{Outside, socket_chardev};
@@ -87,7 +91,15 @@ impl Engine for QemuEngine {
         let (monitor, monitor_fd) = UnixStream::pair().map_err(sockets)?;
         let sockets = host("cannot make a socket for QEMU");
         let (second, second_fd) = UnixStream::pair().map_err(sockets)?;
+        let mut networks = Vec::new();
+        let mut netdevs = Vec::new();
+        for (index, net) in spec.nets.iter().enumerate() {
+            let (network, fd) = net::Bridge::start(net)?;
+            networks.push(network);
+            netdevs.push(net::stream_netdev(index, inherited.add(fd)));
+        }
         let outside = Outside {
+            netdevs,
             options: self.options,
             kernel,
             bundle,
@@ -109,7 +121,11 @@ impl Engine for QemuEngine {
         let mut process = Process::start(&self.program, &arguments, inherited)
             .map_err(|e| EngineError::Unavailable(format!("QEMU does not start: {e}")))?;
         let mut qmp = Qmp::new(monitor).map_err(host("cannot talk to QEMU"))?;
-        let control = QemuControl::new(second, &spec.disks).map_err(host("cannot talk to QEMU"))?;
+        let control = QemuControl::new(second, &spec.disks, &spec.nets)
+            .map_err(host("cannot talk to QEMU"))?;
+        for net in NetStatus::all(&spec.nets).iter().filter(|net| !net.link) {
+            control.set_link(&net.name, false).map_err(EngineError::Machine)?;
+        }
         let registered = io.control.register(Arc::new(control));
         let seen = watch(&mut qmp, &stop, &log);
         drop(registered);
@@ -122,6 +138,7 @@ impl Engine for QemuEngine {
         let (status, stderr) = process.finish().map_err(host("waiting for QEMU"))?;
         com1.finish();
         debug.finish();
+        networks.into_iter().for_each(net::Bridge::finish);
 
         let mut stats = RunStats::default();
         let end = match seen {

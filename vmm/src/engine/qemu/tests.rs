@@ -29,6 +29,7 @@ fn spec(code: &[Vec<u8>]) -> MachineSpec {
         cmdline: String::new(),
         disks: vec![],
         hotplug: false,
+        nets: vec![],
         cpuid: vec![],
         trace: None,
     }
