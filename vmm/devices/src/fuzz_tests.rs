@@ -3,6 +3,17 @@
 use proptest::collection::vec;
 use proptest::prelude::*;
 
+/// Inputs that the coverage-guided target found, kept with it.
+#[test]
+fn ahci_survives_what_was_found() {
+    let seeds = concat!(env!("CARGO_MANIFEST_DIR"), "/../fuzz/seeds/ahci");
+    let inputs: Vec<_> = std::fs::read_dir(seeds).expect("seeds").collect();
+    assert!(inputs.len() > 100);
+    for input in inputs {
+        super::ahci(&std::fs::read(input.expect("entry").path()).expect("input"));
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(512))]
 
