@@ -51,9 +51,10 @@ fn each_way_of_caching_and_serving_keeps_the_data() {
     let dir = tempdir().expect("directory");
     let image = dir.path().join("disk.img");
     for engine in engines("each_way_of_caching_and_serving_keeps_the_data") {
-        let mut ways = vec!["cache=writethrough", "cache=none", "cache=unsafe"];
+        let limits = "bps=8M,iops=500,iops-burst=20";
+        let mut ways = vec!["cache=writethrough", "cache=none", "cache=unsafe", limits];
         if engine == "kvm" {
-            ways.extend(["io=threads", "io=uring", "bps=8M,iops=500,iops-burst=20"]);
+            ways.extend(["io=threads", "io=uring"]);
         }
         for way in ways {
             fat_image(&image, 8 << 20, 12);

@@ -143,6 +143,45 @@ mod tests {
         DiskSpec { read_only, ..DiskSpec::file(path) }
     }
 
+    fn line(text: &str) -> String {
+        let disk = text.parse::<crate::spec::Disk>().unwrap().0;
+        arguments(2, &disk, 1).join(" ")
+    }
+
+    #[test]
+    fn plain_files_are_nodes() {
+        let text = line("a.qcow2,cache=none");
+        assert!(
+            text.contains(r#""driver":"qcow2""#) && text.contains(r#""direct":true"#),
+            "{text}"
+        );
+        assert!(text.ends_with(
+            "virtio-blk-pci,drive=disk2,write-cache=on,serial=xinim-disk2,disable-legacy=on"
+        ));
+        let text = line("a,bus=ahci,cache=writethrough,serial=S1");
+        let device = "ide-hd,id=drive2,drive=disk2,write-cache=off,serial=S1,bus=ide.1";
+        assert!(text.ends_with(device), "{text}");
+    }
+
+    #[test]
+    fn limits_are_a_group_of_their_own() {
+        let text = line("a,iops=50,iops-burst=70,bps=1M");
+        let group = r#""limits":{"bps-total":1048576,"bps-total-max":1048576,"iops-total":50,"iops-total-max":70}"#;
+        assert!(text.starts_with("-object") && text.contains(group), "{text}");
+        assert!(text.contains(r#""throttle-group":"disk2-limits""#), "{text}");
+    }
+
+    #[test]
+    fn what_is_thrown_away_is_an_overlay_of_qemus() {
+        let text = line("a,,b.img,snapshot,iops=50");
+        for part in ["-drive if=none,id=disk2,format=raw", "filename=a,,b.img", "snapshot=on"] {
+            assert!(text.contains(part), "{part}: {text}");
+        }
+        assert!(text.contains("throttling.iops-total=50"), "{text}");
+        let text = line("new:1M");
+        assert!(text.contains("file.driver=null-co,file.size=1048576"), "{text}");
+    }
+
     #[test]
     fn writers_exclude_and_readers_share() {
         let dir = tempfile::tempdir().unwrap();
