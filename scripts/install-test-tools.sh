@@ -23,6 +23,7 @@ need script bsdutils
 need xorriso xorriso
 need genisoimage genisoimage
 need mkfs.minix util-linux
+need iperf3 iperf3
 need python3 python3
 need pkg-config pkg-config
 pkg-config --exists gio-2.0 2>/dev/null || packages+=(libglib2.0-dev)
