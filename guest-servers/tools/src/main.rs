@@ -1,5 +1,5 @@
-//! The tools as one XINIM program; its name says which. Two tools look at the system from below
-//! and stand here rather than in the pure library: `breakout` and `ipcbench`.
+//! The tools as one XINIM program; its name says which. Three tools look at the system from
+//! below and stand here rather than in the pure library: `breakout`, `ipcbench` and `ringbench`.
 #![no_std]
 #![no_main]
 
@@ -10,6 +10,7 @@ use xinim_os_rt::{Xinim, args, env};
 mod breakout;
 mod ipcbench;
 mod raw;
+mod ringbench;
 
 xinim_rt::program!(main);
 
@@ -19,6 +20,7 @@ fn main() -> i32 {
     match name {
         "breakout" => breakout::main(&args),
         "ipcbench" => ipcbench::main(),
+        "ringbench" => ringbench::main(&args),
         _ => xinim_tools::run(&Xinim, &args, &env()).unwrap_or_else(|| {
             xinim_rt::eprintln!("{name}: no tool of this name");
             127

@@ -1,7 +1,7 @@
 use std::vec::Vec;
 
 /// Tools of the program that are not in the library.
-const FROM_BELOW: &[&str] = &["breakout", "ipcbench"];
+const FROM_BELOW: &[&str] = &["breakout", "ipcbench", "ringbench"];
 
 #[test]
 fn the_bundle_has_a_name_for_each_tool() {

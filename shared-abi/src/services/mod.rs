@@ -9,6 +9,7 @@
 //! Synchronous calls go down this order only, so they cannot form a cycle; upwards there are
 //! notifications. A service that would wait for a client keeps its reply token and goes on.
 
+pub mod blkbench;
 pub mod block;
 pub mod chardev;
 pub mod fs;
