@@ -18,6 +18,7 @@ need debugfs e2fsprogs
 need cpio cpio
 need objdump binutils
 need sfdisk fdisk
+need xorriso xorriso
 need setpriv util-linux
 need script bsdutils
 need xorriso xorriso

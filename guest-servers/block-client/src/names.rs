@@ -19,16 +19,19 @@ use xinim_abi::services::block::UNITS_MAX;
 struct Kind {
     prefix: &'static str,
     program: &'static str,
+    /// Linux's major number; 16 minors a disk.
+    major: u32,
     /// Letters each instance takes.
     units: u32,
 }
 
 const KINDS: [Kind; 2] = [
-    Kind { prefix: "vd", program: "virtio-blk", units: 1 },
-    Kind { prefix: "sd", program: "ahci", units: UNITS_MAX },
+    Kind { prefix: "vd", program: "virtio-blk", major: 254, units: 1 },
+    Kind { prefix: "sd", program: "ahci", major: 8, units: UNITS_MAX },
 ];
 /// Optical drives, of any driver.
 const OPTICAL: &str = "sr";
+const OPTICAL_MAJOR: u32 = 11;
 
 /// A device without its partitions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,7 +57,7 @@ pub struct BlockName {
 pub fn parse(name: &str) -> Result<BlockName> {
     let name = name.strip_prefix("/dev/").unwrap_or(name);
     if let Some(digits) = name.strip_prefix(OPTICAL) {
-        let device = Device::Optical(number(digits)?);
+        let device = Device::Optical(decimal(digits)?);
         return Ok(BlockName { device, partition: 0 });
     }
     let (kind, rest) = KINDS
@@ -66,15 +69,29 @@ pub fn parse(name: &str) -> Result<BlockName> {
     let partition = match digits {
         "" => 0,
         digits if digits.starts_with('0') => return Err(Error::NoEnt),
-        digits => number(digits)?,
+        digits => decimal(digits)?,
     };
     let place = place(letters).ok_or(Error::NoEnt)?;
     let label = label(kind.program, place / kind.units)?;
     Ok(BlockName { device: Device::Unit { label, unit: place % kind.units }, partition })
 }
 
+/// Major and minor number of a device or partition, as Linux counts them.
+pub fn number(name: &str) -> Result<(u32, u32)> {
+    let name = name.strip_prefix("/dev/").unwrap_or(name);
+    let BlockName { device, partition } = parse(name)?;
+    Ok(match device {
+        Device::Optical(number) => (OPTICAL_MAJOR, number),
+        Device::Unit { label, unit } => {
+            let (kind, instance) = order(label.as_str());
+            let kind = KINDS.get(kind).ok_or(Error::NoEnt)?;
+            (kind.major, (instance * kind.units + unit) * 16 + partition)
+        }
+    })
+}
+
 /// A decimal number as a name has it: no sign, no leading zeros.
-fn number(digits: &str) -> Result<u32> {
+fn decimal(digits: &str) -> Result<u32> {
     let plain = digits.bytes().all(|byte| byte.is_ascii_digit())
         && (digits.len() == 1 || !digits.starts_with('0'));
     if plain { digits.parse().map_err(|_| Error::NoEnt) } else { Err(Error::NoEnt) }
@@ -177,6 +194,9 @@ mod tests {
         assert_eq!(disk_name("virtio-blk", 1), None);
         assert_eq!(disk_name("ahci.1", 3).as_deref(), Some("sdaj"));
         assert_eq!(disk_name("tty", 0), None);
+        assert_eq!(number("/dev/vdb3"), Ok((254, 19)));
+        assert_eq!(number("sdag1"), Ok((8, 32 * 16 + 1)));
+        assert_eq!(number("sr2"), Ok((11, 2)));
     }
 
     #[test]

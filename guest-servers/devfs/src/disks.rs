@@ -22,11 +22,6 @@ use crate::{Platform, RawDisk};
 
 /// Bits of a device's number that are the partition.
 pub(crate) const PARTITION_BITS: u32 = 8;
-/// Device numbers of Linux: `vd` has major 254 and 16 minors a disk, `sd` 8, `sr` 11 and one a
-/// drive.
-const VIRTIO_MAJOR: u32 = 254;
-const SCSI_MAJOR: u32 = 8;
-const OPTICAL_MAJOR: u32 = 11;
 
 /// A unit of a block driver.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -153,19 +148,8 @@ impl<P: Platform> Disks<P> {
     }
 
     /// Major << 16 | minor.
-    pub fn rdev(&self, (place, partition): BlockId) -> u32 {
-        let Some(disk) = self.disks.get(place) else { return 0 };
-        let (_, instance) = names::order(&disk.info.label);
-        match disk.name.as_bytes() {
-            [b'v', ..] => (VIRTIO_MAJOR << 16) | (instance * 16 + partition),
-            [b's', b'd', ..] => {
-                (SCSI_MAJOR << 16) | ((instance * 32 + disk.info.unit) * 16 + partition)
-            }
-            name => {
-                let number = core::str::from_utf8(&name[2..]).ok().and_then(|n| n.parse().ok());
-                (OPTICAL_MAJOR << 16) | number.unwrap_or(0)
-            }
-        }
+    pub fn rdev(&self, id: BlockId) -> u32 {
+        names::number(&self.name(id)).map_or(0, |(major, minor)| major << 16 | minor)
     }
 
     /// The device, attached. `NxIo`: it is not there any more.

@@ -2,6 +2,7 @@
 //! there are many.
 
 use alloc::collections::BTreeMap;
+use alloc::string::String;
 use alloc::vec;
 use alloc::vec::Vec;
 
@@ -133,6 +134,14 @@ impl Drop for Device<'_> {
         // What was not flushed was given up.
         let _ = self.os.close(self.fd);
     }
+}
+
+/// A whole file as text.
+pub fn read_text(os: &dyn Os, path: &str) -> Result<String> {
+    let fd = os.open(path, open::READ, 0)?;
+    let bytes = xinim_os::read_file(os, fd);
+    let _ = os.close(fd);
+    bytes.map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
 }
 
 /// Opens a device that is to be changed, unless something is mounted from it. Reports what goes

@@ -3,8 +3,12 @@
 //!
 //! | name | |
 //! |---|---|
-//! | `mkfs.minix`, `mkfs.fat` | make a MINIX or FAT file system |
+//! | `blkid` | types, labels and UUIDs of file systems and partitions |
+//! | `fdisk -l` | partition tables |
 //! | `fsck.minix`, `fsck.fat` | check and repair one |
+//! | `iostat` | what block devices do |
+//! | `lsblk` | block devices as a tree |
+//! | `mkfs.minix`, `mkfs.fat` | make a MINIX or FAT file system |
 //! | `mkfs.ext2`, `mkfs.ext3`, `mkfs.ext4` | make an ext file system |
 //! | `fsck.ext2`, `fsck.ext3`, `fsck.ext4` | check one, replay its journal, repair what can be computed |
 //! | `fstest` | exercises whatever is mounted at a directory |
@@ -17,10 +21,16 @@ extern crate alloc;
 #[cfg(test)]
 extern crate std;
 
+mod blkid;
 mod device;
+#[cfg(test)]
+mod disk_tests;
 mod exercise;
 mod ext;
 mod fat;
+mod fdisk;
+mod iostat;
+mod lsblk;
 mod minix;
 #[cfg(test)]
 mod tests;
@@ -33,12 +43,16 @@ use xinim_os::Os;
 use xinim_tools::{Context, Tool};
 
 const TOOLS: &[(&str, Tool)] = &[
+    ("blkid", blkid::run),
+    ("fdisk", fdisk::run),
     ("fsck.ext2", ext::fsck),
     ("fsck.ext3", ext::fsck),
     ("fsck.ext4", ext::fsck),
     ("fsck.fat", fat::fsck),
     ("fsck.minix", minix::fsck),
     ("fstest", exercise::fstest),
+    ("iostat", iostat::run),
+    ("lsblk", lsblk::run),
     ("mkfs.ext2", ext::mkfs2),
     ("mkfs.ext3", ext::mkfs3),
     ("mkfs.ext4", ext::mkfs4),

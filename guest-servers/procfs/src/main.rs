@@ -8,21 +8,19 @@ extern crate alloc;
 use alloc::string::String;
 use alloc::vec::Vec;
 
-use xinim_abi::error::Result;
+use xinim_abi::error::{Error, Result};
 use xinim_abi::info::{InterruptInfo, Kind, ProcessInfo, SystemInfo};
 use xinim_abi::interface::Name;
-use xinim_abi::services::block::block;
-use xinim_procfs::{ProcFs, System};
+use xinim_abi::services::block::{UNITS_MAX, block, identity, info, op};
+use xinim_block_client::disk::block_drivers;
+use xinim_block_client::names;
+use xinim_procfs::{DiskReport, ProcFs, System};
 use xinim_rt::ipc::Service;
 use xinim_rt::{kip, sys};
 
 xinim_rt::program!(main);
 
-#[derive(Default)]
-struct Kernel {
-    /// Block drivers asked so far.
-    drivers: Vec<Service>,
-}
+struct Kernel;
 
 impl System for Kernel {
     fn system(&mut self) -> Result<SystemInfo> {
@@ -41,24 +39,24 @@ impl System for Kernel {
         xinim_rt::rs::query(kind, "")
     }
 
-    fn disk(&mut self, label: &str, unit: u32, what: u32) -> Option<block::StatisticsReply> {
-        let name = Name::new(label).ok()?;
-        let driver = match self.drivers.iter().find(|driver| driver.label() == name) {
-            Some(driver) => driver,
-            None => {
-                self.drivers.push(Service::with_name(name));
-                self.drivers.last()?
-            }
-        };
-        let present = driver.call(&block::Units {}).ok()?.present;
-        if unit >= u32::BITS || present & 1 << unit == 0 {
-            return None;
-        }
-        driver.call(&block::Statistics { unit, what }).ok()
-    }
-
     fn cmdline(&mut self) -> String {
         String::from(kip::cmdline())
+    }
+
+    fn disks(&mut self) -> Vec<DiskReport> {
+        let (mut reports, mut optical) = (Vec::new(), 0);
+        for label in block_drivers().unwrap_or_default() {
+            let Ok(name) = Name::new(&label) else { continue };
+            let service = Service::with_name(name);
+            let present = service.call(&block::Units {}).map_or(0, |units| units.present);
+            for unit in (0..UNITS_MAX).filter(|unit| present & 1 << unit != 0) {
+                // One that is torn away just now is left out.
+                if let Ok(report) = report(&service, &label, unit, &mut optical) {
+                    reports.push(report);
+                }
+            }
+        }
+        reports
     }
 
     fn now(&mut self) -> u64 {
@@ -66,6 +64,31 @@ impl System for Kernel {
     }
 }
 
+fn report(service: &Service, label: &str, unit: u32, optical: &mut u32) -> Result<DiskReport> {
+    let about = service.call(&block::Info { unit })?;
+    let name = match about.flags & info::CD_ROM {
+        0 => names::disk_name(label, unit).ok_or(Error::NoEnt)?,
+        _ => {
+            *optical += 1;
+            names::optical_name(*optical - 1)
+        }
+    };
+    let text = |what| {
+        let reply = service.call(&block::Identity { unit, what })?;
+        Ok(String::from(reply.text.as_str()))
+    };
+    let statistics = (0..op::COUNT).map(|what| service.call(&block::Statistics { unit, what }));
+    Ok(DiskReport {
+        number: names::number(&name)?,
+        name,
+        info: about,
+        limits: service.call(&block::Limits { unit })?,
+        model: text(identity::MODEL)?,
+        serial: text(identity::SERIAL)?,
+        statistics: statistics.collect::<Result<_>>()?,
+    })
+}
+
 fn main() -> i32 {
-    xinim_fs_server::run(ProcFs::new(Kernel::default()))
+    xinim_fs_server::run(ProcFs::new(Kernel))
 }

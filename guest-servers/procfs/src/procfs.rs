@@ -10,11 +10,11 @@ use alloc::vec::Vec;
 
 use xinim_abi::error::{Error, Result};
 use xinim_abi::info::{InterruptInfo, ProcessInfo, SystemInfo};
-use xinim_abi::services::block::block;
 use xinim_abi::services::fs::mounted;
 use xinim_abi::services::vfs::{NAME_MAX, Stat, StatFs, mode};
 use xinim_fs_kit::{DirBuffer, FileSystem, Ino, MountInfo, NewFile, SetAttributes};
 
+use crate::DiskReport;
 use crate::text::{self, FILES, File};
 
 const ROOT: Ino = 1;
@@ -36,9 +36,9 @@ pub trait System {
     fn interrupt(&mut self, vector: u64) -> Result<InterruptInfo>;
     /// Text of a query of RS (`services::rs::query`).
     fn query(&mut self, kind: u32) -> Result<String>;
-    /// Figures of a disk, if a driver has it.
-    fn disk(&mut self, label: &str, unit: u32, what: u32) -> Option<block::StatisticsReply>;
     fn cmdline(&mut self) -> String;
+    /// The units of all block drivers, as far as those answer.
+    fn disks(&mut self) -> Vec<DiskReport>;
     /// Nanoseconds since 1970.
     fn now(&mut self) -> u64;
 }

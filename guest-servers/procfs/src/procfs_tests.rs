@@ -11,7 +11,7 @@ use xinim_abi::services::vfs::{mode, report};
 use xinim_fs_kit::conformance::list;
 use xinim_fs_kit::{DirBuffer, FileSystem, entries};
 
-use crate::{ProcFs, System};
+use crate::{DiskReport, ProcFs, System};
 
 const ROOT: u64 = 1;
 
@@ -63,19 +63,40 @@ impl System for Fake {
             _ => Err(Error::NoEnt),
         }
     }
-    fn disk(&mut self, label: &str, unit: u32, what: u32) -> Option<block::StatisticsReply> {
-        let requests = if what == op::READ { 5 } else { 0 };
-        (label == "ahci" && unit == 1).then_some(block::StatisticsReply {
-            requests,
-            bytes: requests * 512,
-            errors: 0,
-            time_ns: 9,
-            in_flight: 1,
-            busy_ns: 8,
-        })
-    }
     fn cmdline(&mut self) -> String {
         "mode=exec".into()
+    }
+    fn disks(&mut self) -> Vec<DiskReport> {
+        let statistics = |what: u32| block::StatisticsReply {
+            requests: u64::from(what) + 10,
+            bytes: 4096 * (u64::from(what) + 10),
+            errors: 0,
+            time_ns: 7_000_000,
+            in_flight: 2,
+            busy_ns: 30_000_000,
+        };
+        vec![DiskReport {
+            name: "sdb".into(),
+            number: (8, 16),
+            info: block::InfoReply {
+                sectors: 4096,
+                block_size: 512,
+                flags: 2,
+                max_bytes: 65536,
+                depth: 32,
+                instance: 1,
+            },
+            limits: block::LimitsReply {
+                physical_block: 4096,
+                discard_granule: 512,
+                max_discard: 1 << 20,
+                max_zeroes: 0,
+                rotation: 1,
+            },
+            model: "A disk".into(),
+            serial: "S1".into(),
+            statistics: (0..op::COUNT).map(statistics).collect(),
+        }]
     }
     fn now(&mut self) -> u64 {
         5
@@ -150,7 +171,7 @@ fn directories() {
     let mut fs = procfs();
     for piece in [300, 4096] {
         let names = list(&mut fs, ROOT, piece).unwrap();
-        assert_eq!(names.len(), 14 + 3);
+        assert_eq!(names.len(), 15 + 3);
         let dirs: Vec<&[u8]> = names
             .iter()
             .filter(|entry| entry.2 == mode::DIRECTORY)
@@ -187,7 +208,7 @@ fn nothing_can_be_changed() {
 }
 
 #[test]
-fn drivers_disks_and_what_vfs_tells() {
+fn drivers_and_what_vfs_tells() {
     let mut fs = procfs();
     let read = |fs: &mut ProcFs<Fake>, name: &[u8]| {
         let ino = fs.lookup(ROOT, name).unwrap().ino;
@@ -196,9 +217,6 @@ fn drivers_disks_and_what_vfs_tells() {
         String::from_utf8(text[..count].to_vec()).unwrap()
     };
     assert_eq!(read(&mut fs, b"drivers"), "00:1f.2 ahci running 6 1\n");
-    let disks = read(&mut fs, b"diskstats");
-    assert!(disks.lines().nth(1).unwrap().ends_with(" read 5 2560 0 9 1 8"), "{disks}");
-    assert_eq!(disks.lines().count(), 2, "{disks}");
     assert_eq!(read(&mut fs, b"locks"), "");
     fs.tell(report::LOCKS, b"a lock\n").unwrap();
     fs.tell(report::MOUNTS, b"a mount\n").unwrap();
@@ -206,4 +224,15 @@ fn drivers_disks_and_what_vfs_tells() {
         (read(&mut fs, b"locks"), read(&mut fs, b"mounts")),
         ("a lock\n".into(), "a mount\n".into())
     );
+}
+
+#[test]
+fn disks_as_linux_lists_them() {
+    let mut fs = procfs();
+    // 3 columns of names, 11 of reads, writes and time, 4 of discards, 2 of flushes.
+    let expected = "   8      16 sdb 10 0 80 7 11 0 88 7 2 30 35 13 0 104 7 12 7\n";
+    assert_eq!(read(&mut fs, "diskstats").as_deref(), Ok(expected));
+    let text = read(&mut fs, "disks").unwrap();
+    assert!(text.starts_with("sdb: sectors=4096 block=512 physical=4096 ro=0 cache=1 "), "{text}");
+    assert!(text.ends_with(" rpm=1 model=A\\x20disk serial=S1\n"), "{text}");
 }

@@ -7,12 +7,10 @@ use core::fmt::Write;
 
 use xinim_abi::error::{Error, Result};
 use xinim_abi::info::{ProcessInfo, SystemInfo, state};
-use xinim_abi::services::block::{UNITS_MAX, block, op};
 use xinim_abi::services::rs::query;
 use xinim_abi::services::vfs::report;
 
-use xinim_block_client::names::disk_name;
-
+use crate::disks;
 use crate::procfs::{System, first_processes};
 
 /// Bytes of a frame.
@@ -32,11 +30,12 @@ pub(crate) enum File {
     Pci,
     Drivers,
     Diskstats,
+    Disks,
     /// A report of VFS.
     Vfs(u32),
 }
 
-pub(crate) const FILES: [(&str, File); 14] = [
+pub(crate) const FILES: [(&str, File); 15] = [
     ("meminfo", File::Meminfo),
     ("uptime", File::Uptime),
     ("stat", File::Stat),
@@ -48,6 +47,7 @@ pub(crate) const FILES: [(&str, File); 14] = [
     ("pci", File::Pci),
     ("drivers", File::Drivers),
     ("diskstats", File::Diskstats),
+    ("disks", File::Disks),
     ("mounts", File::Vfs(report::MOUNTS)),
     ("locks", File::Vfs(report::LOCKS)),
     ("filesystems", File::Vfs(report::FILESYSTEMS)),
@@ -68,41 +68,10 @@ pub(crate) fn file(system: &mut impl System, file: File) -> Result<String> {
         File::History => system.query(query::HISTORY)?,
         File::Pci => system.query(query::FUNCTIONS)?,
         File::Drivers => drivers(&system.query(query::LIST)?),
-        File::Diskstats => diskstats(system)?,
+        File::Diskstats => disks::diskstats(&system.disks()),
+        File::Disks => disks::disks(&system.disks()),
         File::Vfs(_) => String::new(),
     })
-}
-
-/// Figures of each disk, a line for each kind of request that was made: times in ns, `busy` the time
-/// in which any request was under way.
-fn diskstats(system: &mut impl System) -> Result<String> {
-    let mut text = String::from("disk operation requests bytes errors time in_flight busy\n");
-    let classes = system.query(query::CLASSES)?;
-    let blocks = classes.lines().filter_map(|line| line.strip_prefix("block\t"));
-    for label in blocks {
-        for unit in 0..UNITS_MAX {
-            for (what, name) in [
-                (op::READ, "read"),
-                (op::WRITE, "write"),
-                (op::FLUSH, "flush"),
-                (op::DISCARD, "discard"),
-                (op::WRITE_ZEROES, "zeroes"),
-            ] {
-                let Some(found) = system.disk(label, unit, what) else { continue };
-                if found.requests == 0 && what != op::READ {
-                    continue;
-                }
-                let disk = disk_name(label, unit).unwrap_or_else(|| format!("{label}:{unit}"));
-                let block::StatisticsReply { requests, bytes, errors, time_ns, .. } = found;
-                let (in_flight, busy) = (found.in_flight, found.busy_ns);
-                let _ = writeln!(
-                    text,
-                    "{disk} {name} {requests} {bytes} {errors} {time_ns} {in_flight} {busy}"
-                );
-            }
-        }
-    }
-    Ok(text)
 }
 
 /// The services that drive a PCI function: `location label state pid restarts`.

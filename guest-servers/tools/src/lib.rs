@@ -16,8 +16,10 @@ mod table;
 mod tool;
 
 pub use context::{Context, USAGE};
+pub use format::human_size;
 pub use options::{Options, parse_size};
 pub use table::{Tool, find, names};
+pub use tool::simple::parse_seconds;
 pub use tool::{echo, kill, printf, test};
 
 use alloc::string::String;

@@ -20,8 +20,13 @@ const SETTLE: Duration = Duration::from_millis(300);
 impl Bench {
     /// This program on an engine, without input, quiet, and not for ever.
     pub(super) fn command(&self, engine: &str) -> Command {
+        self.limited(engine, "120s")
+    }
+
+    /// As `command`, with another limit.
+    pub(super) fn limited(&self, engine: &str, timeout: &str) -> Command {
         let mut command = Command::new(&self.program);
-        command.args(["run", "--engine", engine, "--timeout", "120s"]);
+        command.args(["run", "--engine", engine, "--timeout", timeout]);
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         command
     }

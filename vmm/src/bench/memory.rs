@@ -41,7 +41,7 @@ pub fn of_machine(pid: u32) -> Figure {
 }
 
 /// The process and its children (QEMU is one).
-fn family(pid: u32) -> Vec<u32> {
+pub(super) fn family(pid: u32) -> Vec<u32> {
     let mut family = vec![pid];
     let tasks = std::fs::read_dir(format!("/proc/{pid}/task"));
     for task in tasks.into_iter().flatten().flatten() {

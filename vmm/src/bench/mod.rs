@@ -7,6 +7,7 @@
 mod boot;
 mod guest;
 mod memory;
+mod ring;
 mod stats;
 
 use std::path::PathBuf;
@@ -58,6 +59,7 @@ pub fn bench(args: &BenchArgs) -> Result<u8, Error> {
             "qemu": host.qemu,
         },
         "engines": engines,
+        "block": block(&bench, args, host.kvm.usable && host.qemu.present),
         "kernel_instructions_qemu_icount": value(counted(guest::kernel_instructions)),
         "program_instructions_qemu_icount": value(counted(guest::ipc_instructions)),
     });
@@ -83,6 +85,16 @@ fn engine(bench: &Bench, args: &BenchArgs, name: &str) -> Result<Value, Error> {
         "memory_at_prompt": value(memory),
         "disk": value(disk),
     }))
+}
+
+/// Rows of both kinds of disk, on both engines with the same KVM.
+fn block(bench: &Bench, args: &BenchArgs, both: bool) -> Value {
+    let rows = |bus: &str, name: &str| match (args.no_disk, both) {
+        (true, _) => Err("left out (--no-disk)".into()),
+        (_, false) => Err("it takes KVM and QEMU".into()),
+        (false, true) => ring::rows(bench, bus, name, args.disk_size),
+    };
+    json!({ "virtio": value(rows("virtio", "vda")), "ahci": value(rows("ahci", "sda")) })
 }
 
 fn value(figure: Figure) -> Value {

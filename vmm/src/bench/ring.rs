@@ -1,0 +1,195 @@
+//! Block rows: requests straight through the driver's ring (`ringbench` in the guest), the same guest
+//! and image on our engine and on QEMU with the same KVM, one after the other; the ratio first.
+//!
+//! Beside the guest's own figures there is the processor time that the VMM's process took over each
+//! row, from /proc/PID/stat as the guest announces the rows (steps of 10 ms): vCPU, device and I/O
+//! threads together.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::path::{Path, PathBuf};
+use std::process::Child;
+
+use serde_json::{Map, Value, json};
+
+use super::{Bench, Figure, memory};
+
+/// What ringbench wants to see before it writes.
+const SCRATCH: &[u8] = b"XINIM BENCH SCRATCH";
+/// Seconds of each row.
+const SECONDS: &str = "1";
+/// Longest run, boot and all rows, on a slow machine.
+const PATIENCE: &str = "300s";
+/// Clock ticks of /proc/PID/stat a second (USER_HZ, the same on every Linux).
+const TICKS: u64 = 100;
+
+/// A way to run the same machine.
+#[derive(Clone, Copy, Debug)]
+struct Runner {
+    name: &'static str,
+    engine: &'static str,
+    options: &'static [&'static str],
+}
+
+const OURS: Runner = Runner { name: "xinim", engine: "kvm", options: &[] };
+const THEIRS: Runner = Runner { name: "qemu", engine: "qemu", options: &["--qemu-accel", "kvm"] };
+
+/// Rows of one kind of disk on both. `bus` as in `--disk`, `name` as in the guest's /dev.
+pub fn rows(bench: &Bench, bus: &str, name: &str, mebibytes: u32) -> Figure {
+    let path = std::env::temp_dir().join(format!("xinim-ring-{}.img", std::process::id()));
+    let image = Image::make(&path, mebibytes).map_err(|e| format!("{}: {e}", path.display()))?;
+    let mut measured = [Map::new(), Map::new()];
+    for (figures, runner) in measured.iter_mut().zip([OURS, THEIRS]) {
+        *figures = run(bench, runner, &image, bus, name)?;
+    }
+    let [ours, theirs] = measured;
+    let mut rows = Map::new();
+    for (row, own) in ours {
+        let other = theirs.get(&row).cloned().unwrap_or(Value::Null);
+        rows.insert(
+            row,
+            json!({
+                "ratio": ratio(&own, &other, "per_second"),
+                OURS.name: own,
+                THEIRS.name: other,
+            }),
+        );
+    }
+    Ok(Value::Object(rows))
+}
+
+/// How many times more we do; `null` where one was not measured.
+fn ratio(ours: &Value, theirs: &Value, figure: &str) -> Value {
+    let of = |side: &Value| side.get(figure).and_then(Value::as_f64);
+    match (of(ours), of(theirs)) {
+        (Some(ours), Some(theirs)) if theirs > 0.0 => {
+            json!((ours / theirs * 100.0).round() / 100.0)
+        }
+        _ => Value::Null,
+    }
+}
+
+/// An image that may be written to; removed at the end.
+struct Image(PathBuf);
+
+impl Image {
+    /// Without holes, so that the host's page cache has all of it.
+    fn make(path: &Path, mebibytes: u32) -> std::io::Result<Self> {
+        let image = Self(path.to_owned());
+        let mut file = std::io::BufWriter::new(std::fs::File::create(path)?);
+        let block: Vec<u8> =
+            (0..1u32 << 20).map(|i| (i.wrapping_mul(2_654_435_761) >> 24) as u8).collect();
+        file.write_all(SCRATCH)?;
+        file.write_all(&block[SCRATCH.len()..])?;
+        for _ in 1..mebibytes {
+            file.write_all(&block)?;
+        }
+        file.flush()?;
+        Ok(image)
+    }
+}
+
+impl Drop for Image {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.0);
+    }
+}
+
+/// All rows on one engine.
+fn run(
+    bench: &Bench,
+    runner: Runner,
+    image: &Image,
+    bus: &str,
+    name: &str,
+) -> Result<Map<String, Value>, String> {
+    let mut command = bench.limited(runner.engine, PATIENCE);
+    command.args(runner.options);
+    let disk = image.0.display().to_string().replace(',', ",,");
+    command.args(["--disk", &format!("{disk},bus={bus}")]);
+    command.args(["--exec", &format!("ringbench -w -s {SECONDS} {name}")]);
+    let mut child = command.spawn().map_err(|e| format!("{}: does not start: {e}", runner.name))?;
+    let rows = follow(&mut child);
+    let mut said = String::new();
+    if let Some(mut errors) = child.stderr.take() {
+        let _ = errors.read_to_string(&mut said);
+    }
+    let status = child.wait().map_err(|e| format!("{}: {e}", runner.name))?;
+    match status.success() && !rows.is_empty() {
+        true => Ok(rows),
+        false => Err(format!("{}: {status}: {}", runner.name, said.lines().next().unwrap_or(""))),
+    }
+}
+
+/// Reads ringbench's lines as they come: figures by row.
+fn follow(child: &mut Child) -> Map<String, Value> {
+    let mut rows = Map::new();
+    let Some(output) = child.stdout.take() else { return rows };
+    let mut row: Option<(String, u64)> = None;
+    for line in BufReader::new(output).lines().map_while(Result::ok) {
+        let Some((first, rest)) = line.split_once(' ') else { continue };
+        if first == "row" {
+            let now = cpu_ticks(child.id());
+            if let Some((name, before)) = row.take() {
+                end_row(&mut rows, &name, now.saturating_sub(before));
+            }
+            row = Some((rest.to_owned(), now));
+        } else if let Some((name, _)) = &row
+            && let Some(figure) = first.strip_prefix(&format!("{name}_"))
+            && let Ok(number) = rest.parse::<u64>()
+        {
+            let figures = rows.entry(name.clone()).or_insert_with(|| json!({}));
+            figures[figure] = number.into();
+        }
+    }
+    rows
+}
+
+fn end_row(rows: &mut Map<String, Value>, name: &str, ticks: u64) {
+    let Some(figures) = rows.get_mut(name) else { return };
+    let requests = figures["requests"].as_u64().unwrap_or(0).max(1);
+    figures["host_cpu_ns"] = (ticks * (1_000_000_000 / TICKS) / requests).into();
+}
+
+/// Processor time of a process and its children so far, user and system.
+fn cpu_ticks(pid: u32) -> u64 {
+    let ticks = |pid: &u32| {
+        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+        stat_ticks(&stat).unwrap_or(0)
+    };
+    memory::family(pid).iter().map(ticks).sum()
+}
+
+/// utime and stime, the 14th and 15th field of proc(5); the second may hold spaces.
+fn stat_ticks(stat: &str) -> Option<u64> {
+    let (_, rest) = stat.rsplit_once(") ")?;
+    let mut fields = rest.split(' ').skip(11);
+    let mut next = || fields.next()?.parse::<u64>().ok();
+    Some(next()? + next()?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn processor_time_is_found_behind_any_name() {
+        let stat = "12 (a ) b) S 1 2 3 4 5 6 7 8 9 10 40 2 0 0 20 0 3 0";
+        assert_eq!(stat_ticks(stat), Some(42));
+        assert_eq!(stat_ticks(""), None);
+    }
+
+    #[test]
+    fn ratios() {
+        let side = |n: u64| json!({ "per_second": n });
+        assert_eq!(ratio(&side(300), &side(200), "per_second"), json!(1.5));
+        assert_eq!(ratio(&side(300), &Value::Null, "per_second"), Value::Null);
+    }
+
+    #[test]
+    fn rows_end_with_the_host_s_share() {
+        let mut rows = Map::new();
+        rows.insert("seq".into(), json!({ "requests": 1000 }));
+        end_row(&mut rows, "seq", 50);
+        assert_eq!(rows["seq"]["host_cpu_ns"], json!(500_000));
+    }
+}
