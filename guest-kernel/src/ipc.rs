@@ -269,6 +269,17 @@ pub fn notify(sender: Ref<Thread>, handle: u32, bits: u64) -> Result<u64> {
     Ok(0)
 }
 
+/// NOTIFY_WAIT. Sets the registers itself on success.
+pub fn notify_wait(server: Ref<Thread>, handle: u32, bits: u64, target: u64) -> Result<()> {
+    let endpoint = served_endpoint(server.process, handle)?;
+    if let Ok(target) = u32::try_from(target) {
+        // Its death is told to who watches it; here it is nothing to do.
+        let _ = notify(server, target, bits);
+    }
+    receive_now(endpoint, server);
+    Ok(())
+}
+
 #[inline(always)]
 fn wait(endpoint: Ref<Endpoint>, server: Ref<Thread>) {
     server.state.set(State::Receiving);

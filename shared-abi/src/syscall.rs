@@ -22,6 +22,8 @@
 //! REPLY in        nr           token  tag   words 0..5
 //!      out        status
 //! NOTIFY in       nr|ep<<32    bits
+//! NOTIFY_WAIT in  nr|ep<<32    bits   target
+//!      out        as RECEIVE
 //! ```
 //! `status` is 0 or a negative error; on error the other registers are unspecified. `REPLY_WAIT`
 //! with a stale token (the caller died) just waits; with [`crate::ipc::ReplyToken::NONE`] it
@@ -44,6 +46,10 @@ pub const REPLY_WAIT: u64 = 2;
 pub const RECEIVE: u64 = 3;
 pub const REPLY: u64 = 4;
 pub const NOTIFY: u64 = 5;
+/// Raises bits at the endpoint `target`, then RECEIVE on the first: one entry into the kernel where two
+/// that take turns would need two each. A target that cannot be notified is ignored: who must know
+/// of its death watches it.
+pub const NOTIFY_WAIT: u64 = 6;
 /// Flag of RECEIVE: return `Again` instead of waiting.
 pub const RECEIVE_POLL: u64 = 1;
 

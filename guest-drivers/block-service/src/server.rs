@@ -13,7 +13,9 @@
 //! whether to try again.
 
 use alloc::collections::BTreeSet;
+use alloc::rc::Rc;
 use alloc::vec::Vec;
+use core::cell::RefCell;
 use xinim_abi::error::{Error, Result};
 use xinim_abi::ipc::{Message, bits};
 use xinim_abi::object::Handle;
@@ -35,13 +37,22 @@ const AGAIN_BIT: u32 = 3;
 /// How long to look for completions before waiting for the interrupt.
 const SPIN_NS: u64 = 50_000;
 
+/// The client told last, who hears of it when the driver waits: one entry into the kernel less.
+/// The driver runs before its clients anyway.
+type Parting = Rc<RefCell<Option<Rc<OwnedHandle>>>>;
+
 /// The endpoint a client wants to be told on.
-struct Client(OwnedHandle);
+struct Client(Rc<OwnedHandle>, Parting);
 
 impl Notify for Client {
     // Both fail where the client died; its obituary is on the way.
     fn completed(&self) {
-        let _ = sys::notify(self.0.raw(), 1 << COMPLETION_BIT);
+        match self.1.replace(Some(self.0.clone())) {
+            Some(earlier) if !Rc::ptr_eq(&earlier, &self.0) => {
+                let _ = sys::notify(earlier.raw(), 1 << COMPLETION_BIT);
+            }
+            _ => {}
+        }
     }
     fn units_changed(&self) {
         let _ = sys::notify(self.0.raw(), 1 << UNITS_BIT);
@@ -53,6 +64,9 @@ struct BlockServer<B> {
     device: PciDevice,
     interrupts: Vec<Interrupt>,
     endpoint: Handle,
+    parting: Parting,
+    /// Who was told at the last wait: keeps the handle.
+    told: Option<Rc<OwnedHandle>>,
     /// Clients whose death we are told of, by process id.
     watched: BTreeSet<u32>,
     /// When the timer that is set runs out.
@@ -83,6 +97,8 @@ pub fn run<B: BlockDevice>(
         watched: BTreeSet::new(),
         timer: None,
         shared,
+        parting: Parting::default(),
+        told: None,
     };
     server.set_timer();
     server::run(&mut server)
@@ -143,6 +159,11 @@ impl<B: BlockDevice> Server for BlockServer<B> {
         self.set_timer();
     }
 
+    fn parting(&mut self) -> Option<(Handle, u64)> {
+        self.told = self.parting.take();
+        self.told.as_ref().map(|client| (client.raw(), 1 << COMPLETION_BIT))
+    }
+
     fn terminate(&mut self) -> i32 {
         i32::from(self.service.device_mut().stop().is_err())
     }
@@ -168,7 +189,12 @@ impl<B: BlockDevice> BlockServer<B> {
         }
         let pinned = PinnedMemory::new(self.device.device(), memory)?;
         self.watch(request.sender)?;
-        self.service.attach(request.sender, attach.unit, pinned, Client(notify))?;
+        self.service.attach(
+            request.sender,
+            attach.unit,
+            pinned,
+            Client(notify.into(), self.parting.clone()),
+        )?;
         Ok(block::Attached { bit: DOORBELL_BIT })
     }
 
@@ -177,7 +203,7 @@ impl<B: BlockDevice> BlockServer<B> {
         request: &Request,
         subscribe: block::Subscribe,
     ) -> Result<block::Subscribed> {
-        let notify = Client(request.handle(subscribe.notify));
+        let notify = Client(request.handle(subscribe.notify).into(), self.parting.clone());
         self.watch(request.sender)?;
         let generation = self.service.subscribe(request.sender, notify)?;
         Ok(block::Subscribed { generation })

@@ -69,6 +69,10 @@ fn other(thread: Ref<Thread>, number: u64, handle: u32) -> Outcome {
         },
         nr::REPLY => ipc::reply(thread, a[0]),
         nr::NOTIFY => ipc::notify(thread, handle, a[0]),
+        nr::NOTIFY_WAIT => match ipc::notify_wait(thread, handle, a[0], a[1]) {
+            Ok(()) => return Outcome::Waits,
+            Err(error) => Err(error),
+        },
         nr::PROCESS_EXIT => {
             process::end(thread.process, Cause::Exit(a[0] as i64));
             return Outcome::Waits;

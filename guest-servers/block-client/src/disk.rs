@@ -72,6 +72,8 @@ pub struct Disk {
     /// First sector and sectors that nobody else may write.
     claim: (u64, u64),
     outstanding: BTreeMap<u64, Submission>,
+    /// Something was submitted and the doorbell not rung yet.
+    unheard: bool,
 }
 
 impl Disk {
@@ -105,6 +107,7 @@ impl Disk {
             serial,
             claim: (0, 0),
             outstanding: BTreeMap::new(),
+            unheard: false,
         };
         disk.attach()?;
         Ok(disk)
@@ -159,6 +162,7 @@ impl Disk {
         }
         self.driver = driver;
         self.doorbell = 1 << answer.bit;
+        self.unheard = false;
         let again: Vec<Submission> = self.outstanding.values().copied().collect();
         if !again.is_empty() {
             self.ring.push(&self.mapping, &again)?;
@@ -182,9 +186,14 @@ impl Disk {
         Ok(())
     }
 
-    /// Waits for completions or for the driver's death.
+    /// Waits for completions or for the driver's death, ringing the doorbell with the same entry
+    /// into the kernel.
     fn wait_event(&mut self) -> Result<bool> {
-        let received = self.events.receive()?;
+        let received = match core::mem::take(&mut self.unheard) {
+            // A dead driver is no error: its obituary comes.
+            true => self.events.notify_wait(self.service.connect(true)?, self.doorbell)?,
+            false => self.events.receive()?,
+        };
         let raised = received.notification().unwrap_or(0);
         let mut died = false;
         if raised & bits::OBITUARY != 0 {
@@ -234,10 +243,14 @@ impl Transport for Disk {
             self.outstanding.insert(request.id, *request);
         }
         self.ring.push(&self.mapping, &absolute)?;
-        match self.service.notify(self.doorbell) {
-            // `wait` finds the obituary and submits again.
-            Err(Error::ServerDied) => Ok(()),
-            other => other,
+        self.unheard = true;
+        Ok(())
+    }
+
+    fn kick(&mut self) {
+        if core::mem::take(&mut self.unheard) {
+            // Where the driver died, `wait` finds the obituary and submits again.
+            let _ = self.service.notify(self.doorbell);
         }
     }
 

@@ -52,8 +52,12 @@ pub trait Transport {
     fn write_data(&self, offset: usize, data: &[u8]) -> Result<()>;
 
     /// Hands requests to the driver; at most `depth` may be outstanding. `offset` of each counts
-    /// from the start of data memory. On an error none of them is under way.
+    /// from the start of data memory. On an error none of them is under way. The driver hears of them
+    /// at the next `wait`, `wait_for` or `kick`.
     fn submit(&mut self, requests: &[Submission]) -> Result<()>;
+
+    /// The driver is to begin with what was submitted although nobody waits for it yet.
+    fn kick(&mut self) {}
 
     /// Appends at least one completion of what was submitted; waits for it. An error means that
     /// the device is gone for good; then everything outstanding has failed.
@@ -91,6 +95,9 @@ impl<T: Transport + ?Sized> Transport for alloc::boxed::Box<T> {
     }
     fn submit(&mut self, requests: &[Submission]) -> Result<()> {
         (**self).submit(requests)
+    }
+    fn kick(&mut self) {
+        (**self).kick();
     }
     fn wait(&mut self, completions: &mut Vec<Completion>) -> Result<()> {
         (**self).wait(completions)

@@ -6,6 +6,7 @@
 //! | `blkid` | types, labels and UUIDs of file systems and partitions |
 //! | `fdisk -l` | partition tables |
 //! | `fsck.minix`, `fsck.fat` | check and repair one |
+//! | `fsbench` | what a file system does in a second |
 //! | `iostat` | what block devices do |
 //! | `lsblk` | block devices as a tree |
 //! | `mkfs.minix`, `mkfs.fat` | make a MINIX or FAT file system |
@@ -29,6 +30,7 @@ mod exercise;
 mod ext;
 mod fat;
 mod fdisk;
+mod fsbench;
 mod iostat;
 mod lsblk;
 mod minix;
@@ -50,6 +52,7 @@ const TOOLS: &[(&str, Tool)] = &[
     ("fsck.ext4", ext::fsck),
     ("fsck.fat", fat::fsck),
     ("fsck.minix", minix::fsck),
+    ("fsbench", fsbench::run),
     ("fstest", exercise::fstest),
     ("iostat", iostat::run),
     ("lsblk", lsblk::run),

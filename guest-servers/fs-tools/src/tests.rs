@@ -153,3 +153,12 @@ fn mkfs_and_fsck_of_fat_agree_with_the_hosts() {
     assert_eq!(tool("fsck.fat"), 2);
     assert_eq!(tool("mkfs.fat -F 13 /nonexistent"), 1);
 }
+
+#[test]
+fn fsbench_leaves_nothing_behind() {
+    let dir = tempdir().expect("directory");
+    assert_eq!(tool(&format!("fsbench -n 20 -m 1 {}", arg(dir.path()))), 0);
+    assert_eq!(fs::read_dir(dir.path()).expect("directory").count(), 0);
+    assert_ne!(tool("fsbench -n 0 /tmp"), 0);
+    assert_ne!(tool("fsbench /nonexistent"), 0);
+}

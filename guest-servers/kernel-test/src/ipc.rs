@@ -152,6 +152,20 @@ pub fn notifications(c: &mut Checks) {
     c.that(r.tag == Tag::NOTIFICATION.0 && r.rdi == 0 && r.badge == 0 && r.sender == 0, "shape");
     c.equal(r.words[0], bits::PING | 7, "bits gather");
     c.equal(poll(e).status(), Err(Error::Again), "and are cleared");
+    let other = endpoint();
+    c.equal(sys::notify(e, 8), Ok(0), "bits for the next wait");
+    let r = sys::notify_wait(e, other, 16);
+    c.that(r.tag == Tag::NOTIFICATION.0 && r.words[0] == 8, "notify and wait: what was there");
+    c.equal(poll(other).words[0], 16, "and the other is notified");
+    let r = sys::notify_wait(e, e, 32);
+    c.that(r.tag == Tag::NOTIFICATION.0 && r.words[0] == 32, "notify oneself and wait");
+    c.equal(close(other), Ok(0), "close");
+    c.equal(sys::notify(e, 64), Ok(0), "bits for the next wait");
+    let r = sys::notify_wait(e, other, 16);
+    c.that(r.status() == Ok(0) && r.words[0] == 64, "a target that is none is ignored");
+    let r = sys::notify_wait(other, e, 16);
+    c.equal(r.status(), Err(Error::BadHandle), "an endpoint that is none is not");
+    c.equal(poll(e).status(), Err(Error::Again), "and nobody is notified");
     let rights = CLIENT | Rights::NOTIFY;
     let child = spawn::child(supervisor, notifier, &[], &[Give(e, rights)]);
     // Let it do all three before looking.

@@ -123,6 +123,11 @@ pub fn notify(endpoint: u64, bits: u64) -> Result<u64> {
     ipc(nr::NOTIFY, endpoint, bits, Tag(0), [0; 6]).status()
 }
 
+/// NOTIFY_WAIT: bits at `target`, then what waits at `endpoint`.
+pub fn notify_wait(endpoint: u64, target: u64, bits: u64) -> Registers {
+    ipc(nr::NOTIFY_WAIT, endpoint, bits, Tag(target), [0; 6])
+}
+
 pub fn event(endpoint: u64) -> Result<Option<Obituary>> {
     let mut obituary = Obituary::new_zeroed();
     let address = core::ptr::from_mut(&mut obituary) as u64;

@@ -52,6 +52,11 @@ impl Endpoint {
         sys::receive(self.raw())
     }
 
+    /// Raises bits at another endpoint, then receives.
+    pub fn notify_wait(&self, target: Handle, bits: u64) -> Result<Received> {
+        sys::notify_wait(self.raw(), target, bits)
+    }
+
     /// `Again` when nothing waits.
     pub fn poll(&self) -> Result<Received> {
         sys::receive_poll(self.raw())

@@ -82,6 +82,13 @@ pub trait Server {
     /// The service's own notification bits, `bits::TIMER` and `bits::OBITUARY`.
     fn notified(&mut self, _bits: u64) {}
 
+    /// A notification to be raised together with the next wait: endpoint and bits. It saves an entry
+    /// into the kernel; asked for after each [`Server::call`] and [`Server::notified`].
+    /// The handle stays open at least until the next call.
+    fn parting(&mut self) -> Option<(Handle, u64)> {
+        None
+    }
+
     /// RS asks for the end: write back what must not be lost. The exit status.
     fn terminate(&mut self) -> i32 {
         0
@@ -136,13 +143,27 @@ pub fn serve(endpoint: Handle, server: &mut impl Server) -> ! {
                 if own != 0 {
                     server.notified(own);
                 }
-                sys::receive(endpoint)
+                part(endpoint, server)
             }
             None => match server.call(Request::new(&received)) {
-                Some(reply) => sys::reply_wait(endpoint, received.token, &reply),
-                None => sys::receive(endpoint),
+                Some(reply) => {
+                    if let Some((target, bits)) = server.parting() {
+                        // It may have died.
+                        let _ = sys::notify(target, bits);
+                    }
+                    sys::reply_wait(endpoint, received.token, &reply)
+                }
+                None => part(endpoint, server),
             },
         };
+    }
+}
+
+/// Waits, and raises what the server wants raised.
+fn part(endpoint: Handle, server: &mut impl Server) -> Result<Received> {
+    match server.parting() {
+        Some((target, bits)) => sys::notify_wait(endpoint, target, bits),
+        None => sys::receive(endpoint),
     }
 }
 

@@ -140,6 +140,12 @@ pub fn notify(endpoint: Handle, bits: u64) -> Result<()> {
     call(nr::NOTIFY | u64::from(endpoint) << 32, [bits, 0, 0, 0, 0, 0]).map(drop)
 }
 
+/// [`notify`] of `target` and then [`receive`] in one call; a target that is dead is ignored.
+pub fn notify_wait(endpoint: Handle, target: Handle, bits: u64) -> Result<Received> {
+    let message = Message { tag: Tag(target.into()), ..Message::default() };
+    receive_like(nr::NOTIFY_WAIT | u64::from(endpoint) << 32, bits, &message)
+}
+
 // --- Handles -----------------------------------------------------------------------------------
 
 pub fn endpoint_create() -> Result<Handle> {

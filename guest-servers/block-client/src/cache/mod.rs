@@ -190,6 +190,8 @@ impl<T: Transport> Cache<T> {
             self.transport.read_data(from, &mut out[done..done + piece.len])?;
             done += piece.len;
         }
+        // Read-ahead that nobody has waited for.
+        self.transport.kick();
         Ok(())
     }
 
@@ -210,12 +212,18 @@ impl<T: Transport> Cache<T> {
             done += piece.len;
         }
         self.throttle();
+        self.transport.kick();
         Ok(())
     }
 
     /// Asks for bytes that will be wanted soon, without waiting for them. What is outside the
     /// partition, or does not fit now, is ignored.
     pub fn read_ahead(&mut self, offset: u64, len: u64) {
+        self.plan_ahead(offset, len);
+        self.transport.kick();
+    }
+
+    fn plan_ahead(&mut self, offset: u64, len: u64) {
         let end = offset.saturating_add(len).min(self.len);
         if offset >= end {
             return;
@@ -299,7 +307,7 @@ impl<T: Transport> Cache<T> {
             let _ = self.submit_reads(plan);
         }
         if let Some(range) = ahead {
-            self.read_ahead(range.start, range.end - range.start);
+            self.plan_ahead(range.start, range.end - range.start);
         }
     }
 

@@ -45,6 +45,7 @@ impl<T: Transport> Cache<T> {
             self.last_written = super::NO_LINE;
             let now = self.tick;
             self.start_write_back(self.depth(), |since| since + OLD <= now);
+            self.transport.kick();
         }
         !self.dirty.is_empty() || self.writes_under_way > 0
     }
