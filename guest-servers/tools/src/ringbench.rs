@@ -14,7 +14,7 @@ use alloc::vec::Vec;
 use xinim_abi::interface::Name;
 use xinim_abi::services::blkbench::blkbench;
 use xinim_abi::services::block::op;
-use xinim_os::{Os, SystemInfo};
+use xinim_os::{Os, STDOUT, SystemInfo, write_all};
 use xinim_os_rt::Xinim;
 use xinim_rt::ipc::Service;
 
@@ -75,11 +75,11 @@ fn run(args: &[String]) -> Result<(), String> {
     let service = Service::new("blkbench");
     let opened = service.call(&blkbench::Open { device: name });
     let opened = opened.map_err(|error| format!("{device}: {error}"))?;
-    xinim_rt::println!("sectors {}\ndepth {}", opened.sectors, opened.depth);
+    say(format!("sectors {}\ndepth {}\n", opened.sectors, opened.depth));
     for row in rows {
         let request = parse(row, seconds * 1_000_000_000)
             .ok_or_else(|| format!("{row}: not a row such as rand_read_4k_d32"))?;
-        xinim_rt::println!("row {row}");
+        say(format!("row {row}\n"));
         let before = system()?;
         let done = service.call(&request).map_err(|error| format!("{row}: {error}"))?;
         let after = system()?;
@@ -87,17 +87,29 @@ fn run(args: &[String]) -> Result<(), String> {
         let each = |before: u64, after: u64| after.saturating_sub(before) / requests;
         let busy = |info: &SystemInfo| info.uptime_ns.saturating_sub(info.idle_ns);
         let per_second = u128::from(done.requests) * 1_000_000_000 / u128::from(ns);
-        xinim_rt::println!("{row}_requests {}", done.requests);
-        xinim_rt::println!("{row}_per_second {per_second}");
-        xinim_rt::println!("{row}_bytes_per_second {}", per_second * u128::from(request.size));
-        xinim_rt::println!("{row}_guest_ns {}", each(busy(&before), busy(&after)));
-        xinim_rt::println!("{row}_wakes {}", done.wakes);
         let switches = after.context_switches - before.context_switches;
-        xinim_rt::println!("{row}_switches {switches}");
-        xinim_rt::println!("{row}_calls {}", after.system_calls - before.system_calls);
+        let calls = after.system_calls - before.system_calls;
+        let mut text = String::new();
+        for (name, value) in [
+            ("requests", u128::from(done.requests)),
+            ("per_second", per_second),
+            ("bytes_per_second", per_second * u128::from(request.size)),
+            ("guest_ns", each(busy(&before), busy(&after)).into()),
+            ("wakes", done.wakes.into()),
+            ("switches", switches.into()),
+            ("calls", calls.into()),
+        ] {
+            text.push_str(&format!("{row}_{name} {value}\n"));
+        }
+        say(text);
     }
-    xinim_rt::println!("row end");
+    say("row end\n".into());
     Ok(())
+}
+
+/// Writes at once: whoever measures from outside goes by when the lines come.
+fn say(text: String) {
+    let _ = write_all(&Xinim, STDOUT, text.as_bytes());
 }
 
 fn system() -> Result<SystemInfo, String> {

@@ -1,13 +1,15 @@
 //! Block rows: requests straight through the driver's ring (`ringbench` in the guest), the same guest
 //! and image on our engine and on QEMU with the same KVM, one after the other; the ratio first.
 //!
-//! Beside the guest's own figures there is the processor time that the VMM's process took over each
-//! row, from /proc/PID/stat as the guest announces the rows (steps of 10 ms): vCPU, device and I/O
-//! threads together.
+//! Rates count by this host's clock, from when the guest announces a row to when it announces the
+//! next: a guest's own clock may be calibrated badly where the host is busy. Beside them there is the
+//! processor time that the VMM's process took over the row, from /proc/PID/stat (steps of 10 ms):
+//! vCPU, device and I/O threads together.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::Child;
+use std::time::{Duration, Instant};
 
 use serde_json::{Map, Value, json};
 
@@ -124,16 +126,17 @@ fn run(
 fn follow(child: &mut Child) -> Map<String, Value> {
     let mut rows = Map::new();
     let Some(output) = child.stdout.take() else { return rows };
-    let mut row: Option<(String, u64)> = None;
+    let mut row: Option<Row> = None;
     for line in BufReader::new(output).lines().map_while(Result::ok) {
         let Some((first, rest)) = line.split_once(' ') else { continue };
         if first == "row" {
-            let now = cpu_ticks(child.id());
-            if let Some((name, before)) = row.take() {
-                end_row(&mut rows, &name, now.saturating_sub(before));
+            let (now, ticks) = (Instant::now(), cpu_ticks(child.id()));
+            if let Some(row) = row.take() {
+                let took = now.duration_since(row.began);
+                end_row(&mut rows, &row.name, took, ticks.saturating_sub(row.ticks));
             }
-            row = Some((rest.to_owned(), now));
-        } else if let Some((name, _)) = &row
+            row = Some(Row { name: rest.to_owned(), began: now, ticks });
+        } else if let Some(Row { name, .. }) = &row
             && let Some(figure) = first.strip_prefix(&format!("{name}_"))
             && let Ok(number) = rest.parse::<u64>()
         {
@@ -144,9 +147,25 @@ fn follow(child: &mut Child) -> Map<String, Value> {
     rows
 }
 
-fn end_row(rows: &mut Map<String, Value>, name: &str, ticks: u64) {
+/// A row that is being measured.
+struct Row {
+    name: String,
+    began: Instant,
+    ticks: u64,
+}
+
+/// Replaces the guest's rates by those of the host's clock.
+fn end_row(rows: &mut Map<String, Value>, name: &str, took: Duration, ticks: u64) {
     let Some(figures) = rows.get_mut(name) else { return };
-    let requests = figures["requests"].as_u64().unwrap_or(0).max(1);
+    let requests = figures["requests"].as_u64().unwrap_or(0);
+    let size = match (figures["bytes_per_second"].as_u64(), figures["per_second"].as_u64()) {
+        (Some(bytes), Some(each @ 1..)) => bytes / each,
+        _ => 0,
+    };
+    let per_second = (requests as f64 / took.as_secs_f64().max(1e-9)).round() as u64;
+    figures["per_second"] = per_second.into();
+    figures["bytes_per_second"] = (per_second * size).into();
+    let requests = requests.max(1);
     figures["host_cpu_ns"] = (ticks * (1_000_000_000 / TICKS) / requests).into();
 }
 
@@ -188,8 +207,11 @@ mod tests {
     #[test]
     fn rows_end_with_the_host_s_share() {
         let mut rows = Map::new();
-        rows.insert("seq".into(), json!({ "requests": 1000 }));
-        end_row(&mut rows, "seq", 50);
+        let guest = json!({ "requests": 1000, "per_second": 7, "bytes_per_second": 28_672 });
+        rows.insert("seq".into(), guest);
+        end_row(&mut rows, "seq", Duration::from_secs(2), 50);
         assert_eq!(rows["seq"]["host_cpu_ns"], json!(500_000));
+        assert_eq!(rows["seq"]["per_second"], json!(500));
+        assert_eq!(rows["seq"]["bytes_per_second"], json!(500 * 4096));
     }
 }
