@@ -59,7 +59,7 @@ fn tools_tell_what_disks_are_and_hold() {
         let script = "
             blkid -o value -s TYPE /dev/vda1; blkid -o value -s LABEL /dev/vda1
             blkid -o value -s PARTLABEL /dev/vda1; blkid -o value -s PTTYPE /dev/vda
-            fdisk -l /dev/vda | grep -c '^/dev/vda[12] '
+            fdisk -l /dev/vda | grep -c '^/dev/vda'
             lsblk | grep -c vda
             readlink /dev/disk/by-label/INNER
             mount /dev/vda1 /mnt && echo text > /mnt/file && umount /mnt
