@@ -274,7 +274,8 @@ fn names_beyond_ascii() {
     let listed = conformance::list(&mut fat, dir, 4096).expect("list");
     let mut listed: Vec<&[u8]> = listed.iter().map(|entry| entry.0.as_slice()).collect();
     let mut expected: Vec<&[u8]> = names.iter().map(|name| name.as_bytes()).collect();
-    (listed.sort_unstable(), expected.sort_unstable());
+    listed.sort_unstable();
+    expected.sort_unstable();
     assert_eq!(listed, expected);
     for name in names {
         let found = fat.lookup(dir, name.as_bytes()).expect(name).ino;

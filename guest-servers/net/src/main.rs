@@ -251,15 +251,25 @@ impl NetServer {
                 let address_len = self.put_address(sender, &peer)?;
                 Ok(socket::Accepted { connection, address_len }.encode())
             }
-            Want::Connect { cookie } => match self.stack.connected(*cookie) {
-                None => Err(Error::Again),
-                Some(result) => result.map(|()| socket::Connected {}.encode()),
-            },
+            Want::Connect { cookie, address } => {
+                if let Some(first) = address.as_deref() {
+                    match self.stack.connect(*cookie, first) {
+                        Err(Error::InProgress) => *address = None,
+                        Err(error) => return Err(self.soon(error)),
+                        Ok(()) => return Ok(socket::Connected {}.encode()),
+                    }
+                }
+                match self.stack.connected(*cookie) {
+                    None => Err(Error::Again),
+                    Some(result) => result.map(|()| socket::Connected {}.encode()),
+                }
+            }
             Want::Send { cookie, at, len, to } => {
                 let window = self.windows.get(sender)?;
                 self.buffer.resize(*len, 0);
                 window.copy_out(*at, &mut self.buffer)?;
-                let count = self.stack.send(*cookie, &self.buffer, to)? as u64;
+                let sent = self.stack.send(*cookie, &self.buffer, to);
+                let count = sent.map_err(|error| self.soon(error))? as u64;
                 Ok(socket::Sent { count }.encode())
             }
             Want::Receive { cookie, at, len, flags: how, done } => {
@@ -295,11 +305,29 @@ impl NetServer {
                 let count = self.stack.send(*cookie, &self.buffer, &[])? as u64;
                 Ok(chardev::Written { count }.encode())
             }
+            Want::Name { name, family } => {
+                let is_lookup = |w: &&Waiting| matches!(w.want, Want::Resolve { .. });
+                let running = self.waiting.iter().filter(is_lookup).count();
+                match self.stack.resolve(name, *family, running) {
+                    Ok(Started::Done(found)) => self.put_addresses(sender, &found),
+                    Ok(Started::Pending(lookup)) => {
+                        *want = Want::Resolve { lookup };
+                        Err(Error::Again)
+                    }
+                    Err(error) => Err(self.soon(error)),
+                }
+            }
             Want::Resolve { lookup } => {
                 let found = self.stack.resolved(lookup)?;
                 self.put_addresses(sender, &found)
             }
         }
+    }
+
+    /// A network that cannot be reached may be, in a moment, while an address is being asked for.
+    fn soon(&self, error: Error) -> Error {
+        let waits = error == Error::NetUnreach && self.stack.net.is_configuring();
+        if waits { Error::Again } else { error }
     }
 
     fn put_address(&self, client: u32, bytes: &[u8]) -> Result<u32> {
@@ -417,13 +445,14 @@ impl NetServer {
             }
             socket::Call::Connect(connect) => {
                 let address = self.text(sender, connect.len, ADDRESS_MAX as u32)?;
-                match self.stack.connect(connect.cookie, &address) {
-                    Ok(()) => return Ok(answer(Ok(socket::Connected {}))),
-                    Err(Error::InProgress) if connect.flags & flags::DONT_WAIT == 0 => {}
-                    Err(error) => return Err(error),
+                let dont_wait = connect.flags & flags::DONT_WAIT != 0;
+                if dont_wait {
+                    self.stack.connect(connect.cookie, &address)?;
+                    return Ok(answer(Ok(socket::Connected {})));
                 }
                 let timeout = self.timeout(connect.cookie, true);
-                self.wait(request, Want::Connect { cookie: connect.cookie }, false, timeout)
+                let want = Want::Connect { cookie: connect.cookie, address: Some(address) };
+                self.wait(request, want, false, timeout)
             }
             socket::Call::Send(send) => {
                 let to = self.text(sender, send.address_len, ADDRESS_MAX as u32)?;
@@ -471,14 +500,8 @@ impl NetServer {
             socket::Call::Resolve(resolve) => {
                 let name = self.text(sender, resolve.len, NAME_MAX)?;
                 let name = String::from_utf8(name).map_err(|_| Error::NoEnt)?;
-                let is_lookup = |w: &&Waiting| matches!(w.want, Want::Resolve { .. });
-                let running = self.waiting.iter().filter(is_lookup).count();
-                match self.stack.resolve(&name, resolve.family, running)? {
-                    Started::Done(found) => self.put_addresses(sender, &found).map(Some),
-                    Started::Pending(lookup) => {
-                        self.wait(request, Want::Resolve { lookup }, false, waiting::RESOLVE_NS)
-                    }
-                }
+                let want = Want::Name { name, family: resolve.family };
+                self.wait(request, want, false, waiting::RESOLVE_NS)
             }
             socket::Call::Query(query) => {
                 let memory = Memory::from_handle(request.handle(query.memory))?;

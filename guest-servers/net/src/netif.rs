@@ -7,7 +7,7 @@ use alloc::vec::Vec;
 
 use smoltcp::iface::{Config, Interface, SocketHandle, SocketSet};
 use smoltcp::socket::{dhcpv4, dns};
-use smoltcp::time::Instant;
+use smoltcp::time::{Duration, Instant};
 use smoltcp::wire::{EthernetAddress, HardwareAddress, IpAddress, IpCidr, Ipv6Address, Ipv6Cidr};
 use xinim_abi::error::{Error, Result};
 
@@ -19,6 +19,10 @@ use crate::route::{self, Route};
 const ADDRESSES_MAX: usize = 8;
 /// Frames taken in from one interface before others have a turn.
 const INGRESS_MAX: usize = 128;
+
+/// How long programs wait for an interface's first address instead of being told that nothing can
+/// be reached.
+const CONFIGURING: Duration = Duration::from_secs(5);
 
 /// Where an address is from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -68,6 +72,7 @@ pub struct Netif {
     link_was_up: bool,
     /// The lease is being asked for anew after the link came back; it holds until the answer.
     confirming: bool,
+    running_since: Option<Instant>,
     dhcp: Option<SocketHandle>,
     pub lease: Lease,
     dns: SocketHandle,
@@ -113,6 +118,7 @@ impl Netif {
             up: true,
             link_was_up: false,
             confirming: false,
+            running_since: None,
             dhcp: None,
             lease: Lease::default(),
             dns,
@@ -188,6 +194,12 @@ impl Netif {
         self.dhcp.is_some()
     }
 
+    /// Asks for its first address and has not done so for long.
+    pub fn is_configuring(&self, now: Instant) -> bool {
+        let young = self.running_since.is_some_and(|since| now < since + CONFIGURING);
+        self.dhcp.is_some() && self.lease.address.is_none() && young
+    }
+
     pub fn set_dhcp(&mut self, on: bool) {
         match (on, self.dhcp) {
             (true, None) => self.dhcp = Some(self.sockets.add(dhcpv4::Socket::new())),
@@ -227,6 +239,9 @@ impl Netif {
             // connections should live.
             self.sockets.get_mut::<dhcpv4::Socket>(handle).reset();
             self.confirming = true;
+        }
+        if running != self.link_was_up {
+            self.running_since = running.then_some(now);
         }
         self.link_was_up = running;
         if !running {

@@ -106,6 +106,11 @@ impl Net {
         Err(if down { Error::NetDown } else { Error::NetUnreach })
     }
 
+    /// Some interface will probably have its first address in a moment.
+    pub fn is_configuring(&self) -> bool {
+        self.interfaces.iter().any(|netif| netif.is_configuring(self.now))
+    }
+
     /// The own address that speaks to `remote` through `interface`.
     pub fn source(&self, interface: usize, remote: &IpAddress) -> Option<IpAddress> {
         if interface == 0 {

@@ -1,5 +1,6 @@
 //! Callers that wait, and for what.
 
+use alloc::string::String;
 use alloc::vec::Vec;
 
 use xinim_abi::ipc::ReplyToken;
@@ -15,8 +16,10 @@ pub enum Want {
     Accept {
         cookie: u64,
     },
+    /// `address` until the connection was begun.
     Connect {
         cookie: u64,
+        address: Option<Vec<u8>>,
     },
     Send {
         cookie: u64,
@@ -42,6 +45,11 @@ pub enum Want {
         cookie: u64,
         at: usize,
         len: usize,
+    },
+    /// A look-up that has not been begun.
+    Name {
+        name: String,
+        family: u32,
     },
     Resolve {
         lookup: Lookup,

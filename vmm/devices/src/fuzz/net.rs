@@ -35,7 +35,7 @@ fn frame(input: &mut Input<'_>) -> Frame {
         }
     };
     let mut frame = Frame::plain(data);
-    if input.byte() % 4 == 0 {
+    if input.byte().is_multiple_of(4) {
         let bytes: [u8; 12] = std::array::from_fn(|_| input.byte());
         if let Ok(header) = Header::read_from_bytes(&bytes) {
             frame.header = header;
@@ -114,7 +114,7 @@ pub fn e1000(data: &[u8]) {
                 card.bar_access(REGISTER_BAR, Access::read(at, size));
             }
             // A descriptor, usually in the transmit ring, and the tail behind it.
-            4 | 5 | 6 => {
+            4..=6 => {
                 let slot = u64::from(input.byte() % 16);
                 let mut bytes = [0; 16];
                 bytes[..8].copy_from_slice(&input.address().to_le_bytes());
