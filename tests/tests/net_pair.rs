@@ -185,8 +185,8 @@ fn doorbell(kind: Kind) -> fn(u8, u64) -> bool {
     match kind {
         Kind::E1000(_) => |bar, offset| bar == 0 && [reg::TDT, reg::RDT].contains(&(offset as u32)),
         Kind::Virtio { .. } => |bar, offset| {
-            bar == xinim_devices::virtio::pci::REGISTER_BAR as u8
-                && offset >= xinim_devices::virtio::pci::NOTIFY_OFFSET as u64
+            bar == xinim_devices::virtio::pci::REGISTER_BAR
+                && offset >= xinim_devices::virtio::pci::NOTIFY_OFFSET
         },
     }
 }

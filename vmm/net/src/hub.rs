@@ -136,10 +136,10 @@ impl Hub {
     fn send_to(&mut self, token: u64) {
         let Some(peer) = self.members.get(&token) else { return };
         let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
-        match send(peer, &self.buffer, flags) {
-            Err(rustix::io::Errno::PIPE | rustix::io::Errno::CONNRESET) => self.remove(token),
-            // Sent, or missed.
-            _ => {}
+        // Another failure is a frame missed.
+        let sent = send(peer, &self.buffer, flags);
+        if let Err(rustix::io::Errno::PIPE | rustix::io::Errno::CONNRESET) = sent {
+            self.remove(token);
         }
     }
 

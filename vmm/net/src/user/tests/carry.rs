@@ -74,7 +74,7 @@ fn a_hundred_connections_at_a_time() {
     let to = SocketAddrV4::new(user::GATEWAY, port);
     let handles: Vec<_> = (0..100u8).map(|i| guest.connect(to, 6000 + u16::from(i))).collect();
     let mut left: Vec<_> = handles.iter().zip(0u8..).collect();
-    let mut asked = vec![false; 100];
+    let mut asked = [false; 100];
     guest.until("all answers", |guest| {
         left.retain(|(handle, number)| {
             let socket = guest.socket(**handle);

@@ -6,7 +6,7 @@ use std::net::TcpListener;
 
 #[test]
 fn random_frames_are_survived_within_bounds() {
-    let mut random = 0x1234_5678_9ABC_DEFu64;
+    let mut random = 0x0123_4567_89AB_CDEF_u64;
     for _ in 0..200 {
         let data: Vec<u8> = (0..600)
             .map(|_| {
