@@ -5,7 +5,7 @@ use proptest::prelude::*;
 use std::rc::Rc;
 use std::sync::{Arc, Mutex};
 use xinim_abi::error::Error;
-use xinim_abi::services::block::{DATA_OFFSET, ENTRIES, SQ_OFFSET, Submission, index, op};
+use xinim_abi::services::block::{DATA_OFFSET, ENTRIES, SQ_OFFSET, Submission, block, index, op};
 use xinim_block_service::BlockDevice;
 use xinim_block_service::service::{CLIENTS_MAX, Service};
 use xinim_devices::testing::{MemoryDisk, MsiLog};
@@ -145,6 +145,44 @@ fn a_dead_clients_memory_is_held_until_the_device_is_done_with_it() {
     pump(&mut service);
     assert_eq!(Rc::strong_count(&client.memory), 1);
     assert_eq!((service.clients(), client.told.0.get()), (0, 0));
+}
+
+/// How requests of 1 KiB each end.
+fn statuses<B: BlockDevice>(
+    client: &mut Client,
+    service: &mut TestService<B>,
+    requests: &[(u32, u64)],
+) -> Vec<u32> {
+    for (id, (op, sector)) in requests.iter().enumerate() {
+        client.request(id as u64, *op, *sector, id * 4096, 1024);
+    }
+    pump(service);
+    let mut done = client.completions();
+    done.sort_unstable();
+    done.into_iter().map(|(_, status)| status).collect()
+}
+
+#[test]
+fn what_one_has_claimed_others_cannot_write() {
+    let (rig, clock) = (rig(), FakeClock::default());
+    let mut service = rig.service(&clock);
+    let (mut owner, mut other) = (Client::new(&rig.machine), Client::new(&rig.machine));
+    let claim = |first, sectors| block::Claim { unit: 0, first, sectors };
+    assert_eq!(service.claim(1, &claim(0, 8)), Err(Error::Inval), "not attached");
+    owner.attach(1, 0, &mut service);
+    other.attach(2, 0, &mut service);
+    assert_eq!(service.claim(1, &claim(100, 50)), Ok(()));
+    assert_eq!(service.claim(2, &claim(149, 10)), Err(Error::Busy));
+    assert_eq!(service.claim(2, &claim(u64::MAX, 2)), Err(Error::Inval));
+    assert_eq!(service.claim(2, &claim(150, 10)), Ok(()), "beside it");
+    let asked = [(op::READ, 120), (op::WRITE, 98), (op::WRITE, 99), (op::WRITE, 149)];
+    let busy = Error::Busy as u32;
+    assert_eq!(statuses(&mut other, &mut service, &asked), [0, 0, busy, busy]);
+    owner.request(1, op::WRITE, 149, 0, 512);
+    pump(&mut service);
+    assert_eq!(owner.completions(), [(1, 0)], "its own");
+    service.forget(1);
+    assert_eq!(statuses(&mut other, &mut service, &asked), [0; 4], "it went with its owner");
 }
 
 #[test]
