@@ -45,6 +45,8 @@ struct Inner {
     window: Window,
     rings: Rings,
     capabilities: Capabilities,
+    /// The driver was asked to tell of transmit buffers that come back.
+    starved: bool,
     /// The driver's doorbell while attached.
     doorbell: Option<u64>,
     link_up: bool,
@@ -90,6 +92,7 @@ impl Driver {
             window,
             rings,
             capabilities,
+            starved: false,
             doorbell: None,
             link_up: has(info::LINK_UP),
         }));
@@ -145,6 +148,7 @@ impl Inner {
             return Err(Error::NoDev); // another device stands there now
         }
         self.rings.restart(&self.window)?;
+        self.starved = false;
         let rights = Rights::READ | Rights::WRITE | Rights::TRANSFER;
         let memory = self.memory.handle().mint(rights, 0)?;
         let rights = (Rights::NOTIFY | Rights::TRANSFER).bits();
@@ -182,16 +186,20 @@ impl Link for DriverLink {
 
     fn has_room(&self) -> bool {
         let inner = &mut *self.0.borrow_mut();
-        if !inner.rings.has_room() {
-            let _ = inner.rings.reap(&inner.window);
+        if inner.rings.has_room() {
+            return true;
         }
+        let _ = inner.rings.reap(&inner.window);
         let room = inner.rings.has_room();
-        let _ = inner.rings.want_room(&inner.window, !room);
-        // It may have come back before the driver saw the wish.
-        if !room {
-            let _ = inner.rings.reap(&inner.window);
+        if inner.starved == room {
+            inner.starved = !room;
+            let _ = inner.rings.want_room(&inner.window, !room);
+            // A driver that waits for received frames only must hear of the wish.
+            if let (false, Some(doorbell)) = (room, inner.doorbell) {
+                let _ = inner.service.notify(doorbell);
+            }
         }
-        room || inner.rings.has_room()
+        room
     }
 
     fn transmit(&mut self, frame: &[u8], offload: &Offload) {

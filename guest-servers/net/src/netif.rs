@@ -24,6 +24,9 @@ const INGRESS_MAX: usize = 128;
 /// be reached.
 const CONFIGURING: Duration = Duration::from_secs(5);
 
+/// How often a link without room is looked at all the same.
+const STARVED: Duration = Duration::from_millis(20);
+
 /// Where an address is from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Origin {
@@ -303,6 +306,11 @@ impl Netif {
         if !self.is_running() {
             return None;
         }
-        self.interface.poll_at(now, &self.sockets)
+        let due = self.interface.poll_at(now, &self.sockets);
+        if self.port.link_ref().has_room() {
+            return due;
+        }
+        // Nothing can go out: the driver says when it can again.
+        due.map(|at| at.max(now + STARVED))
     }
 }

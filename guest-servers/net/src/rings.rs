@@ -60,6 +60,8 @@ pub struct Rings {
     given: Vec<bool>,
     /// Parts of a frame whose end has not come.
     partial: Vec<u8>,
+    /// Its checksum was found right, as one of its parts says.
+    partial_good: bool,
     broken: bool,
     unannounced: bool,
     pub rx_dropped: u64,
@@ -92,6 +94,7 @@ impl Rings {
             in_flight: VecDeque::new(),
             given: vec![false; RX_ENTRIES as usize],
             partial: Vec::new(),
+            partial_good: false,
             broken: false,
             unannounced: false,
             rx_dropped: 0,
@@ -117,7 +120,7 @@ impl Rings {
             memory.store_u32(at, 0)?;
         }
         (self.tx_tail, self.tx_head, self.rx_tail, self.rx_head) = (0, 0, 0, 0);
-        (self.broken, self.partial) = (false, Vec::new());
+        (self.broken, self.partial, self.partial_good) = (false, Vec::new(), false);
         let again = core::mem::take(&mut self.in_flight);
         let busy = |id: u32| again.iter().any(|transmit| transmit.id == id);
         self.free_small = (0..SMALL_COUNT as u32).rev().filter(|&id| !busy(id)).collect();
@@ -292,10 +295,11 @@ impl Rings {
                 memory.read(head.offset as usize, &mut self.partial[start..])?;
             }
             self.give(memory, buffer)?;
+            self.partial_good |= head.flags & received::CHECKSUM_GOOD != 0;
             if head.flags & received::MORE == 0 {
                 core::mem::swap(frame, &mut self.partial);
                 self.partial.clear();
-                return Ok(Some(head.flags & received::CHECKSUM_GOOD != 0));
+                return Ok(Some(core::mem::take(&mut self.partial_good)));
             }
         }
     }

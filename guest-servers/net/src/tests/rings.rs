@@ -160,6 +160,30 @@ proptest! {
     }
 }
 
+/// The word that a checksum is right may stand in any part of a frame.
+#[test]
+fn one_part_speaks_for_the_frame() {
+    for speaker in 0..3usize {
+        let m = memory();
+        let mut rings = Rings::new(&m, true).unwrap();
+        let mut driver = Driver::default();
+        let mut frame = Vec::new();
+        for (speaks, expected) in [(true, true), (false, false)] {
+            let first = driver.filled;
+            assert!(driver.deliver(&m, &[7; 5000]));
+            if speaks {
+                let at = RX_CQ_OFFSET + ((first as usize + speaker) % RX_ENTRIES as usize) * 8 + 6;
+                let mut flags = [0; 2];
+                m.read(at, &mut flags).unwrap();
+                let flags = u16::from_le_bytes(flags) | received::CHECKSUM_GOOD;
+                m.write(at, &flags.to_le_bytes()).unwrap();
+            }
+            assert_eq!(rings.receive(&m, &mut frame), Ok(Some(expected)), "{speaker}");
+            assert_eq!(frame, [7; 5000]);
+        }
+    }
+}
+
 #[test]
 fn room_and_limits() {
     let m = memory();
