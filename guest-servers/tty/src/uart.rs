@@ -47,16 +47,21 @@ impl<P: Ports> Uart<P> {
                 return None;
             }
         }
-        // What was typed before us: switching the FIFOs on (section 8.5) would throw it away.
-        ports.write(LCR, lcr::WORD_LENGTH_MASK);
-        let mut early = Vec::new();
-        take(&mut ports, &mut early);
         ports.write(LCR, lcr::DLAB);
         ports.write(DLL, 1);
         ports.write(DLM, 0);
         ports.write(LCR, lcr::WORD_LENGTH_MASK);
         // A trigger level of 8 of 16 bytes: the character time-out covers fewer.
         let fifo = fcr::ENABLE | fcr::CLEAR_TX | 2 << fcr::TRIGGER_SHIFT;
+        // What was typed before us: switching the FIFOs on (section 8.5) throws away what is there. With
+        // them off that is one byte; it is taken at the last moment, before the line can bring
+        // the next.
+        let mut early = Vec::new();
+        if ports.read(IIR) & iir::FIFOS == iir::FIFOS {
+            take(&mut ports, &mut early);
+        } else if ports.read(LSR) & Lsr::DATA_READY.bits() != 0 {
+            early.push(ports.read(RBR));
+        }
         ports.write(FCR, fifo);
         ports.write(MCR, (Mcr::DTR | Mcr::RTS | Mcr::OUT2).bits());
         let ier = Ier::RECEIVED_DATA;
