@@ -346,7 +346,7 @@ fn the_three_parts_are_aligned_and_apart() {
         assert!(queue.rings.len() >= used_at(size) + split::used_bytes(size));
     }
     let dma = FakeDma::new(1 << 20);
-    for size in [0, 3, 512] {
+    for size in [0, 3, 2048] {
         assert!(make(&dma, size, QueueOptions::default()).is_err());
     }
 }

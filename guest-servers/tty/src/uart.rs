@@ -25,6 +25,8 @@ pub trait Ports {
 
 /// Bytes taken at one interrupt, and causes looked at: a bound for a device that always has more.
 const RECEIVE_MAX: usize = 4096;
+/// How often the line must be found silent before the FIFOs are switched on.
+const QUIET: u32 = 64;
 const CAUSES_MAX: usize = 64;
 
 #[derive(Debug)]
@@ -53,14 +55,14 @@ impl<P: Ports> Uart<P> {
         ports.write(LCR, lcr::WORD_LENGTH_MASK);
         // A trigger level of 8 of 16 bytes: the character time-out covers fewer.
         let fifo = fcr::ENABLE | fcr::CLEAR_TX | 2 << fcr::TRIGGER_SHIFT;
-        // What was typed before us: switching the FIFOs on (section 8.5) throws away what is there. With
-        // them off that is one byte; it is taken at the last moment, before the line can bring
-        // the next.
+        // What was typed before us: switching the FIFOs on (section 8.5) throws away what is there. A
+        // virtual line brings the next byte as soon as one is taken, or a moment later.
         let mut early = Vec::new();
-        if ports.read(IIR) & iir::FIFOS == iir::FIFOS {
+        let mut quiet = 0;
+        while quiet < QUIET && early.len() < RECEIVE_MAX {
+            let before = early.len();
             take(&mut ports, &mut early);
-        } else if ports.read(LSR) & Lsr::DATA_READY.bits() != 0 {
-            early.push(ports.read(RBR));
+            quiet = if early.len() == before { quiet + 1 } else { 0 };
         }
         ports.write(FCR, fifo);
         ports.write(MCR, (Mcr::DTR | Mcr::RTS | Mcr::OUT2).bits());

@@ -215,16 +215,16 @@ fn devices() {
 #[test]
 fn volatile_names_are_looked_up_each_time() {
     let (mut vfs, _) = vfs();
-    dirs(&mut vfs, &["/proc"]);
-    let mut fs = TestFs::new("procfs");
+    dirs(&mut vfs, &["/dev"]);
+    let mut fs = TestFs::new("devfs");
     fs.mount_flags = xinim_abi::services::fs::mounted::VOLATILE;
     let devices = fs.devices.clone();
     devices.borrow_mut().insert(b"7".to_vec(), (mode::CHARACTER, false));
-    vfs.mount_ready(fs, "procfs", b"/proc", "procfs", 0).unwrap();
-    let fd = vfs.open(PID, b"/proc/7", 0, 0).unwrap();
-    assert!(exists(&mut vfs, "/proc/7"));
+    vfs.mount_ready(fs, "devfs", b"/dev", "devfs", 0).unwrap();
+    let fd = vfs.open(PID, b"/dev/7", 0, 0).unwrap();
+    assert!(exists(&mut vfs, "/dev/7"));
     devices.borrow_mut().clear();
-    assert!(!exists(&mut vfs, "/proc/7"), "the process is gone");
+    assert!(!exists(&mut vfs, "/dev/7"), "the device is gone");
     vfs.close(PID, fd).unwrap();
 }
 
