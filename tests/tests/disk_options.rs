@@ -183,7 +183,7 @@ fn disks_come_and_go_while_the_machine_runs() {
     tool("mtype", &["-i", arg(&second), "::/f"]);
     // And again, at another port.
     machine.ctl(&["attach", arg(&second), "--port", "3"]).expect(0);
-    machine.wait_for("[ -b /dev/sda ]");
+    machine.wait_for("ls /dev | grep -q sda");
     assert_eq!(machine.shell("mount /dev/sda /mnt; cat /mnt/f; umount /mnt"), "hot\n");
 
     for (args, why) in [

@@ -25,8 +25,6 @@ pub trait Ports {
 
 /// Bytes taken at one interrupt, and causes looked at: a bound for a device that always has more.
 const RECEIVE_MAX: usize = 4096;
-/// How often the line must be found silent before the FIFOs are switched on.
-const QUIET: u32 = 64;
 const CAUSES_MAX: usize = 64;
 
 #[derive(Debug)]
@@ -36,6 +34,8 @@ pub struct Uart<P> {
     ier: Ier,
     /// Received before the device was set up.
     early: Vec<u8>,
+    /// Bytes the device takes at once.
+    burst: usize,
 }
 
 impl<P: Ports> Uart<P> {
@@ -55,20 +55,19 @@ impl<P: Ports> Uart<P> {
         ports.write(LCR, lcr::WORD_LENGTH_MASK);
         // A trigger level of 8 of 16 bytes: the character time-out covers fewer.
         let fifo = fcr::ENABLE | fcr::CLEAR_TX | 2 << fcr::TRIGGER_SHIFT;
-        // What was typed before us: switching the FIFOs on (section 8.5) throws away what is there. A
-        // virtual line brings the next byte as soon as one is taken, or a moment later.
+        // Switching the FIFOs on (section 8.5) throws away what is there. On a line that brings bytes
+        // already (typed ahead, a script) they stay as they are, at the price of shorter bursts.
         let mut early = Vec::new();
-        let mut quiet = 0;
-        while quiet < QUIET && early.len() < RECEIVE_MAX {
-            let before = early.len();
-            take(&mut ports, &mut early);
-            quiet = if early.len() == before { quiet + 1 } else { 0 };
+        take(&mut ports, &mut early);
+        let mut burst = if ports.read(IIR) & iir::FIFOS == iir::FIFOS { FIFO_SIZE } else { 1 };
+        if early.is_empty() {
+            ports.write(FCR, fifo);
+            burst = FIFO_SIZE;
         }
-        ports.write(FCR, fifo);
         ports.write(MCR, (Mcr::DTR | Mcr::RTS | Mcr::OUT2).bits());
         let ier = Ier::RECEIVED_DATA;
         ports.write(IER, ier.bits());
-        Some(Self { ports, queue: VecDeque::new(), ier, early })
+        Some(Self { ports, queue: VecDeque::new(), ier, early, burst })
     }
 
     /// Bytes not yet given to the device.
@@ -110,7 +109,7 @@ impl<P: Ports> Uart<P> {
             if !status.contains(Lsr::THR_EMPTY) {
                 break;
             }
-            let count = self.queue.len().min(FIFO_SIZE);
+            let count = self.queue.len().min(self.burst);
             let burst: Vec<u8> = self.queue.drain(..count).collect();
             self.ports.write_bytes(THR, &burst);
         }
