@@ -21,7 +21,11 @@ fi
 fetch() { # Debian's source package, without touching the system's package lists
     local lists=$work/apt
     mkdir -p "$lists/lists/partial" "$work/source"
-    echo "deb-src http://deb.debian.org/debian ${QEMU_SUITE:-trixie} main" >"$lists/sources.list"
+    # The mirror is the one this machine installs from.
+    local mirror
+    mirror=$(apt-get indextargets --format '$(SITE)' 'Created-By: Packages' | grep -v security | sort -u | sed -n 1p)
+    [ -n "$mirror" ] || { echo "apt knows no package archive to take QEMU's source from" >&2; exit 1; }
+    echo "deb-src $mirror ${QEMU_SUITE:-trixie} main" >"$lists/sources.list"
     local apt=(-o "Dir::Etc::sourcelist=$lists/sources.list" -o Dir::Etc::sourceparts=-
         -o "Dir::State::lists=$lists/lists" -o APT::Sandbox::User=root)
     apt-get "${apt[@]}" update -qq
