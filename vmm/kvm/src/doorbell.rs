@@ -2,7 +2,8 @@
 //! (ioeventfd) and arrive at the I/O thread as an eventfd.
 //!
 //! The bus says where doorbells are and when they move ([`DoorbellSink`]). Where KVM cannot catch
-//! one, the write stays an ordinary access and the device works on the vCPU's thread.
+//! one, the write stays an ordinary access and the device works on the vCPU's thread. So it is, too,
+//! while they are let through ([`Doorbells::set_caught`]), for a trace that shows who rang.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
@@ -36,6 +37,8 @@ pub struct Doorbells {
 
 #[derive(Default)]
 struct Bells {
+    /// Not registered with KVM for now.
+    let_through: bool,
     list: Vec<Bell>,
     index: BTreeMap<(u16, u16), usize>,
 }
@@ -43,6 +46,8 @@ struct Bells {
 struct Bell {
     rung: Rung,
     event: EventFd,
+    /// Where it is decoded now.
+    place: Option<u64>,
 }
 
 impl Doorbells {
@@ -65,6 +70,34 @@ impl Doorbells {
         Some(bell.rung)
     }
 
+    /// Whether writes are caught or become ordinary accesses. Can be changed at any time: a write
+    /// comes either way, and one caught before is still to be [taken](Self::take).
+    pub fn set_caught(&self, caught: bool) {
+        let mut bells = lock(&self.bells);
+        if bells.let_through != caught {
+            return;
+        }
+        bells.let_through = !caught;
+        for bell in &bells.list {
+            match bell.place {
+                Some(address) if caught => self.catch(bell, address),
+                Some(address) => self.release(bell, address),
+                None => {}
+            }
+        }
+    }
+
+    /// A failure leaves the doorbell an ordinary access.
+    fn catch(&self, bell: &Bell, address: u64) {
+        let place = IoEventAddress::Mmio(address);
+        let _ = self.vm.register_ioevent(&bell.event, &place, NoDatamatch);
+    }
+
+    fn release(&self, bell: &Bell, address: u64) {
+        let place = IoEventAddress::Mmio(address);
+        let _ = self.vm.unregister_ioevent(&bell.event, &place, NoDatamatch);
+    }
+
     /// Index of the doorbell, made on first use.
     fn find(&self, bells: &mut Bells, rung: Rung) -> Option<usize> {
         let key = (rung.function.bits(), rung.queue);
@@ -77,7 +110,7 @@ impl Doorbells {
         self.epoll
             .ctl(ControlOperation::Add, event.as_raw_fd(), EpollEvent::new(EventSet::IN, token))
             .ok()?;
-        bells.list.push(Bell { rung, event });
+        bells.list.push(Bell { rung, event, place: None });
         bells.index.insert(key, index);
         Some(index)
     }
@@ -87,13 +120,16 @@ impl DoorbellSink for Doorbells {
     fn moved(&self, function: Bdf, queue: u16, from: Option<u64>, to: Option<u64>) {
         let mut bells = lock(&self.bells);
         let Some(index) = self.find(&mut bells, Rung { function, queue }) else { return };
-        let event = &bells.list[index].event;
-        // A failure leaves the doorbell an ordinary access.
+        bells.list[index].place = to;
+        if bells.let_through {
+            return;
+        }
+        let bell = &bells.list[index];
         if let Some(address) = from {
-            let _ = self.vm.unregister_ioevent(event, &IoEventAddress::Mmio(address), NoDatamatch);
+            self.release(bell, address);
         }
         if let Some(address) = to {
-            let _ = self.vm.register_ioevent(event, &IoEventAddress::Mmio(address), NoDatamatch);
+            self.catch(bell, address);
         }
     }
 }

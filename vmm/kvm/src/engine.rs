@@ -19,6 +19,7 @@ use vm_memory::{Bytes, GuestAddress};
 use vmm_sys_util::epoll::{ControlOperation, Epoll, EpollEvent, EventSet};
 use xinim_abi::platform::CMDLINE_RAM_ZEROED;
 use xinim_devices::bus::lock;
+use xinim_devices::trace::Hub;
 use xinim_machine::{End, Engine, EngineError, HostIo, MachineSpec, Outcome, RunStats};
 
 use crate::control::Controls;
@@ -87,6 +88,10 @@ impl Engine for KvmEngine {
         let epoll = Arc::new(Epoll::new().map_err(host_io("creating an epoll instance"))?);
         let ending = Arc::new(Ending::new().map_err(host_io("creating an eventfd"))?);
         let clock = MachineClock { start };
+        let hub = Arc::new(Hub::new(Some(Arc::new(clock))));
+        if let Some(trace) = &trace {
+            hub.add(trace.clone(), None, true);
+        }
         let wake = EpollEvent::new(EventSet::IN, WAKE_TOKEN);
         epoll
             .ctl(ControlOperation::Add, ending.wake().as_raw_fd(), wake)
@@ -99,7 +104,7 @@ impl Engine for KvmEngine {
             epoll: epoll.clone(),
             ending: ending.clone(),
             clock,
-            trace: trace.clone(),
+            hub: hub.clone(),
             disks: disks_now.clone(),
             hotplug: spec.hotplug,
         };
@@ -111,7 +116,7 @@ impl Engine for KvmEngine {
             ending: ending.clone(),
             ring: Default::default(),
             page: Default::default(),
-            traced: trace.is_some(),
+            hub: hub.clone(),
             pending: Default::default(),
         });
         let controls = Controls {
@@ -129,6 +134,7 @@ impl Engine for KvmEngine {
         let outcome = run(vcpus, io_loop, &shared, &stop);
         stop.on_stop(|| {});
         drop(registered);
+        hub.unwatch();
         if let Some(trace) = trace {
             trace.finish().map_err(host_io("writing the trace file"))?;
         }

@@ -22,7 +22,7 @@ use xinim_devices::backend::{Drive, Medium};
 use xinim_devices::bus::{Bus, BusError, lock};
 use xinim_devices::chipset;
 use xinim_devices::pci::{HostBridge, IsaBridge};
-use xinim_devices::trace::Tracer;
+use xinim_devices::trace::{Hub, Interest, Tracer};
 use xinim_devices::uart::Uart;
 use xinim_devices::virtio::{Block, BlockConfig, Console, VirtioConfig, VirtioPci};
 use xinim_machine::{DiskBus, DiskSpec, EngineError, HostIo};
@@ -38,7 +38,6 @@ use crate::memory::GuestRam;
 use crate::net;
 use crate::shared::{Ending, MachineClock};
 use crate::stream::{HostStream, Tokens};
-use crate::trace::TextTrace;
 
 /// Queues of a virtio disk, and requests in each.
 const DISK_QUEUES: u16 = 8;
@@ -49,6 +48,9 @@ const CONSOLE: Tokens = Tokens { input: 1, output: 2 };
 const LINK: Tokens = Tokens { input: 3, output: 4 };
 const DEBUG: Tokens = Tokens { input: 5, output: 6 };
 
+/// Who listens for these wants to know who rang a doorbell.
+const ATTRIBUTED: Interest = Interest::ACCESS.union(Interest::QUEUE);
+
 /// What the devices are connected to.
 pub struct Parts {
     pub vm: Arc<VmFd>,
@@ -56,7 +58,7 @@ pub struct Parts {
     pub epoll: Arc<Epoll>,
     pub ending: Arc<Ending>,
     pub clock: MachineClock,
-    pub trace: Option<Arc<TextTrace>>,
+    pub hub: Arc<Hub>,
     pub disks: Arc<Disks>,
     /// Disks may come while the machine runs.
     pub hotplug: bool,
@@ -72,28 +74,23 @@ pub struct Built {
     pub cards: Vec<net::Card>,
 }
 
-/// Builds the bus. While a trace is written, doorbells stay accesses, so that each appears with
-/// the instruction and the process that rang it.
+/// Builds the bus. While somebody listens for accesses or queues, doorbells are accesses, so that
+/// each appears with the instruction and the process that rang it.
 pub fn build(
     parts: Parts,
     disks: Vec<OpenDisk>,
     nets: Vec<net::Prepared>,
     io: HostIo,
 ) -> Result<Built, EngineError> {
-    let tracer = match parts.trace.clone() {
-        Some(sink) => Tracer::new(sink),
-        None => Tracer::off(),
-    };
+    let tracer = Tracer::at(parts.hub.clone());
     let interrupts =
         Arc::new(Interrupts::new(parts.vm.clone()).map_err(host("setting interrupt routes"))?);
     let mut bus = Bus::new(tracer.clone());
-    let doorbells = if parts.trace.is_some() {
-        None
-    } else {
-        Doorbells::new(parts.vm.clone(), parts.epoll.clone()).map(Arc::new)
-    };
+    let doorbells = Doorbells::new(parts.vm.clone(), parts.epoll.clone()).map(Arc::new);
     if let Some(doorbells) = &doorbells {
         bus.set_doorbell_sink(doorbells.clone());
+        let bells = doorbells.clone();
+        parts.hub.watch(move |interest| bells.set_caught(!interest.intersects(ATTRIBUTED)));
     }
     let mut ports = Vec::new();
     let stream = |tokens, input, output| {

@@ -10,6 +10,7 @@ use xinim_abi::platform;
 use xinim_devices::backend::Clock;
 use xinim_devices::bus::{Bus, lock};
 use xinim_devices::device::Action;
+use xinim_devices::trace::Hub;
 use xinim_machine::{End, EngineError};
 
 use crate::exits::{Kind, Record, Ring};
@@ -74,8 +75,8 @@ pub struct Shared {
     pub ending: Arc<Ending>,
     pub ring: Mutex<Ring>,
     pub page: TracePage,
-    /// Whether accesses are traced, so that looking up the process pays.
-    pub traced: bool,
+    /// Where events go; while somebody listens, looking up the process of an access pays.
+    pub hub: Arc<Hub>,
     /// Work for the I/O thread.
     pub pending: Mutex<Vec<Pending>>,
 }

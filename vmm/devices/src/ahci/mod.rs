@@ -38,7 +38,7 @@ use crate::dma::Dma;
 use crate::irq::{IrqLine, MsiSink};
 use crate::pci::config::ConfigError;
 use crate::pci::{BarSpec, ConfigSpace, Identity, Msi, PciDevice};
-use crate::trace::{EventKind, Tracer};
+use crate::trace::{EventKind, Owner, Tracer};
 use crate::virtio::Context;
 use port::Port;
 use std::sync::Arc;
@@ -202,7 +202,8 @@ impl Ahci {
     fn serve(&mut self, index: usize, origin: &Origin) -> Result<bool, GuestError> {
         let master = self.bus_master();
         let Some(port) = self.ports.get_mut(index) else { return Ok(false) };
-        let context = Context { dma: &*self.dma, tracer: &self.tracer, origin };
+        let context =
+            Context { dma: &*self.dma, tracer: &self.tracer, origin, owner: Owner::Unknown };
         let more = port.serve(&context, master);
         let idle = port.wants_dma() && !master;
         self.settle(origin);

@@ -248,7 +248,7 @@ impl Bus {
         access: &Access,
         outcome: Outcome,
     ) -> Response {
-        self.tracer.access(device, space, address, access, &outcome);
+        self.tracer.access(device, space, address, access, None, &outcome);
         let value =
             if access.is_write() { 0 } else { outcome.value & ones(access.size.min(8) * 8) };
         Response { value, action: outcome.action, error: outcome.error }

@@ -10,7 +10,7 @@ use crate::device::Origin;
 use crate::net::checksum::{checksum, crc32};
 use crate::net::packet::{Ip, PROTOCOL_UDP, TYPE_MAC_CONTROL, word};
 use crate::net::{Frame, MIN_FRAME};
-use crate::trace::EventKind;
+use crate::trace::{EventKind, Owner};
 use std::collections::VecDeque;
 use std::time::Duration;
 use xinim_abi::hw::e1000::descriptor::{
@@ -388,7 +388,13 @@ impl E1000 {
             }
             let (address, bytes) = (addresses[index], part.len() as u64);
             let ok = self.dma.write(address, part).is_ok();
-            self.tracer.emit(origin, || EventKind::Dma { write: true, address, length: bytes, ok });
+            self.tracer.emit(origin, || EventKind::Dma {
+                write: true,
+                address,
+                length: bytes,
+                ok,
+                owner: Owner::Unknown,
+            });
         }
         let mut status = fields.status;
         if last {

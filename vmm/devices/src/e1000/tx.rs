@@ -11,7 +11,7 @@ use super::{E1000, stats};
 use crate::device::Origin;
 use crate::net::packet::set_word;
 use crate::net::{Frame, MIN_FRAME};
-use crate::trace::EventKind;
+use crate::trace::{EventKind, Owner};
 use std::time::Duration;
 use xinim_abi::hw::e1000::descriptor::{
     SIZE, TX_DD, TX_LEGACY_LENGTH_MASK, TX_LENGTH_MASK, TX_TYPE_CONTEXT, TX_TYPE_SHIFT, TxContext,
@@ -201,7 +201,13 @@ impl E1000 {
         let ok = self.dma.read(desc.address, &mut packet.data[start..]).is_ok();
         packet.bad |= !ok;
         let (address, length) = (desc.address, length as u64);
-        self.tracer.emit(origin, || EventKind::Dma { write: false, address, length, ok });
+        self.tracer.emit(origin, || EventKind::Dma {
+            write: false,
+            address,
+            length,
+            ok,
+            owner: Owner::Unknown,
+        });
     }
 
     /// A packet is complete.

@@ -1,84 +1,45 @@
 //! Typed trace events, one per thing that happens at the device boundary.
 //!
-//! A [`Tracer`] is a device's handle to the sink; without a sink an emission costs one branch and
-//! the event is never built. The text form ([`std::fmt::Display`] of [`Event`], in `text.rs`) is
-//! one line.
+//! A [`Tracer`] is a device's handle to the [`Hub`], which passes events on to whoever listens;
+//! while nobody does, an emission costs one branch and the event is never built. The text form
+//! ([`std::fmt::Display`] of [`Event`], in `text.rs`) is one line.
 
+mod hub;
+mod kinds;
 mod text;
 
-use crate::device::{Access, Decode, GuestError, Op, Origin, Outcome};
-use crate::irq::MsiMessage;
+use crate::device::{Access, Origin, Outcome};
 use std::sync::Arc;
 
-/// Receives events, from any thread, with the emitting device locked.
+pub use hub::{Accept, Hub, Tap};
+pub use kinds::{EventKind, ExitReason, Guest, HostOp, Interest, Owner, Space, Suppress};
+
+/// Receives events, from any thread, with the emitting device locked: it must not access devices.
 pub trait TraceSink: Send + Sync {
     fn event(&self, event: &Event<'_>);
+
+    /// What it wants to hear; must not change.
+    fn interest(&self) -> Interest {
+        Interest::all()
+    }
 }
 
 /// Something that happened.
 #[derive(Clone, Copy, Debug)]
 pub struct Event<'a> {
+    /// Its time is when the event happened; for accesses and exits, when they began.
     pub origin: Origin,
-    /// Name of the device, or `bus`.
+    /// Name of the device, `bus`, or `cpu`.
     pub device: &'a str,
     pub kind: EventKind,
-}
-
-/// Where an address lives.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Space {
-    /// I/O ports.
-    Pio,
-    /// Guest-physical memory.
-    Mmio,
-    /// PCI configuration space; the address is the requester id times 4096 plus the offset, as
-    /// in ECAM.
-    Config,
-}
-
-#[derive(Clone, Copy, Debug)]
-pub enum EventKind {
-    Access {
-        space: Space,
-        address: u64,
-        size: u8,
-        op: Op,
-        /// Value read; for a write see `op`.
-        value: u64,
-        decode: Option<Decode>,
-        error: Option<GuestError>,
-    },
-    /// The driver rang a virtqueue's doorbell (also seen when it came through an ioeventfd).
-    QueueNotify { queue: u16 },
-    /// The device took a chain from the available ring.
-    QueuePop { queue: u16, head: u16, segments: u16, readable: u64, writable: u64 },
-    /// The device put a chain on the used ring.
-    QueuePush { queue: u16, head: u16, written: u32 },
-    /// A virtqueue broke its rules; the device now needs a reset.
-    QueueBroken { queue: u16, error: GuestError },
-    /// The device moved data (rings and descriptors are not reported).
-    Dma { write: bool, address: u64, length: u64, ok: bool },
-    /// A message-signalled interrupt; `pending`: masked, so it waits.
-    Msi { vector: u16, message: MsiMessage, pending: bool },
-    /// An interrupt line changed.
-    Line { level: bool },
-    /// A frame from a SATA drive was posted to memory; `kind` is its type.
-    Fis { port: u8, kind: u8 },
-    /// A SATA drive got a command.
-    AtaCommand { port: u8, slot: u8, command: u8, lba: u64, count: u16 },
-    /// A SATA drive's command ended. `errno`: the host's, if it was the host that failed.
-    AtaEnd { port: u8, slot: u8, status: u8, error: u8, errno: i32 },
-    /// An Ethernet frame left the guest (`sent`) or came in; bytes without CRC.
-    Frame { sent: bool, length: u32 },
-    /// A block request was carried out.
-    /// `errno`: the host's, if it was the host that failed.
-    BlockRequest { kind: u32, sector: u64, length: u64, status: u8, errno: i32 },
+    /// Bytes that belong to the event: those of a frame. Empty for most.
+    pub data: &'a [u8],
 }
 
 /// A device's way to the trace.
 #[derive(Clone)]
 pub struct Tracer {
-    sink: Option<Arc<dyn TraceSink>>,
+    hub: Arc<Hub>,
     device: Arc<str>,
 }
 
@@ -89,52 +50,89 @@ impl std::fmt::Debug for Tracer {
 }
 
 impl Tracer {
-    /// No sink.
+    /// A hub of its own, to which nobody listens.
     pub fn off() -> Self {
-        Self { sink: None, device: Arc::from("bus") }
+        Self::at(Arc::default())
     }
 
-    /// Events of the bus itself go to `sink`; see [`named`](Self::named) for devices.
+    /// Events go to `sink` alone, at once.
     pub fn new(sink: Arc<dyn TraceSink>) -> Self {
-        Self { sink: Some(sink), device: Arc::from("bus") }
+        let hub = Hub::default();
+        hub.add(sink, None, true);
+        Self::at(Arc::new(hub))
     }
 
-    /// The same sink for the device of this name.
+    /// Events of the bus itself go to `hub`; see [`named`](Self::named) for devices.
+    pub fn at(hub: Arc<Hub>) -> Self {
+        Self { hub, device: Arc::from("bus") }
+    }
+
+    /// The same hub for the device of this name.
     pub fn named(&self, device: &str) -> Self {
-        Self { sink: self.sink.clone(), device: Arc::from(device) }
+        Self { hub: self.hub.clone(), device: Arc::from(device) }
     }
 
+    #[inline]
     pub fn is_on(&self) -> bool {
-        self.sink.is_some()
+        self.hub.is_on()
+    }
+
+    /// Whether anybody listens for one of these; for what has to be prepared beforehand.
+    #[inline]
+    pub fn wants(&self, interest: Interest) -> bool {
+        self.hub.wants(interest)
+    }
+
+    pub fn hub(&self) -> &Arc<Hub> {
+        &self.hub
     }
 
     /// Reports what `kind` builds; it is not called when the trace is off.
+    #[inline]
     pub fn emit(&self, origin: &Origin, kind: impl FnOnce() -> EventKind) {
-        if let Some(sink) = &self.sink {
-            sink.event(&Event { origin: *origin, device: &self.device, kind: kind() });
+        if self.hub.is_on() {
+            self.send(origin, &kind(), &[]);
         }
     }
 
-    /// Reports an access of the device called `device` (which is not this tracer's own).
+    /// The same for an event with data.
+    #[inline]
+    pub fn emit_with(&self, origin: &Origin, data: &[u8], kind: impl FnOnce() -> EventKind) {
+        if self.hub.is_on() {
+            self.send(origin, &kind(), data);
+        }
+    }
+
+    #[cold]
+    fn send(&self, origin: &Origin, kind: &EventKind, data: &[u8]) {
+        let time_ns = self.hub.now_ns().unwrap_or(origin.time_ns);
+        let origin = Origin { time_ns, ..*origin };
+        self.hub.send(&Event { origin, device: &self.device, kind: *kind, data });
+    }
+
+    /// Reports an access of the device called `device` (which is not this tracer's own). `old`: what
+    /// a written register held before.
     pub(crate) fn access(
         &self,
         device: &str,
         space: Space,
         address: u64,
         access: &Access,
+        old: Option<u64>,
         outcome: &Outcome,
     ) {
-        if let Some(sink) = &self.sink {
+        if self.hub.is_on() {
             let kind = EventKind::Access {
                 space,
                 address,
                 size: access.size,
                 op: access.op,
                 value: outcome.value,
+                old,
                 decode: outcome.decode,
                 error: outcome.error,
             };
-            sink.event(&Event { origin: access.origin, device, kind });
+            self.hub.send(&Event { origin: access.origin, device, kind, data: &[] });
         }
     }
 }

@@ -6,7 +6,7 @@
 //! Time in seconds, who, the device, what. Accesses name every register they touch; a field that
 //! is zero is left out, a one-bit field is named, a wider one is `name=value`.
 
-use super::{Event, EventKind, Space};
+use super::{Event, EventKind, Owner, Space, Suppress};
 use crate::device::{Decode, Op};
 use std::fmt::{Display, Formatter, Result};
 use xinim_abi::hw::ata;
@@ -33,7 +33,7 @@ impl Display for Event<'_> {
 
 fn kind(f: &mut Formatter<'_>, kind: &EventKind) -> Result {
     match *kind {
-        EventKind::Access { space, address, size, op, value, decode, error } => {
+        EventKind::Access { space, address, size, op, value, old, decode, error } => {
             let (letter, value, write) = match op {
                 Op::Read => ('r', value, false),
                 Op::Write(value) => ('w', value, true),
@@ -42,6 +42,9 @@ fn kind(f: &mut Formatter<'_>, kind: &EventKind) -> Result {
             match decode {
                 Some(decode) => registers(f, &decode, size, value, write)?,
                 None => write!(f, " ={value:#x}")?,
+            }
+            if let Some(old) = old {
+                write!(f, " was={old:#x}")?;
             }
             match error {
                 Some(error) => write!(f, " !{error:?}"),
@@ -56,15 +59,29 @@ fn kind(f: &mut Formatter<'_>, kind: &EventKind) -> Result {
         EventKind::QueuePush { queue, head, written } => {
             write!(f, "push queue={queue} head={head} written={written}")
         }
+        EventKind::QueuePublish { queue, index, count } => {
+            write!(f, "publish queue={queue} index={index} count={count}")
+        }
+        EventKind::QueueSuppress { queue, what } => {
+            let what = match what {
+                Suppress::NotifyOff => "notify off",
+                Suppress::NotifyOn => "notify on",
+                Suppress::Interrupt => "interrupt not wanted",
+            };
+            write!(f, "suppress queue={queue} {what}")
+        }
         EventKind::QueueBroken { queue, error } => write!(f, "broken queue={queue} !{error:?}"),
-        EventKind::Dma { write, address, length, ok } => {
+        EventKind::Dma { write, address, length, ok, owner } => {
             let (name, failed) =
                 (if write { "write" } else { "read" }, if ok { "" } else { " !failed" });
-            write!(f, "dma {name} {address:#x}+{length:#x}{failed}")
+            write!(f, "dma {name} {address:#x}+{length:#x}{}{failed}", Of(owner))
         }
         EventKind::Msi { vector, message, pending } => {
             let pending = if pending { " pending" } else { "" };
             write!(f, "msi vector={vector} {:#x}<-{:#x}{pending}", message.address, message.data)
+        }
+        EventKind::MsiMask { vector, masked } => {
+            write!(f, "msi vector={vector} {}", if masked { "masked" } else { "unmasked" })
         }
         EventKind::Fis { port, kind } => match frame_name(kind) {
             Some(name) => write!(f, "fis port={port} {name}"),
@@ -86,7 +103,26 @@ fn kind(f: &mut Formatter<'_>, kind: &EventKind) -> Result {
         EventKind::Frame { sent, length } => {
             write!(f, "frame {} length={length}", if sent { "sent" } else { "received" })
         }
-        EventKind::BlockRequest { kind, sector, length, status, errno } => {
+        EventKind::Descriptor { send, queue, index, address, length, flags, done } => {
+            let (ring, step) =
+                (if send { "tx" } else { "rx" }, if done { "done" } else { "taken" });
+            write!(f, "descriptor {ring} queue={queue} index={index} {step} ")?;
+            write!(f, "buffer={address:#x}+{length:#x} flags={flags:#x}")
+        }
+        EventKind::HostIo { op, offset, length, owner, done, errno } => {
+            let step = if done { "done" } else { "start" };
+            write!(f, "host {} {step} offset={offset} length={length}{}", op.name(), Of(owner))?;
+            if errno == 0 { Ok(()) } else { write!(f, " errno={errno}") }
+        }
+        EventKind::Exit { reason, address, nanos } => {
+            write!(f, "exit {} address={address:#x} cost={nanos}ns", reason.name())
+        }
+        EventKind::Guest(guest) => write!(
+            f,
+            "guest kind={} name={} a={:#x} b={:#x}",
+            guest.kind, guest.name, guest.a, guest.b
+        ),
+        EventKind::BlockRequest { kind, sector, length, status, errno, .. } => {
             match request_name(kind) {
                 Some(name) => write!(f, "request {name}")?,
                 None => write!(f, "request type={kind}")?,
@@ -97,6 +133,22 @@ fn kind(f: &mut Formatter<'_>, kind: &EventKind) -> Result {
                 None => write!(f, "{status}")?,
             }
             if errno == 0 { Ok(()) } else { write!(f, " errno={errno}") }
+        }
+    }
+}
+
+/// ` queue=0 head=5`, or nothing.
+struct Of(Owner);
+
+impl Display for Of {
+    fn fmt(&self, f: &mut Formatter<'_>) -> Result {
+        match self.0 {
+            Owner::Unknown => Ok(()),
+            Owner::Queue { queue, head } => write!(f, " queue={queue} head={head}"),
+            Owner::Slot { port, slot } => write!(f, " port={port} slot={slot}"),
+            Owner::Ring { send, queue, index } => {
+                write!(f, " {} queue={queue} index={index}", if send { "tx" } else { "rx" })
+            }
         }
     }
 }

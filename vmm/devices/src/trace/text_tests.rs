@@ -7,12 +7,12 @@ fn event(kind: EventKind) -> Event<'static> {
     name[..3].copy_from_slice(b"blk");
     let process = Some(Process { pid: 7, name });
     let origin = Origin { time_ns: 1_000_000_002, vcpu: Some(0), rip: 0x40_1000, process };
-    Event { origin, device: "virtio-blk.0", kind }
+    Event { origin, device: "virtio-blk.0", kind, data: &[] }
 }
 
 fn access(op: Op, size: u8, value: u64, decode: Decode) -> EventKind {
     let (space, address, decode) = (Space::Mmio, 0xFE00_0014, Some(decode));
-    EventKind::Access { space, address, size, op, value, decode, error: None }
+    EventKind::Access { space, address, size, op, value, old: None, decode, error: None }
 }
 
 #[test]
@@ -47,6 +47,7 @@ fn errors_and_hostile_names_are_shown_safely() {
         size: 1,
         op: Op::Write(1),
         value: 0,
+        old: None,
         decode: None,
         error: Some(GuestError::Unclaimed),
     });

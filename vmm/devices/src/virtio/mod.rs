@@ -21,7 +21,7 @@ pub use queue::Queue;
 
 use crate::device::{GuestError, Origin};
 use crate::dma::{Dma, DmaError};
-use crate::trace::{EventKind, Tracer};
+use crate::trace::{EventKind, Owner, Tracer};
 use xinim_abi::hw::register::Register;
 use xinim_abi::hw::virtio::DeviceType;
 
@@ -59,6 +59,8 @@ pub struct Context<'a> {
     pub dma: &'a dyn Dma,
     pub tracer: &'a Tracer,
     pub origin: &'a Origin,
+    /// Whose data moves, for the trace.
+    pub owner: Owner,
 }
 
 impl Context<'_> {
@@ -84,8 +86,8 @@ impl Context<'_> {
     }
 
     fn trace_dma(&self, write: bool, address: u64, length: usize, ok: bool) {
-        let length = length as u64;
-        self.tracer.emit(self.origin, || EventKind::Dma { write, address, length, ok });
+        let (length, owner) = (length as u64, self.owner);
+        self.tracer.emit(self.origin, || EventKind::Dma { write, address, length, ok, owner });
     }
 }
 

@@ -3,7 +3,7 @@ use crate::device::Origin;
 use crate::dma::Dma;
 use crate::testing::FlatMemory;
 use crate::testing::driver::Ring;
-use crate::trace::Tracer;
+use crate::trace::{Owner, Tracer};
 use proptest::prelude::*;
 use std::sync::Arc;
 
@@ -32,7 +32,7 @@ impl Rig {
 
     fn with<T>(&mut self, work: impl FnOnce(&mut Queue, &Context<'_>) -> T) -> T {
         let Self { memory, queue, tracer, origin, .. } = self;
-        work(queue, &Context { dma: &**memory, tracer, origin })
+        work(queue, &Context { dma: &**memory, tracer, origin, owner: Owner::Unknown })
     }
 
     fn pop(&mut self) -> Result<Option<Chain>, RingError> {

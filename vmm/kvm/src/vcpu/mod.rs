@@ -195,7 +195,7 @@ impl Vcpu {
     fn access(&mut self, space: Space, address: u64, size: u8, op: Op) -> Response {
         let rip = self.runner.rip();
         let shared = self.shared.clone();
-        let origin = if shared.traced {
+        let origin = if shared.hub.is_on() {
             Origin {
                 time_ns: shared.clock.monotonic().as_nanos() as u64,
                 vcpu: Some(self.index),

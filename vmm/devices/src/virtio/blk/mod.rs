@@ -303,6 +303,8 @@ fn reply(
     context.moved(kind == request::IN, &flight.traced, status == Status::Ok);
     let status = status as u8;
     context.tracer.emit(context.origin, || EventKind::BlockRequest {
+        queue: flight.queue,
+        head: flight.head,
         kind,
         sector,
         length,

@@ -21,7 +21,7 @@ use crate::dma::Dma;
 use crate::irq::{IrqLine, MsiSink};
 use crate::pci::config::ConfigError;
 use crate::pci::{BarSpec, ConfigSpace, Doorbell, Identity, Msix, PciDevice, msix};
-use crate::trace::{EventKind, Tracer};
+use crate::trace::{EventKind, Owner, Tracer};
 use std::sync::Arc;
 use xinim_abi::hw::pci::{self as hw, Bdf, Command};
 use xinim_abi::hw::virtio::{self, Status, feature};
@@ -179,7 +179,8 @@ impl<D: VirtioDevice> VirtioPci<D> {
         let Some(queue) = self.queues.get_mut(usize::from(index)).filter(|q| q.is_live()) else {
             return Err(GuestError::BadQueue);
         };
-        let context = Context { dma: &*self.dma, tracer: &self.tracer, origin };
+        let context =
+            Context { dma: &*self.dma, tracer: &self.tracer, origin, owner: Owner::Unknown };
         match self.device.process(index, queue, &context) {
             Ok(progress) => match self.deliver(origin)? {
                 Progress::More => Ok(Progress::More),
@@ -208,7 +209,8 @@ impl<D: VirtioDevice> VirtioPci<D> {
 
     /// Pushes what the back end has finished and raises the interrupts that are due.
     fn deliver(&mut self, origin: &Origin) -> Result<Progress, GuestError> {
-        let context = Context { dma: &*self.dma, tracer: &self.tracer, origin };
+        let context =
+            Context { dma: &*self.dma, tracer: &self.tracer, origin, owner: Owner::Unknown };
         let mut result = self.device.complete(&mut self.queues, &context);
         let mut due = Vec::new();
         for (index, queue) in (0..).zip(&mut self.queues) {
