@@ -72,10 +72,13 @@ pub struct Manifest {
     /// Limit of the memory it creates, MiB. Default: none.
     #[serde(default)]
     pub memory: Option<u32>,
-    /// Handles, 16..=4096. Default 256.
+    /// MiB that RS keeps for it over its own death. Default: none.
+    #[serde(default)]
+    pub keep: u32,
     /// KiB of its first thread's stack.
     #[serde(default = "default_stack")]
     pub stack: u32,
+    /// Handles, 16..=4096. Default 256.
     #[serde(default = "default_handles")]
     pub handles: u32,
 
@@ -217,6 +220,8 @@ fn default_start_timeout() -> u32 {
 
 /// RS itself runs at 24; nothing may starve it.
 const PRIORITY_MAX: u8 = 23;
+/// MiB kept for one service.
+const KEEP_MAX: u32 = 1024;
 /// ISA interrupts; 2 is the cascade.
 const IRQ_MAX: u8 = 15;
 
@@ -269,6 +274,9 @@ impl Manifest {
         if self.memory == Some(0) {
             return bad("memory", "at least 1 (MiB)");
         }
+        if self.keep > KEEP_MAX {
+            return bad("keep", "at most 1024 (MiB)");
+        }
         if !(10..=600_000).contains(&self.start_timeout) {
             return bad("start_timeout", "10 to 600000 (ms)");
         }
@@ -307,7 +315,8 @@ impl Manifest {
                 && self.ports.is_empty()
                 && self.interrupts.is_empty()
                 && !self.bundle
-                && !self.acpi)
+                && !self.acpi
+                && self.keep == 0)
         {
             return bad("instances", "programs have `calls` and `control` only");
         }

@@ -72,6 +72,8 @@ pub trait Host {
     fn forget(&mut self, slot: SlotId);
     /// The slot is gone: closes what was kept for its next instance.
     fn retire(&mut self, slot: SlotId);
+    /// The memory kept for the slot's instances is not for the next one.
+    fn discard(&mut self, slot: SlotId);
     /// A handle is not needed any more.
     fn close(&mut self, handle: Handle);
     fn answer(&mut self, token: ReplyToken, answer: Answer);

@@ -30,6 +30,7 @@ mod control;
 mod functions;
 mod history;
 mod host;
+mod keep;
 mod life;
 mod lookup;
 mod query;
@@ -55,5 +56,10 @@ pub const SLOTS_MAX: usize = 256;
 pub const FUNCTIONS_MAX: usize = 256;
 /// Kept requests of one kind at one place; more are refused with `Limit`.
 pub const WAITERS_MAX: usize = 256;
+/// Crashes in a row after which a service's kept memory is given up: what is in it may be what
+/// kills it.
+pub const KEEP_CRASHES: u32 = 3;
+/// Objects kept for one service.
+pub const KEPT_MAX: usize = 256;
 /// Deaths that the history keeps.
 pub const HISTORY_MAX: usize = 1024;

@@ -74,11 +74,12 @@ impl Core {
             host.log(format_args!("{} is back after {} us", slot.label, down / 1000));
         }
         let pid = slot.pid;
-        for lookup in core::mem::take(&mut slot.lookups) {
+        self.end_unadopted(host, id);
+        for lookup in core::mem::take(&mut self.slots[id].lookups) {
             host.answer(lookup.token, Answer::Found { slot: id, pid, badge: lookup.badge });
         }
-        let label = slot.label;
-        for waiter in core::mem::take(&mut slot.waiters) {
+        let label = self.slots[id].label;
+        for waiter in core::mem::take(&mut self.slots[id].waiters) {
             match waiter.until {
                 Until::Running => host.answer(waiter.token, Answer::Controlled { pid }),
                 Until::Gone => self.slots[id].waiters.push(waiter),
@@ -150,7 +151,6 @@ impl Core {
         if !quiet {
             host.log(format_args!("{label} (pid {pid}) died: {}, {died_of}", died_of.name()));
         }
-        self.stop_spawned(host, id);
         match self.slots[id].state {
             _ if self.shutdown.is_some() => self.dead(host, id),
             State::Stopping { restart: false, .. } => self.dead(host, id),
@@ -160,6 +160,8 @@ impl Core {
             }
             _ => self.judge(host, id, died_of == Cause::Exit { status: 0 }),
         }
+        self.judge_kept(host, id);
+        self.orphan_spawned(host, id);
         match self.shutdown {
             Some(_) => self.shutdown_step(host),
             None => self.settle(host),
@@ -210,6 +212,7 @@ impl Core {
     /// Ended, and not to come again by itself.
     pub(crate) fn dead(&mut self, host: &mut impl Host, id: SlotId) {
         self.slots[id].enter(State::Dead, host.now());
+        host.discard(id);
         self.slots[id].crashed = false;
         self.give_up(host, id, Error::ServerDied);
         if self.slots[id].spawner.is_some() {
@@ -220,6 +223,7 @@ impl Core {
     pub(crate) fn fail(&mut self, host: &mut impl Host, id: SlotId, reason: Reason) {
         let slot = &mut self.slots[id];
         slot.enter(State::Failed(reason), host.now());
+        host.discard(id);
         let error = match reason {
             Reason::Program(error) => error,
             _ => Error::ServerDied,
@@ -263,15 +267,6 @@ impl Core {
         self.slots[id] = crate::Slot::new(Name::default(), 0, host.now());
         self.slots[id].state = State::Dead;
         self.slots[id].launches = launches;
-    }
-
-    /// File-system servers end with the VFS that started them: nobody knows their mounts.
-    fn stop_spawned(&mut self, host: &mut impl Host, spawner: SlotId) {
-        for id in 0..self.slots.len() {
-            if self.slots[id].spawner == Some(spawner as u64 + 1) {
-                self.stop(host, id, false);
-            }
-        }
     }
 
     /// Begins the orderly end of an instance; of one that is not running, it ends here.

@@ -84,6 +84,11 @@ impl Core {
                 false => Err(Error::NoEnt),
             };
         };
+        if let Caller::Service(caller) = caller
+            && self.slots[id].spawner == Some(caller as u64 + 1)
+        {
+            self.slots[id].adopted = true;
+        }
         if self.slots[id].state == State::Idle && self.shutdown.is_none() {
             self.slots[id].enter(State::Waiting, host.now());
             self.settle(host);
@@ -171,6 +176,7 @@ impl Core {
         let id = self.add_slot(manifest, host.now())?;
         let caller = caller as u64 + 1;
         self.slots[id].spawner = Some(caller);
+        self.slots[id].adopted = true;
         self.slots[id].waiters.push(Waiter { token, until: Until::Spawned { caller } });
         self.settle(host);
         Ok(())

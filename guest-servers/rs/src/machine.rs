@@ -6,13 +6,13 @@ use core::fmt;
 use xinim_abi::error::{Error, Result};
 use xinim_abi::interface::Reply;
 use xinim_abi::ipc::ReplyToken;
-use xinim_abi::object::{Handle, Rights};
+use xinim_abi::object::{Handle, MemoryFlags, Rights};
 use xinim_abi::services::rs::rs;
 use xinim_abi::start::role;
 use xinim_abi::syscall::{control, limit, resource};
 use xinim_manifest::{Manifest, Resource};
 use xinim_rs::bundle::{self, Entry};
-use xinim_rs::{Answer, End, Host, Launch, SlotId};
+use xinim_rs::{Answer, End, Host, KEPT_MAX, Launch, SlotId};
 use xinim_rt::handle::OwnedHandle;
 use xinim_rt::loader::{self, Give, Image, Program};
 use xinim_rt::memory::Memory;
@@ -36,6 +36,8 @@ pub struct System {
     instances: BTreeMap<SlotId, Instance>,
     /// What is made once and lent to every instance of a slot.
     kept: BTreeMap<SlotId, Kept>,
+    /// Memory kept for the next instance, by slot and the service's own key.
+    memory: BTreeMap<(SlotId, u64), Memory>,
 }
 
 struct Instance {
@@ -68,6 +70,7 @@ impl System {
             programs: programs.map(|entry| (entry.name, entry)).collect(),
             instances: BTreeMap::new(),
             kept: BTreeMap::new(),
+            memory: BTreeMap::new(),
         })
     }
 
@@ -79,6 +82,37 @@ impl System {
     /// RS's own endpoint, for receiving.
     pub fn endpoint(&self) -> Handle {
         self.endpoint.raw()
+    }
+
+    /// Answers a `Keep`: memory of `slot` under `key`, made if `len` is not 0.
+    pub fn keep(
+        &mut self,
+        token: ReplyToken,
+        slot: SlotId,
+        key: u64,
+        len: u64,
+        limit: u64,
+    ) -> Result<()> {
+        if !self.memory.contains_key(&(slot, key)) {
+            if len == 0 {
+                return Err(Error::NoEnt);
+            }
+            let mine = self.memory.range((slot, 0)..=(slot, u64::MAX));
+            let (count, bytes) =
+                mine.fold((0, 0), |(n, sum), (_, memory)| (n + 1, sum + memory.len()));
+            if count >= KEPT_MAX || len > limit || bytes + len > limit {
+                return Err(Error::Limit);
+            }
+            self.memory.insert((slot, key), Memory::create(len, MemoryFlags::empty())?);
+        }
+        let memory = self.memory.get(&(slot, key)).ok_or(Error::NoEnt)?;
+        let rights = Rights::READ | Rights::WRITE | Rights::TRANSFER;
+        let handle = memory.handle().mint(rights, 0)?;
+        sys::reply(token, &rs::Kept { len: memory.len(), memory: handle.raw() }.encode())
+    }
+
+    pub fn unkeep(&mut self, slot: SlotId, key: u64) {
+        self.memory.remove(&(slot, key));
     }
 
     /// Ports and interrupts of a slot, made at its first start.
@@ -248,6 +282,11 @@ impl Host for System {
 
     fn retire(&mut self, slot: SlotId) {
         self.kept.remove(&slot);
+        self.discard(slot);
+    }
+
+    fn discard(&mut self, slot: SlotId) {
+        self.memory.retain(|&(owner, _), _| owner != slot);
     }
 
     fn close(&mut self, handle: Handle) {

@@ -102,6 +102,17 @@ impl Rs<'_> {
                 Some(self.core.add_function(host, badge, sender, &c))
             }
             Call::FunctionsDone(_) => Some(self.core.functions_done(host, badge, sender)),
+            Call::Keep(c) => {
+                let (slot, limit) = self.core.keeper(badge, sender)?;
+                self.system.keep(token, slot, c.key, c.len, limit)?;
+                None
+            }
+            Call::Unkeep(c) => {
+                let (slot, _) = self.core.keeper(badge, sender)?;
+                self.system.unkeep(slot, c.key);
+                sys::reply(token, &rs::Unkept {}.encode())?;
+                None
+            }
             Call::Shutdown(c) => self.core.shut_down(host, badge, sender, c.reboot),
             Call::Query(c) => {
                 let memory = Memory::from_handle(request.handle(c.memory))?;

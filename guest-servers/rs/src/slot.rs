@@ -144,6 +144,8 @@ pub struct Slot {
     pub(crate) timed_out: bool,
     /// Started by `Spawn`: whose label number; such a slot is freed when it ends.
     pub(crate) spawner: Option<u64>,
+    /// The spawner knows it: looked it up, or had it spawned, since its own last start.
+    pub(crate) adopted: bool,
     /// Died and was not up since.
     pub(crate) crashed: bool,
     /// Has announced itself at least once.
@@ -170,6 +172,7 @@ impl Slot {
             by_hand: false,
             timed_out: false,
             spawner: None,
+            adopted: false,
             crashed: false,
             was_up: false,
             shutting_down: false,

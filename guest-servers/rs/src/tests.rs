@@ -31,6 +31,7 @@ struct Fake {
     missing: Vec<String>,
     closed: Vec<Handle>,
     retired: Vec<SlotId>,
+    discarded: Vec<SlotId>,
     log: Vec<String>,
     end: Option<End>,
     started: Vec<String>,
@@ -65,6 +66,9 @@ impl Host for Fake {
     }
     fn retire(&mut self, slot: SlotId) {
         self.retired.push(slot);
+    }
+    fn discard(&mut self, slot: SlotId) {
+        self.discarded.push(slot);
     }
     fn close(&mut self, handle: Handle) {
         self.closed.push(handle);
@@ -536,6 +540,51 @@ impl World {
         let token = self.token();
         (token.0, self.core.spawn(&mut self.host, badge, pid, token, &name(label)))
     }
+}
+
+#[test]
+fn what_a_service_keeps_outlives_it() {
+    let mut w = World::boot(&[
+        ("vfs", "keep = 4\nspawns = [\"fat\"]\ncalls = [\"fat\"]"),
+        ("fat", "instances = \"on-demand\"\nstop = \"kill\""),
+        ("tty", ""),
+    ]);
+    w.run();
+    let (badge, pid) = w.badge("vfs");
+    assert_eq!(w.core.keeper(badge, pid), Ok((w.id("vfs"), 4 << 20)));
+    assert_eq!(w.core.keeper(badge, pid + 1), Err(Error::Perm));
+    let (tty, pid) = w.badge("tty");
+    assert_eq!(w.core.keeper(tty, pid), Err(Error::Limit));
+    w.spawn("fat");
+    w.spawn("fat");
+    w.run();
+    // What it spawned goes on without it; the next instance takes up what it knows of.
+    w.fault("vfs");
+    assert_eq!((w.state("fat"), w.state("fat.1")), ("running", "running"));
+    let (badge, pid) = w.badge("vfs");
+    let token = w.token();
+    let found = w.core.lookup(&mut w.host, badge, pid, token, &name("fat.1"), true);
+    assert!(matches!(found, Some(Answer::Found { .. })));
+    w.announce("vfs");
+    assert_eq!((w.state("fat"), w.state("fat.1")), ("stopping", "running"));
+    assert!(w.host.discarded.is_empty());
+    // State that kills again and again is not handed on.
+    let vfs = w.id("vfs");
+    for _ in 0..KEEP_CRASHES - 1 {
+        assert!(w.host.discarded.is_empty());
+        w.fault("vfs");
+        w.host.now += 60_000 * MS;
+        w.core.tick(&mut w.host);
+    }
+    assert_eq!(w.host.discarded, [vfs]);
+    // Nor does it outlive an orderly end.
+    w.run();
+    w.host.discarded.clear();
+    let token = w.token();
+    let (badge, pid) = (0, 999);
+    w.core.control(&mut w.host, badge, pid, token, control::STOP, &name("vfs"));
+    w.exit("vfs", 0);
+    assert_eq!(w.host.discarded, [vfs]);
 }
 
 #[test]

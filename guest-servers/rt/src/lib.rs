@@ -16,6 +16,7 @@ pub mod handle;
 pub mod heap;
 pub mod io;
 pub mod ipc;
+pub mod keep;
 pub mod kip;
 pub mod loader;
 pub mod log;

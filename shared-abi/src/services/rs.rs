@@ -39,6 +39,14 @@ crate::interface! {
         7 once Shutdown { reboot: bool } -> ShuttingDown { }
         /// From pci only: every function present at boot has been announced.
         8 idempotent FunctionsDone { } -> FunctionsDoneReply { }
+        /// Memory that outlives the caller: the object that an instance of this service made under
+        /// `key`, or (`len` not 0) a new one of `len` bytes, zeroed. `NoEnt`: there is none and `len`
+        /// is 0; `Limit`: more than the manifest's `keep`. An object that is there keeps its length.
+        /// RS lets go of it when the service is stopped, has failed, or crashes again and again (its
+        /// state may be why).
+        16 idempotent Keep { key: u64, len: u64 } -> Kept { len: u64; memory: handle }
+        /// The memory under `key` is not needed any more.
+        17 idempotent Unkeep { key: u64 } -> Unkept { }
     }
 }
 
