@@ -1,5 +1,4 @@
-/* What QEMU's test library refers to and these tests never reach: the human monitor, the graph of
- * device drivers. Only to link without QEMU. */
+/* What QEMU's test library refers to and these tests never reach: the human monitor. Only to link without QEMU. */
 #include <fcntl.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -8,9 +7,6 @@ void *monitor_cur(void) { return NULL; }
 int monitor_vprintf(void *monitor, const char *format, va_list list) { return -1; }
 int monitor_fdset_dup_fd_add(long long set, int flags) { return -1; }
 void monitor_fdset_dup_fd_remove(int fd) {}
-void register_module_init(void (*init)(void), int type) {}
-void qos_node_create_driver(const char *name, void *create) {}
-void qos_node_produces(const char *producer, const char *interface) {}
 
 void qemu_set_cloexec(int fd)
 {

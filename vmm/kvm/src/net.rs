@@ -87,6 +87,7 @@ pub fn add(
                     pairs: spec.queues,
                     mtu: user::MTU,
                     link: spec.link,
+                    ..NetConfig::default()
                 };
                 let transport =
                     VirtioConfig { tracer: tracer.clone(), ..VirtioConfig::new(&name, dma, msi) };

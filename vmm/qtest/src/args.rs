@@ -7,14 +7,19 @@
 //! | `-machine`, `-M` `q35`, `pc`, `none` | with or without the AHCI controller at 00:1f.2 |
 //! | `-m SIZE` | memory in MiB, or with a unit |
 //! | `-drive`, `-blockdev` | images, see [`DriveArgs`] |
-//! | `-device ide-hd`, `ide-cd`, `virtio-blk-pci` | drives and disks |
+//! | `-netdev socket,fd=N,id=ID`, `-netdev hubport,...` | a network on a socket that is inherited, or none |
+//! | `-device TYPE,...` | see [`crate::machine`] |
 //! | `-global TYPE.PROPERTY=VALUE` | a property of all devices of a type |
 //!
 //! `-accel`, `-display`, `-audio`, `-qtest-log` and a few more change nothing and are skipped.
 //! Migration (`-incoming`) is refused, as is anything unknown.
 
+mod drives;
+
 use crate::Error;
 use std::collections::BTreeMap;
+
+pub use drives::{DriveArgs, node};
 
 /// Options with one value that make no difference.
 const IGNORED: &[&str] =
@@ -81,28 +86,12 @@ pub enum Board {
     None,
 }
 
-/// A drive's host side, from `-drive` or `-blockdev`.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct DriveArgs {
+/// A network's host side, from `-netdev`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NetArgs {
     pub id: String,
-    /// `None`: a node over another one ([`DriveArgs::over`]), or an empty drive.
-    pub path: Option<String>,
-    /// `null-co`: blank, nothing is kept.
-    pub blank: Option<u64>,
-    /// Name of the node beneath.
-    pub over: Option<String>,
-    pub qcow2: bool,
-    pub read_only: bool,
-    /// Errors stop the machine until it is told to go on.
-    pub stop_on_error: bool,
-    /// blkdebug's rules, text of its configuration file.
-    pub faults: Option<String>,
-    /// Each read takes so long, nanoseconds.
-    pub read_delay_ns: u64,
-    /// Bytes written per second.
-    pub write_limit: Option<u64>,
-    /// `if=ide`: attached by itself.
-    pub attach: bool,
+    /// A stream socket that was open when the program started; `None`: a cable to nowhere.
+    pub fd: Option<i32>,
 }
 
 /// Everything a machine is made of.
@@ -113,6 +102,7 @@ pub struct Setup {
     pub board: Board,
     pub memory: u64,
     pub drives: Vec<DriveArgs>,
+    pub nets: Vec<NetArgs>,
     /// In the order given, `-global`s applied.
     pub devices: Vec<Properties>,
     pub globals: Vec<(String, String, String)>,
@@ -131,6 +121,7 @@ impl Setup {
             board: Board::Pc,
             memory: DEFAULT_MEMORY,
             drives: Vec::new(),
+            nets: Vec::new(),
             devices: Vec::new(),
             globals: Vec::new(),
         };
@@ -165,8 +156,9 @@ impl Setup {
                 }
                 "-machine" | "-M" => setup.machine(value)?,
                 "-m" => setup.memory = memory(value)?,
-                "-drive" => setup.drives.push(drive(value)?),
-                "-blockdev" => setup.drives.push(blockdev(value)?),
+                "-drive" => setup.drives.push(drives::drive(value)?),
+                "-blockdev" => setup.drives.push(drives::blockdev(value)?),
+                "-netdev" => setup.nets.push(netdev(value)?),
                 "-device" => setup.devices.push(device(value)?),
                 "-global" => setup.global(value)?,
                 "-incoming" => return refuse("migration is not supported"),
@@ -250,6 +242,16 @@ fn memory(value: &str) -> Result<u64, Error> {
     }
 }
 
+fn netdev(value: &str) -> Result<NetArgs, Error> {
+    let net = Properties::parse(value, true);
+    let id = net.get("id").unwrap_or_default().to_owned();
+    match (net.head.as_str(), net.get("fd").map(str::parse)) {
+        ("socket", Some(Ok(fd))) => Ok(NetArgs { id, fd: Some(fd) }),
+        ("hubport", None) => Ok(NetArgs { id, fd: None }),
+        _ => refuse(format!("-netdev {value}: only socket,fd=N and hubport are there")),
+    }
+}
+
 fn device(value: &str) -> Result<Properties, Error> {
     if !value.starts_with('{') {
         return Ok(Properties::parse(value, true));
@@ -289,106 +291,6 @@ fn flat(text: &str) -> Result<BTreeMap<String, String>, Error> {
         Ok(value) => Ok(flatten(&value)),
         Err(error) => refuse(format!("{text}: {error}")),
     }
-}
-
-/// `-drive if=none,id=drive0,file=[blkdebug:CONFIG:]PATH,format=raw,...`
-fn drive(value: &str) -> Result<DriveArgs, Error> {
-    let drive = Properties::parse(value, false);
-    let mut args = DriveArgs {
-        id: drive.get("id").unwrap_or_default().to_owned(),
-        read_only: drive.is_on("readonly") || drive.is_on("read-only"),
-        stop_on_error: drive.get("werror") == Some("stop"),
-        attach: drive.get("if") == Some("ide"),
-        write_limit: number(&drive, "throttling.bps-write")?,
-        ..DriveArgs::default()
-    };
-    match drive.get("format") {
-        Some("qcow2") => args.qcow2 = true,
-        None | Some("raw") => {}
-        Some(other) => return refuse(format!("image format {other} is not supported")),
-    }
-    let Some(file) = drive.get("file") else { return Ok(args) };
-    if let Some(size) = file.strip_prefix("null-co://") {
-        let size = size.strip_prefix("size=").unwrap_or("");
-        args.blank = Some(if size.is_empty() { NULL_SIZE } else { bytes(size)? });
-        return Ok(args);
-    }
-    let path = match file.strip_prefix("blkdebug:") {
-        None => file.strip_prefix("file:").unwrap_or(file),
-        Some(rest) => {
-            let Some((config, path)) = rest.split_once(':') else {
-                return refuse(format!("-drive file={file}: blkdebug:CONFIG:PATH is expected"));
-            };
-            if !config.is_empty() {
-                let failed = Error::host(format!("reading {config}"));
-                args.faults = Some(std::fs::read_to_string(config).map_err(failed)?);
-            }
-            path
-        }
-    };
-    args.path = Some(path.to_owned());
-    Ok(args)
-}
-
-/// Size of QEMU's null-co node without a size.
-const NULL_SIZE: u64 = 1 << 30;
-
-fn number(drive: &Properties, key: &str) -> Result<Option<u64>, Error> {
-    drive.get(key).map(bytes).transpose()
-}
-
-fn bytes(text: &str) -> Result<u64, Error> {
-    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
-    let unit = match &text[digits.len()..] {
-        "" => 1,
-        "K" | "k" => 1 << 10,
-        "M" | "m" => 1 << 20,
-        "G" | "g" => 1 << 30,
-        _ => return refuse(format!("{text}: the unit is unknown")),
-    };
-    let number = digits.parse::<u64>().ok().and_then(|count| count.checked_mul(unit));
-    number.map_or_else(|| refuse(format!("{text} is no number")), Ok)
-}
-
-/// `-blockdev`, as options or JSON.
-fn blockdev(value: &str) -> Result<DriveArgs, Error> {
-    let values =
-        if value.starts_with('{') { flat(value)? } else { Properties::parse(value, false).values };
-    node(&values)
-}
-
-/// A node of the block layer: `file`, `raw` over a file, `blkdebug` over another node, `null-co`.
-pub fn node(values: &BTreeMap<String, String>) -> Result<DriveArgs, Error> {
-    let get = |key: &str| values.get(key).cloned();
-    let mut args = DriveArgs {
-        id: get("node-name").unwrap_or_default(),
-        read_only: values.get("read-only").is_some_and(|value| value == "on"),
-        ..DriveArgs::default()
-    };
-    match get("driver").as_deref() {
-        Some("file") => args.path = get("filename"),
-        Some(format @ ("raw" | "qcow2")) => {
-            args.qcow2 = format == "qcow2";
-            args.path = get("file.filename");
-            args.over = get("file");
-        }
-        Some("blkdebug") => {
-            args.over = get("image");
-            if get("inject-error.0.iotype").as_deref() == Some("read") {
-                args.read_delay_ns = bytes(&get("inject-error.0.delay-ns").unwrap_or_default())?;
-            }
-        }
-        Some("null-co") => {
-            args.blank = Some(get("size").as_deref().map_or(Ok(NULL_SIZE), bytes)?);
-        }
-        other => {
-            return refuse(format!("block driver {} is not supported", other.unwrap_or("(none)")));
-        }
-    }
-    if args.path.is_none() && args.over.is_none() && args.blank.is_none() {
-        return refuse(format!("block node {} has no file", args.id));
-    }
-    Ok(args)
 }
 
 #[cfg(test)]

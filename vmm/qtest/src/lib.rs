@@ -5,6 +5,7 @@
 //!   test program --- qtest socket: outl, readq, b64write, ... ---> protocol.rs --> Bus --> devices
 //!                \-- QMP socket: greeting, cont, events ---------> qmp.rs
 //!                                                     disk.rs: image files, faults, delays
+//!             \-- sockets it inherits: frames ----------> net.rs
 //! ```
 //! It is started with the arguments that QEMU is started with by such tests ([`args`]) and ends
 //! when the qtest socket closes, by `quit`, or by SIGTERM. One thread does everything; nothing
@@ -19,6 +20,7 @@ mod connection;
 mod disk;
 mod fw_cfg;
 mod machine;
+mod net;
 mod protocol;
 mod qmp;
 mod server;

@@ -5,35 +5,46 @@
 //! | fixed ports | chipset, fw_cfg at 0x510 |
 //! | 00:00.0 | host bridge |
 //! | 00:1f.0, 00:1f.2 | on q35: ISA bridge, AHCI controller (in QEMU's dialect) |
-//! | as asked for | `virtio-blk-pci` |
+//! | as asked for | `virtio-blk-pci`, `virtio-net-pci`, `virtio-serial-pci` with a `virtconsole` (in QEMU's dialect) |
+//! | as asked for | `e1000` (or `e1000-82540em`), `e1000-82545em`, `e1000e` |
+//! | on the controller | `ide-hd`, `ide-cd` |
+//! | port 0xAE08 | ejects PCI slots that are to be unplugged, as on QEMU's `pc` |
 //!
 //! BARs are not assigned: tests do that. As on QEMU, the low two bits written to the configuration
-//! address port count as part of the offset; libqos relies on it.
+//! address port count as part of the offset; libqos relies on it. The machine has been on long enough
+//! for links to be up.
+
+mod cards;
+mod disks;
+mod hotplug;
 
 use crate::Error;
-use crate::args::{Board, DriveArgs, Properties, Setup};
+use crate::args::{Board, Properties, Setup};
 use crate::disk::Handle;
 use crate::fw_cfg::{self, FwCfg};
+use crate::net::Net;
+pub use cards::Timing;
+use cards::{Announcement, Card};
+use disks::{Bay, VirtioDisk};
+use hotplug::Ejector;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use xinim_abi::hw::pci::{self, Bdf};
-use xinim_devices::ahci::{self, Ahci, AhciConfig, AtaConfig};
-use xinim_devices::backend::{BayError, Clock, Drive, DriveBays, Medium, NullStream};
+use xinim_devices::ahci::Ahci;
+use xinim_devices::backend::{Clock, DriveBays, NullStream};
 use xinim_devices::bus::{Bus, Space, lock};
 use xinim_devices::chipset;
 use xinim_devices::device::{Action, Op, Origin};
 use xinim_devices::dma::Dma;
 use xinim_devices::irq::{IrqLine, MsiMessage, MsiRoute, MsiSink};
-use xinim_devices::pci::{HostBridge, IsaBridge};
+use xinim_devices::pci::{HostBridge, PciDevice};
 use xinim_devices::testing::{FlatMemory, ManualClock};
 use xinim_devices::trace::Tracer;
-use xinim_devices::virtio::{Block, BlockConfig, VirtioConfig, VirtioPci};
+use xinim_devices::virtio::{Console, VirtioConfig, VirtioPci};
 
 /// The I/O APIC input that PCI pins are wired to.
 const PCI_IRQ: u32 = 16;
-/// Queues of a virtio disk that asks for none, as QEMU's with one CPU.
-const QUEUES: u16 = 1;
 /// Entries of a virtqueue, as QEMU's.
 const QUEUE_SIZE: u16 = 256;
 
@@ -66,21 +77,16 @@ impl MsiSink for Messages {
     }
 }
 
-/// A drive on the AHCI controller.
-struct Bay {
-    id: String,
-    unit: u16,
-    node: Option<String>,
-    medium: Medium,
-    /// What was last reported of the tray.
-    open: bool,
+fn messages(memory: &Arc<FlatMemory>) -> Arc<dyn MsiSink> {
+    Arc::new(Messages(memory.clone()))
 }
 
-/// A virtio disk.
-struct VirtioDisk {
+/// A PCI function that was asked for.
+struct Plugged {
     id: String,
-    function: Bdf,
-    node: String,
+    place: Bdf,
+    /// The guest has been asked to let go.
+    unplugging: bool,
 }
 
 /// What is served.
@@ -94,6 +100,13 @@ pub struct Machine {
     nodes: BTreeMap<String, Handle>,
     bays: Vec<Bay>,
     disks: Vec<VirtioDisk>,
+    nets: BTreeMap<String, Net>,
+    cards: Vec<Card>,
+    announcements: Vec<Announcement>,
+    plugged: Vec<Plugged>,
+    ejector: Arc<Mutex<Ejector>>,
+    /// `stop` was said, and not yet `cont`.
+    stopped: bool,
     /// Low bits of the configuration address.
     address_low: u64,
 }
@@ -113,6 +126,8 @@ impl Machine {
         chipset::install(&mut bus, clock.clone(), Box::new(NullStream)).map_err(failed)?;
         let fw_cfg = Arc::new(Mutex::new(FwCfg::new(setup.memory)));
         bus.add_ports(fw_cfg::PORT, fw_cfg::PORTS, 2, fw_cfg).map_err(failed)?;
+        let ejector = Arc::new(Mutex::new(Ejector::default()));
+        bus.add_ports(hotplug::PORT, hotplug::PORTS, 4, ejector.clone()).map_err(failed)?;
         bus.add_pci(Arc::new(Mutex::new(HostBridge::new()))).map_err(failed)?;
         let mut machine = Self {
             bus,
@@ -124,6 +139,12 @@ impl Machine {
             nodes: BTreeMap::new(),
             bays: Vec::new(),
             disks: Vec::new(),
+            nets: BTreeMap::new(),
+            cards: Vec::new(),
+            announcements: Vec::new(),
+            plugged: Vec::new(),
+            ejector,
+            stopped: false,
             address_low: 0,
         };
         if setup.board == Board::Q35 {
@@ -137,47 +158,14 @@ impl Machine {
                 machine.add_device(&disk)?;
             }
         }
+        for net in &setup.nets {
+            machine.nets.insert(net.id.clone(), Net::open(net)?);
+        }
         for device in &setup.devices {
             machine.add_device(device)?;
         }
+        machine.wait_for_links();
         Ok(machine)
-    }
-
-    fn add_ahci(&mut self) -> Result<(), Error> {
-        let mut config =
-            AhciConfig::new("ahci", self.memory.clone(), Arc::new(Messages(self.memory.clone())));
-        config.qemu_dialect = true;
-        config.intx = Some(Arc::new(Wire { wires: self.wires.clone(), number: PCI_IRQ }));
-        let failed = |error| Error::Arguments(format!("the AHCI controller: {error:?}"));
-        let ahci = Arc::new(Mutex::new(Ahci::new(config).map_err(failed)?));
-        let bridge = Bdf::new(0, ahci::PLACE.device(), 0);
-        let failed = |error| Error::Arguments(format!("the AHCI controller: {error}"));
-        self.bus.add_pci_at(bridge, Arc::new(Mutex::new(IsaBridge::new()))).map_err(failed)?;
-        self.bus.add_pci_at(ahci::PLACE, ahci.clone()).map_err(failed)?;
-        self.ahci = Some(ahci);
-        Ok(())
-    }
-
-    /// Opens an image under its name.
-    pub fn add_node(&mut self, args: &DriveArgs) -> Result<(), Error> {
-        if args.path.is_none() && args.blank.is_none() && args.over.is_none() {
-            // An empty CD-ROM drive.
-            return Ok(());
-        }
-        let handle = match &args.over {
-            None => Handle::open(args, self.memory.clone())?,
-            Some(under) => {
-                let Some(handle) = self.nodes.get(under).cloned() else {
-                    return wrong(format!("block node {under} does not exist"));
-                };
-                if args.read_delay_ns > 0 {
-                    handle.set_read_delay(args.read_delay_ns);
-                }
-                handle
-            }
-        };
-        self.nodes.insert(args.id.clone(), handle);
-        Ok(())
     }
 
     /// Adds a device, also while the machine runs.
@@ -185,146 +173,86 @@ impl Machine {
         match device.head.as_str() {
             "ide-hd" | "ide-cd" => self.add_drive(device),
             "virtio-blk-pci" | "virtio-blk-pci-non-transitional" => self.add_virtio_disk(device),
+            "virtio-net-pci" => self.add_virtio_card(device),
+            "e1000" | "e1000-82540em" | "e1000-82545em" | "e1000e" => self.add_e1000(device),
+            "virtio-serial-pci" => self.add_console(device),
+            "virtconsole" => self.check_console(device),
             other => wrong(format!("device {other} is not supported")),
         }
     }
 
-    fn add_drive(&mut self, device: &Properties) -> Result<(), Error> {
-        let Some(ahci) = self.ahci.clone() else {
-            return wrong("IDE drives need -machine q35");
-        };
-        let unit = match device.get("bus").and_then(|bus| bus.rsplit('.').next()?.parse().ok()) {
-            Some(unit) => unit,
-            None => (0..).find(|unit| self.bays.iter().all(|bay| bay.unit != *unit)).unwrap_or(0),
-        };
-        let medium = if device.head == "ide-cd" { Medium::CdRom } else { Medium::Disk };
-        let node = device.get("drive").map(str::to_owned);
-        let handle = match &node {
-            Some(name) => self.nodes.get(name).cloned(),
-            None => None,
-        };
-        if handle.is_none() && medium == Medium::Disk {
-            return wrong(format!("device {} has no drive", device.head));
-        }
-        let serial = device.get("serial").unwrap_or("QM00001").to_owned();
-        let mut names = AtaConfig::new(&serial);
-        if let Some(version) = device.get("ver") {
-            names.firmware = version.to_owned();
-        }
-        let backend = handle.map(|handle| Box::new(handle) as Box<_>);
-        let drive = Drive { backend, medium, serial };
-        let failed = |error: BayError| Error::Arguments(format!("device {}: {error}", device.head));
-        lock(&ahci).install(unit, drive, Some(names)).map_err(failed)?;
-        let id = device.get("id").unwrap_or_default().to_owned();
-        self.bays.push(Bay { id, unit, node, medium, open: false });
-        Ok(())
+    /// A console whose far end takes everything and says nothing.
+    fn add_console(&mut self, device: &Properties) -> Result<(), Error> {
+        let config = self.virtio_config("virtio-console", device);
+        let failed = |error| Error::Arguments(format!("device {}: {error:?}", device.head));
+        let function = VirtioPci::new(Console::new(NullStream), config).map_err(failed)?;
+        self.plug(device, Arc::new(Mutex::new(function))).map(drop)
     }
 
-    fn add_virtio_disk(&mut self, device: &Properties) -> Result<(), Error> {
-        let node = device.get("drive").unwrap_or_default().to_owned();
-        let Some(handle) = self.nodes.get(&node).cloned() else {
-            return wrong(format!("device {}: there is no drive {node}", device.head));
-        };
-        let queues = device.get("num-queues").and_then(|text| text.parse().ok()).unwrap_or(QUEUES);
-        let id = device.get("serial").unwrap_or_default().to_owned();
-        let block = Block::new(handle, &BlockConfig { id, queues });
-        let messages = Arc::new(Messages(self.memory.clone()));
-        let mut config = VirtioConfig::new("virtio-blk", self.memory.clone(), messages);
-        config.queue_size =
-            device.get("queue-size").and_then(|text| text.parse().ok()).unwrap_or(QUEUE_SIZE);
-        config.intx = Some(Arc::new(Wire { wires: self.wires.clone(), number: PCI_IRQ }));
-        let failed = |error| Error::Arguments(format!("device {}: {error:?}", device.head));
-        let function = Arc::new(Mutex::new(VirtioPci::new(block, config).map_err(failed)?));
+    /// The one port of a console is there from the start.
+    fn check_console(&mut self, device: &Properties) -> Result<(), Error> {
+        let bus = device.get("bus").and_then(|bus| bus.strip_suffix(".0"));
+        match self.plugged.iter().any(|plugged| Some(plugged.id.as_str()) == bus) {
+            true => Ok(()),
+            false => wrong("device virtconsole: there is no such bus"),
+        }
+    }
+
+    fn virtio_config(&self, name: &str, device: &Properties) -> VirtioConfig {
+        let size = device.get("queue-size").and_then(|text| text.parse().ok());
+        VirtioConfig {
+            queue_size: size.unwrap_or(QUEUE_SIZE),
+            intx: Some(self.wire(PCI_IRQ)),
+            qemu_dialect: true,
+            ..VirtioConfig::new(name, self.memory.clone(), messages(&self.memory))
+        }
+    }
+
+    fn wire(&self, number: u32) -> Arc<dyn IrqLine> {
+        Arc::new(Wire { wires: self.wires.clone(), number })
+    }
+
+    /// Puts a function where it is asked to be.
+    fn plug(
+        &mut self,
+        device: &Properties,
+        function: Arc<Mutex<dyn PciDevice>>,
+    ) -> Result<Bdf, Error> {
         let failed = |error| Error::Arguments(format!("device {}: {error}", device.head));
         let place = match device.get("addr") {
             Some(text) => self.bus.add_pci_at(address(text)?, function).map_err(failed)?,
             None => self.bus.add_pci(function).map_err(failed)?,
         };
         let id = device.get("id").unwrap_or_default().to_owned();
-        self.disks.push(VirtioDisk { id, function: place, node });
-        Ok(())
+        self.plugged.push(Plugged { id, place, unplugging: false });
+        Ok(place)
     }
 
-    /// Takes a drive away.
-    pub fn remove_device(&mut self, id: &str) -> Result<(), Error> {
+    /// Takes a device away: a drive at once (`true`), a PCI function when the guest ejects it.
+    pub fn remove_device(&mut self, id: &str) -> Result<bool, Error> {
+        if let Some(plugged) = self.plugged.iter_mut().find(|plugged| plugged.id == id) {
+            plugged.unplugging = true;
+            return Ok(false);
+        }
         let Some(index) = self.bays.iter().position(|bay| bay.id == id) else {
             return wrong(format!("Device '{id}' not found"));
         };
         let bay = self.bays.remove(index);
-        self.with_ahci(|ahci| ahci.detach(bay.unit, &Origin::default()))
+        self.with_ahci(|ahci| ahci.detach(bay.unit, &Origin::default()))?;
+        Ok(true)
     }
 
-    fn with_ahci(
-        &mut self,
-        work: impl FnOnce(&mut Ahci) -> Result<(), BayError>,
-    ) -> Result<(), Error> {
-        let Some(ahci) = &self.ahci else { return wrong("there is no AHCI controller") };
-        work(&mut lock(ahci)).map_err(|error| Error::Arguments(error.to_string()))
-    }
-
-    fn bay(&self, id: &str) -> Result<&Bay, Error> {
-        match self.bays.iter().find(|bay| bay.id == id && bay.medium == Medium::CdRom) {
-            Some(bay) => Ok(bay),
-            None => wrong(format!("Device '{id}' is not removable")),
+    /// Functions that the guest has ejected since the last call; they are gone.
+    pub fn ejected(&mut self) -> Vec<String> {
+        let slots = lock(&self.ejector).take();
+        let let_go = |p: &mut Plugged| p.unplugging && slots >> p.place.device() & 1 != 0;
+        let gone: Vec<Plugged> = self.plugged.extract_if(.., let_go).collect();
+        for plugged in &gone {
+            self.bus.remove_pci(plugged.place);
+            self.cards.retain(|card| card.place != plugged.place);
+            self.disks.retain(|disk| disk.function != plugged.place);
         }
-    }
-
-    /// By hand, from outside.
-    pub fn move_tray(&mut self, id: &str, open: bool) -> Result<(), Error> {
-        let unit = self.bay(id)?.unit;
-        self.with_ahci(|ahci| ahci.move_tray(unit, open))
-    }
-
-    pub fn remove_medium(&mut self, id: &str) -> Result<(), Error> {
-        let unit = self.bay(id)?.unit;
-        self.with_ahci(|ahci| ahci.eject(unit, false, &Origin::default()))
-    }
-
-    /// Lays a disc on the open tray.
-    pub fn insert_medium(&mut self, id: &str, node: &str) -> Result<(), Error> {
-        let unit = self.bay(id)?.unit;
-        let Some(handle) = self.nodes.get(node).cloned() else {
-            return wrong(format!("Cannot find device='' nor node-name='{node}'"));
-        };
-        for bay in self.bays.iter_mut().filter(|bay| bay.unit == unit) {
-            bay.node = Some(node.to_owned());
-        }
-        self.with_ahci(|ahci| {
-            ahci.insert(unit, Box::new(handle), &Origin::default())?;
-            ahci.move_tray(unit, true)
-        })
-    }
-
-    /// Trays that have moved since the last call: (drive, open).
-    pub fn moved_trays(&mut self) -> Vec<(String, bool)> {
-        let Some(ahci) = &self.ahci else { return Vec::new() };
-        let ahci = lock(ahci);
-        let mut moved = Vec::new();
-        for bay in &mut self.bays {
-            if let Some(tray) = ahci.tray(bay.unit)
-                && tray.open != bay.open
-            {
-                bay.open = tray.open;
-                moved.push((bay.id.clone(), tray.open));
-            }
-        }
-        moved
-    }
-
-    pub fn node(&self, name: &str) -> Option<&Handle> {
-        self.nodes.get(name)
-    }
-
-    /// Gives the image behind a device another length.
-    pub fn resize(&mut self, name: &str, length: u64) -> Result<(), Error> {
-        let Some(handle) = self.nodes.get(name) else {
-            return wrong(format!("Cannot find device='{name}' nor node-name='{name}'"));
-        };
-        lock(&handle.0).resize(length).map_err(Error::host(format!("resizing {name}")))?;
-        for disk in self.disks.iter().filter(|disk| disk.node == name || disk.id == name) {
-            self.bus.bays(disk.function, |bays| bays.resized(0, &Origin::default()));
-        }
-        Ok(())
+        gone.into_iter().map(|plugged| plugged.id).collect()
     }
 
     /// An access to ports or memory-mapped registers, or to memory.
@@ -402,12 +330,24 @@ impl Machine {
 
     pub fn reset(&mut self) {
         self.bus.reset();
+        self.wait_for_links();
     }
 
-    /// Moves the clock; nanoseconds since the start.
-    pub fn step_clock(&mut self, by: Duration) -> u64 {
-        self.clock.advance(by);
-        self.clock.monotonic().as_nanos() as u64
+    pub fn stop(&mut self) {
+        self.stopped = true;
+    }
+
+    pub fn is_stopped(&self) -> bool {
+        self.stopped
+    }
+
+    /// What stopped disks have is tried again, and what networks have kept comes.
+    pub fn go_on(&mut self) {
+        self.stopped = false;
+        for node in self.nodes.values() {
+            lock(&node.0).go_on();
+        }
+        self.serve_cards();
     }
 
     /// From now on changes of lines are told.
@@ -419,43 +359,6 @@ impl Machine {
     pub fn line_changes(&mut self) -> Vec<(u32, bool)> {
         let changes = std::mem::take(&mut *lock(&self.wires.changes));
         if self.intercepted { changes } else { Vec::new() }
-    }
-
-    /// When a disk has something to do.
-    pub fn next_time(&self) -> Option<Instant> {
-        self.nodes.values().filter_map(|node| lock(&node.0).next_time()).min()
-    }
-
-    /// What stopped disks have may be tried again.
-    pub fn go_on(&mut self) {
-        for node in self.nodes.values() {
-            lock(&node.0).go_on();
-        }
-    }
-
-    /// Lets disks do what is due and devices take what has ended; whether a disk wants the machine
-    /// to stop.
-    pub fn run_disks(&mut self) -> bool {
-        let origin = self.origin();
-        let mut ready = false;
-        for node in self.nodes.values() {
-            ready |= lock(&node.0).run();
-        }
-        if ready {
-            if let Some(ahci) = &self.ahci {
-                for bay in &self.bays {
-                    while lock(ahci).ready(bay.unit, &origin) {}
-                }
-            }
-            for disk in &self.disks {
-                while self.bus.bays(disk.function, |bays| bays.ready(0, &origin)) == Some(true) {}
-            }
-        }
-        let mut stop = false;
-        for node in self.nodes.values() {
-            stop |= lock(&node.0).take_stop();
-        }
-        stop
     }
 }
 

@@ -8,7 +8,7 @@
 //! | `readb`, `readw`, `readl`, `readq` ADDRESS | `OK 0xVALUE` |
 //! | `read` ADDRESS SIZE, `b64read` ADDRESS SIZE | `OK 0xHEX`, `OK BASE64` |
 //! | `write` ADDRESS SIZE 0xHEX, `b64write` ADDRESS SIZE BASE64, `memset` ADDRESS SIZE BYTE | `OK` |
-//! | `clock_step` \[NS\], `clock_set` NS | `OK NOW` |
+//! | `clock_step` \[NS\] (else to the next timer), `clock_set` NS | `OK NOW` |
 //! | `irq_intercept_in` ioapic, `irq_intercept_out` ... | `OK`, and `IRQ raise N` lines from then on |
 //! | `endianness` | `OK little` |
 //!
@@ -23,8 +23,8 @@ use xinim_devices::bus::Space;
 
 /// Bytes moved by one command at most.
 const MAX_BYTES: u64 = 64 << 20;
-/// How far `clock_step` without a number goes: there are no timers to stop at.
-const STEP: u64 = 1_000_000;
+/// How far `clock_step` without a number goes when no timer runs.
+const STEP: Duration = Duration::from_millis(1);
 
 /// Carries out one line. The answer has no line end.
 pub fn command(machine: &mut Machine, line: &str) -> String {
@@ -81,8 +81,11 @@ fn carry_out(machine: &mut Machine, line: &str) -> Result<String, String> {
             Ok(String::new())
         }
         "clock_step" => {
-            let step = if arguments.is_empty() { STEP } else { number(0)? };
-            Ok(machine.step_clock(Duration::from_nanos(step)).to_string())
+            let step = match arguments {
+                [] => machine.next_timer().unwrap_or(STEP),
+                _ => Duration::from_nanos(number(0)?),
+            };
+            Ok(machine.step_clock(step).to_string())
         }
         "clock_set" => {
             let now = machine.step_clock(Duration::ZERO);

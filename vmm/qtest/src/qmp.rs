@@ -4,7 +4,8 @@
 //! |---|---|
 //! | `qmp_capabilities`, `query-status`, `query-version` | as everywhere |
 //! | `cont`, `stop`, `system_reset`, `quit` | events RESUME, STOP, RESET, SHUTDOWN |
-//! | `device_add`, `device_del` | drives and virtio disks; event DEVICE_DELETED |
+//! | `device_add`, `device_del` | drives and PCI functions; event DEVICE_DELETED, for functions when the guest has ejected them |
+//! | `announce-self` | RARP packets on every network |
 //! | `blockdev-add`, `block_resize` | images |
 //! | `blockdev-open-tray`, `-close-tray`, `-remove-medium`, `-insert-medium` | CD-ROM drives |
 //! | `human-monitor-command` | `qemu-io NODE "break EVENT TAG"`, `"resume TAG"` |
@@ -14,7 +15,7 @@
 //! An event that a command causes comes before the command's answer.
 
 use crate::args::{self, Properties};
-use crate::machine::Machine;
+use crate::machine::{Machine, Timing};
 use serde_json::{Value, json};
 use std::time::{SystemTime, UNIX_EPOCH};
 use xinim_devices::bus::lock;
@@ -38,6 +39,12 @@ pub fn event(name: &str, data: Value) -> String {
 /// The event of a tray that has moved.
 pub fn tray_moved(id: &str, open: bool) -> String {
     event("DEVICE_TRAY_MOVED", json!({ "device": "", "id": id, "tray-open": open }))
+}
+
+/// The event of a device that is gone.
+pub fn deleted(id: &str) -> String {
+    let path = format!("/machine/peripheral/{id}");
+    event("DEVICE_DELETED", json!({ "device": id, "path": path }))
 }
 
 fn line(value: Value) -> String {
@@ -101,7 +108,10 @@ fn carry_out(
     let done = json!({});
     match name {
         "qmp_capabilities" | "x-blockdev-set-iothread" => Ok(done),
-        "query-status" => Ok(json!({ "status": "running", "running": true })),
+        "query-status" => {
+            let status = if machine.is_stopped() { "paused" } else { "running" };
+            Ok(json!({ "status": status, "running": !machine.is_stopped() }))
+        }
         "query-version" => Ok(json!({
             "qemu": { "major": 10, "minor": 0, "micro": 0 }, "package": "xinim-vmm"
         })),
@@ -111,6 +121,7 @@ fn carry_out(
             Ok(done)
         }
         "stop" => {
+            machine.stop();
             events.push_str(&event("STOP", json!({})));
             Ok(done)
         }
@@ -130,8 +141,9 @@ fn carry_out(
             machine.add_device(&Properties { head, values }).map_err(said).map(|()| done)
         }
         "device_del" => {
-            machine.remove_device(text("id")).map_err(said)?;
-            events.push_str(&event("DEVICE_DELETED", json!({ "device": text("id") })));
+            if machine.remove_device(text("id")).map_err(said)? {
+                events.push_str(&deleted(text("id")));
+            }
             Ok(done)
         }
         "blockdev-add" => {
@@ -144,6 +156,17 @@ fn carry_out(
             let size = arguments["size"].as_u64().unwrap_or(0);
             machine.resize(name, size).map_err(said).map(|()| done)
         }
+        "announce-self" => {
+            let number = |key: &str, otherwise| arguments[key].as_u64().unwrap_or(otherwise);
+            let timing = Timing {
+                initial: number("initial", 50),
+                max: number("max", 550),
+                rounds: number("rounds", 5),
+                step: number("step", 100),
+            };
+            machine.announce(text("id"), timing);
+            Ok(done)
+        }
         "blockdev-open-tray" => machine.move_tray(text("id"), true).map_err(said).map(|()| done),
         "blockdev-close-tray" => machine.move_tray(text("id"), false).map_err(said).map(|()| done),
         "blockdev-remove-medium" => machine.remove_medium(text("id")).map_err(said).map(|()| done),
@@ -153,7 +176,18 @@ fn carry_out(
         "human-monitor-command" => human(machine, text("command-line")).map(Value::from),
         "query-machines" => Ok(json!([machine_type("q35"), machine_type("pc")])),
         "qom-list-types" => {
-            let kinds = ["ide-hd", "ide-cd", "virtio-blk-pci", "virtio-blk-device"];
+            let kinds = [
+                "ide-hd",
+                "ide-cd",
+                "virtio-blk-pci",
+                "virtio-net-pci",
+                "virtio-serial-pci",
+                "virtconsole",
+                "e1000",
+                "e1000-82540em",
+                "e1000-82545em",
+                "e1000e",
+            ];
             Ok(kinds.iter().map(|kind| json!({ "name": kind })).collect())
         }
         _ => Err(format!("The command {name} has not been found")),
@@ -161,7 +195,10 @@ fn carry_out(
 }
 
 fn machine_type(name: &str) -> Value {
-    json!({ "name": name, "cpu-max": 1, "hotpluggable-cpus": false, "deprecated": false })
+    json!({
+        "name": name, "cpu-max": 1, "hotpluggable-cpus": false, "numa-mem-supported": false,
+        "deprecated": false, "acpi": true,
+    })
 }
 
 /// Break points of blkdebug by the human monitor.

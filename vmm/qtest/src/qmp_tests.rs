@@ -85,7 +85,7 @@ fn mistakes_are_answered() {
         r#"{}"#,
         r#"{"execute":"blockdev-open-tray","arguments":{"id":"none"}}"#,
         r#"{"execute":"human-monitor-command","arguments":{"command-line":"info block"}}"#,
-        r#"{"execute":"device_add","arguments":{"driver":"e1000"}}"#,
+        r#"{"execute":"device_add","arguments":{"driver":"e1000-82544gc"}}"#,
     ] {
         let answer = command(&mut machine, &serde_json::from_str(text).unwrap());
         assert!(answer.text.contains("\"error\""), "{text}: {}", answer.text);

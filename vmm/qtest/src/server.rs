@@ -4,9 +4,12 @@ use crate::args::Setup;
 use crate::connection::Connection;
 use crate::machine::Machine;
 use crate::{Error, protocol, qmp};
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::event::{PollFd, PollFlags, Timespec, epoll, poll};
 use serde_json::json;
+use std::os::fd::{AsFd, OwnedFd};
 use std::time::Instant;
+
+const NOW: Timespec = Timespec { tv_sec: 0, tv_nsec: 0 };
 
 /// Serves until the test has gone. SIGTERM ends the process with status 0, as it does QEMU.
 pub fn serve(args: &[String]) -> Result<(), Error> {
@@ -20,8 +23,14 @@ pub fn serve(args: &[String]) -> Result<(), Error> {
     for monitor in &mut monitors {
         monitor.send(&qmp::greeting());
     }
+    let networks = watch(&machine)?;
     loop {
-        let readable = wait(&qtest, &monitors, machine.next_time())?;
+        let next = [machine.next_time(), machine.next_announcement()].into_iter().flatten().min();
+        let (readable, network) = wait(&qtest, &monitors, &networks, next)?;
+        if network {
+            machine.serve_cards();
+        }
+        machine.run_announcements();
         if readable[0] && !qtest.fill() {
             return Ok(());
         }
@@ -60,15 +69,31 @@ fn end_at_sigterm() -> Result<(), Error> {
     Ok(())
 }
 
-/// Which of qtest and monitors can be read, after waiting for one or for the time.
+/// Something that is readable when a network has news; on edges, as a card may leave them alone.
+fn watch(machine: &Machine) -> Result<OwnedFd, Error> {
+    let failed = || Error::host("watching the networks");
+    let all = epoll::create(epoll::CreateFlags::CLOEXEC).map_err(|e| failed()(e.into()))?;
+    let flags = epoll::EventFlags::IN | epoll::EventFlags::OUT | epoll::EventFlags::ET;
+    for network in machine.networks() {
+        let data = epoll::EventData::new_u64(0);
+        epoll::add(&all, &network, data, flags).map_err(|e| failed()(e.into()))?;
+    }
+    Ok(all)
+}
+
+/// Which of qtest and monitors can be read, and whether a network has news, after waiting for one of
+/// them or for the time.
 fn wait(
     qtest: &Connection,
     monitors: &[Connection],
+    networks: &OwnedFd,
     until: Option<Instant>,
-) -> Result<Vec<bool>, Error> {
+) -> Result<(Vec<bool>, bool), Error> {
     let streams = std::iter::once(qtest).chain(monitors);
+    let watched = streams.map(|connection| connection.stream().as_fd());
+    let watched = watched.chain(std::iter::once(networks.as_fd()));
     let mut polled: Vec<_> =
-        streams.map(|connection| PollFd::new(connection.stream(), PollFlags::IN)).collect();
+        watched.map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN)).collect();
     let left = until.map(|until| until.saturating_duration_since(Instant::now()));
     let timeout = left.map(|left| Timespec {
         tv_sec: left.as_secs() as i64,
@@ -78,7 +103,14 @@ fn wait(
         Ok(_) | Err(rustix::io::Errno::INTR) => {}
         Err(error) => return Err(Error::host("waiting for the sockets")(error.into())),
     }
-    Ok(polled.iter().map(|polled| !polled.revents().is_empty()).collect())
+    let mut ready: Vec<bool> = polled.iter().map(|p| !p.revents().is_empty()).collect();
+    let network = ready.pop() == Some(true);
+    if network {
+        // Edges that were told are told no more.
+        let mut events = Vec::with_capacity(16);
+        let _ = epoll::wait(networks, rustix::buffer::spare_capacity(&mut events), Some(&NOW));
+    }
+    Ok((ready, network))
 }
 
 /// Lets disks go on, and tells what has happened by itself.
@@ -89,6 +121,9 @@ fn report(machine: &mut Machine, monitors: &mut [Connection]) {
     }
     for (id, open) in machine.moved_trays() {
         text.push_str(&qmp::tray_moved(&id, open));
+    }
+    for id in machine.ejected() {
+        text.push_str(&qmp::deleted(&id));
     }
     if !text.is_empty() {
         for monitor in monitors {

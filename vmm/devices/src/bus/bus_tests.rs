@@ -134,6 +134,34 @@ fn bars_are_assigned_moved_and_taken_away() {
 }
 
 #[test]
+fn a_function_that_is_removed_leaves_nothing_behind() {
+    let moves = Arc::new(Moves::default());
+    let mut bus = bus(&TraceLog::new(), &moves);
+    let other = Block::new(MemoryDisk::new(4096), &BlockConfig::default());
+    let setup = VirtioConfig::new("other", FlatMemory::new(0, 4096), MsiLog::new());
+    let other = VirtioPci::new(other, setup).expect("capabilities fit");
+    let place = bus.add_pci(Arc::new(Mutex::new(other))).expect("a free place");
+    // Without the sink, which knows of one function only.
+    let sink = bus.doorbells.take();
+    assert_eq!(bus.assign_bars(), Ok(()));
+    bus.doorbells = sink;
+    let first = Bdf::new(0, 1, 0);
+    let window = |bus: &Bus, bdf: Bdf| {
+        let config = ECAM_BASE + bdf.ecam_offset();
+        read(bus, Space::Mmio, config + 0x10, 4) & !0xF
+    };
+    let (gone, left) = (window(&bus, first), window(&bus, place));
+    assert!(bus.remove_pci(first));
+    assert!(!bus.remove_pci(first));
+    assert_eq!(read(&bus, Space::Mmio, gone + 0x12, 2), 0xFFFF);
+    assert_eq!(read(&bus, Space::Mmio, left + 0x12, 2), 1, "num_queues of the other");
+    assert_eq!(*lock(&moves.0), [(0, Some(gone + 0x3000), None)]);
+    bus.doorbells = None;
+    write(&bus, Space::Mmio, ECAM_BASE + place.ecam_offset() + 0x10, 4, 0xD000_0000);
+    assert_eq!(read(&bus, Space::Mmio, 0xD000_0012, 2), 1, "it can still be moved");
+}
+
+#[test]
 fn overlapping_ports_are_refused() {
     let mut bus = bus(&TraceLog::new(), &Arc::default());
     let mut add = |base, len| bus.add_ports(base, len, 1, Arc::new(Mutex::new(Bytes::default())));

@@ -165,6 +165,22 @@ impl Bus {
         Ok(bdf)
     }
 
+    /// Takes a function off the bus; `false`: there is none. Its doorbells are gone.
+    pub fn remove_pci(&mut self, bdf: Bdf) -> bool {
+        let Some(index) = self.functions.iter().position(|f| f.bdf == bdf) else { return false };
+        let function = self.functions.remove(index);
+        let windows = self.windows.get_mut().unwrap_or_else(PoisonError::into_inner);
+        let gone: Vec<Window> = windows.extract_if(.., |w| w.function == index).collect();
+        windows.iter_mut().filter(|w| w.function > index).for_each(|w| w.function -= 1);
+        let Some(sink) = &self.doorbells else { return true };
+        for doorbell in lock(&function.device).doorbells() {
+            if let Some(window) = gone.iter().find(|w| w.bar == doorbell.bar) {
+                sink.moved(bdf, doorbell.queue, Some(window.place(doorbell.offset)), None);
+            }
+        }
+        true
+    }
+
     /// Wants to know where doorbells are; told of each when it becomes decoded. Set before
     /// [`assign_bars`](Self::assign_bars).
     pub fn set_doorbell_sink(&mut self, sink: Arc<dyn DoorbellSink>) {

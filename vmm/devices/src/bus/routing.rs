@@ -15,8 +15,15 @@ const DATA_PORT: u64 = pci::CONFIG_DATA as u64;
 pub(super) struct Window {
     start: u64,
     len: u64,
-    function: usize,
-    bar: u8,
+    pub(super) function: usize,
+    pub(super) bar: u8,
+}
+
+impl Window {
+    /// The address of an offset in the BAR.
+    pub(super) fn place(&self, offset: u64) -> u64 {
+        self.start + offset
+    }
 }
 
 /// Who answers.
@@ -231,7 +238,7 @@ impl Bus {
         for doorbell in doorbells {
             let place = |windows: &[Window]| {
                 let window = windows.iter().find(|w| w.bar == doorbell.bar)?;
-                Some(window.start + doorbell.offset)
+                Some(window.place(doorbell.offset))
             };
             let (from, to) = (place(&old), place(&new));
             if from != to {

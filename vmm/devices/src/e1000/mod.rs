@@ -85,6 +85,7 @@ pub struct E1000 {
     model: Model,
     msix_capability: usize,
     power_capability: usize,
+    qemu_dialect: bool,
     // Glue
     dma: Arc<dyn Dma>,
     intx: Option<Arc<dyn IrqLine>>,
@@ -141,6 +142,7 @@ impl E1000 {
             model,
             msix_capability,
             power_capability,
+            qemu_dialect: false,
             dma: setup.dma,
             intx: setup.intx,
             clock: setup.clock,
@@ -164,6 +166,11 @@ impl E1000 {
         Ok(card)
     }
 
+    /// The same card as QEMU's own tests know it: the link needs no CTRL.SLU, which a reset clears.
+    pub fn in_qemu_dialect(self) -> Self {
+        Self { qemu_dialect: true, ..self }
+    }
+
     fn bus_master(&self) -> bool {
         self.config.command().contains(Command::BUS_MASTER) && !self.asleep()
     }
@@ -174,7 +181,8 @@ impl E1000 {
 
     /// Whether frames go over the wire: the driver wants the link and the PHY has one.
     fn link_up(&self) -> bool {
-        self.ctrl().contains(Ctrl::SLU) && self.phy.link().is_some()
+        let wanted = self.qemu_dialect || self.ctrl().contains(Ctrl::SLU);
+        wanted && self.phy.link().is_some()
     }
 
     /// STATUS, from what it reports.

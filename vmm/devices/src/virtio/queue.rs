@@ -24,6 +24,8 @@ pub struct Queue {
     // Fixed configuration
     index: u16,
     max_size: u16,
+    /// Chains longer than 4 GiB pass.
+    any_length: bool,
     // Volatile state: programmed by the driver
     pub(super) size: u16,
     pub(super) enabled: bool,
@@ -47,6 +49,7 @@ impl Queue {
         Self {
             index,
             max_size,
+            any_length: false,
             size: max_size,
             enabled: false,
             desc: 0,
@@ -61,8 +64,13 @@ impl Queue {
         }
     }
 
+    /// The same queue, with or without a bound on the length of a chain.
+    pub(super) fn with_any_length(self, any_length: bool) -> Self {
+        Self { any_length, ..self }
+    }
+
     pub fn reset(&mut self) {
-        *self = Self::new(self.index, self.max_size);
+        *self = Self::new(self.index, self.max_size).with_any_length(self.any_length);
     }
 
     pub fn max_size(&self) -> u16 {
@@ -136,7 +144,8 @@ impl Queue {
     }
 
     fn walk(&self, context: &Context<'_>, head: u16) -> Result<Chain, RingError> {
-        let mut walk = Walk { chain: Chain { head, ..Chain::default() }, bytes: 0 };
+        let room = if self.any_length { u64::MAX } else { u64::from(u32::MAX) };
+        let mut walk = Walk { chain: Chain { head, ..Chain::default() }, room };
         let mut index = head;
         for _ in 0..self.size {
             let desc = self.descriptor(context, self.desc, u32::from(self.size), index)?;
@@ -281,7 +290,8 @@ impl Queue {
 /// A chain being collected.
 struct Walk {
     chain: Chain,
-    bytes: u32,
+    /// Bytes that may still be added.
+    room: u64,
 }
 
 impl Walk {
@@ -291,7 +301,8 @@ impl Walk {
         if !writable && chain.readable < chain.segments.len() {
             return Err(RingError::ReadableAfterWritable);
         }
-        self.bytes = self.bytes.checked_add(desc.len).ok_or(RingError::ChainTooLarge)?;
+        let length = u64::from(desc.len);
+        self.room = self.room.checked_sub(length).ok_or(RingError::ChainTooLarge)?;
         chain.segments.push(Segment { address: desc.addr, length: desc.len });
         if !writable {
             chain.readable += 1;

@@ -142,6 +142,20 @@ fn lies_are_errors() {
 }
 
 #[test]
+fn a_queue_in_qemus_dialect_takes_chains_of_any_length() {
+    let mut rig = Rig::new(4, 0);
+    let queue = rig.queue.clone().with_any_length(true);
+    rig.queue = queue;
+    rig.desc(0, 0, (0x4000, 0xFFFF_FFFF, NEXT, 1));
+    rig.desc(0, 1, (0x4000, 1, 0, 0));
+    rig.ring.offer_head(0);
+    let chain = rig.pop().unwrap().unwrap();
+    assert_eq!(chain.readable().len(), 1 << 32);
+    rig.queue.reset();
+    assert!(rig.queue.any_length, "it is what the machine said, not the driver");
+}
+
+#[test]
 fn a_table_outside_memory_is_a_dma_error() {
     let mut rig = Rig::new(4, INDIRECT);
     rig.desc(0, 0, (0x7FF8, 16, TABLE, 0));

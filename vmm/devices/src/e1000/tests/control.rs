@@ -336,3 +336,17 @@ fn a_sleeping_card_remembers_what_woke_it() {
     rig.feed(&frame(MAC, 200));
     assert!(rig.received().is_some());
 }
+
+/// Software has to set CTRL.SLU on the real parts; QEMU's, and so its tests, do without.
+#[test]
+fn the_link_needs_slu_except_in_qemus_dialect() {
+    for dialect in [false, true] {
+        let mut rig = Rig::new(Model::I82574l);
+        if dialect {
+            rig.card.qemu_dialect = true;
+        }
+        rig.write(reg::CTRL, Ctrl::RST.bits() | Ctrl::SLU.bits());
+        let up = rig.read(reg::STATUS) & Status::LU.bits() != 0;
+        assert_eq!(up, dialect);
+    }
+}

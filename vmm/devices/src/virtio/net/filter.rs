@@ -70,17 +70,17 @@ impl Filter {
     }
 
     pub fn passes(&self, frame: &[u8]) -> bool {
+        let modes = &self.modes;
+        if modes.promiscuous {
+            return true;
+        }
         let Some(to) = frame.first_chunk::<6>() else { return false };
-        if self.vlan_filter && word(frame, 12) == TYPE_VLAN && !self.modes.promiscuous {
+        if self.vlan_filter && word(frame, 12) == TYPE_VLAN {
             let id = word(frame, 14) & 0xFFF;
             // VLAN 0 is a priority only.
             if id != 0 && self.vlans[usize::from(id >> 6)] & 1 << (id & 63) == 0 {
                 return false;
             }
-        }
-        let modes = &self.modes;
-        if modes.promiscuous {
-            return true;
         }
         let listed = |table: &Table| table.as_ref().is_none_or(|table| table.contains(to));
         if *to == [0xFF; 6] {

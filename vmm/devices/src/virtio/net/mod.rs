@@ -51,11 +51,14 @@ pub struct NetConfig {
     pub mtu: u16,
     /// Whether the cable is in.
     pub link: bool,
+    /// Whether every frame passes until the driver says otherwise, as QEMU's device has it.
+    pub promiscuous: bool,
 }
 
 impl Default for NetConfig {
     fn default() -> Self {
-        Self { mac: [0x52, 0x54, 0, 0, 0, 1], pairs: PAIRS_MAX, mtu: 1500, link: true }
+        let mac = [0x52, 0x54, 0, 0, 0, 1];
+        Self { mac, pairs: PAIRS_MAX, mtu: 1500, link: true, promiscuous: false }
     }
 }
 
@@ -95,13 +98,19 @@ impl Net {
             announce: false,
             pairs: (0..setup.pairs).map(|_| Pair::default()).collect(),
             active: 1,
-            filter: Filter::new(setup.mac),
+            filter: Self::filter(&setup),
             steering: Steering::default(),
             waiting: None,
             buffer: Vec::new(),
         };
         net.fill_space();
         net
+    }
+
+    fn filter(setup: &NetConfig) -> Filter {
+        let mut filter = Filter::new(setup.mac);
+        filter.modes.promiscuous = setup.promiscuous;
+        filter
     }
 
     fn has(&self, feature: u64) -> bool {
@@ -255,7 +264,7 @@ impl VirtioDevice for Net {
         self.running = false;
         self.active = 1;
         self.announce = false;
-        self.filter = Filter::new(self.setup.mac);
+        self.filter = Self::filter(&self.setup);
         self.steering = Steering::default();
         self.pairs.iter_mut().for_each(|pair| *pair = Pair::default());
         self.waiting = None;

@@ -56,13 +56,18 @@ pub struct VirtioConfig {
     pub intx: Option<Arc<dyn IrqLine>>,
     /// The bus's tracer; renamed for the device.
     pub tracer: Tracer,
+    /// What QEMU's own tests insist on, for them only: a configuration change counts as an
+    /// interrupt of the queues too (4.1.4.5 has a bit for each), and chains may pass 4 GiB, which
+    /// 2.7.5.2 forbids the driver.
+    pub qemu_dialect: bool,
 }
 
 impl VirtioConfig {
     /// Queue size 256, no INTx, no trace.
     pub fn new(name: &str, dma: Arc<dyn Dma>, msi: Arc<dyn MsiSink>) -> Self {
         let name = name.to_owned();
-        Self { name, queue_size: 256, dma, msi, intx: None, tracer: Tracer::off() }
+        let tracer = Tracer::off();
+        Self { name, queue_size: 256, dma, msi, intx: None, tracer, qemu_dialect: false }
     }
 }
 
@@ -73,6 +78,7 @@ pub struct VirtioPci<D> {
     doorbells: Vec<Doorbell>,
     msix_capability: usize,
     access_capability: usize,
+    qemu_dialect: bool,
     // Glue
     dma: Arc<dyn Dma>,
     intx: Option<Arc<dyn IrqLine>>,
@@ -125,18 +131,20 @@ impl<D: VirtioDevice> VirtioPci<D> {
             offset: NOTIFY_OFFSET + u64::from(NOTIFY_MULTIPLIER) * u64::from(queue),
             queue,
         };
+        let queue = |index| Queue::new(index, size).with_any_length(setup.qemu_dialect);
         Ok(Self {
             name: setup.name,
             doorbells: (0..count).map(doorbell).collect(),
             msix_capability,
             access_capability,
+            qemu_dialect: setup.qemu_dialect,
             dma: setup.dma,
             intx: setup.intx,
             tracer,
             device,
             config,
             msix,
-            queues: (0..count).map(|index| Queue::new(index, size)).collect(),
+            queues: (0..count).map(queue).collect(),
             status: Status::empty(),
             device_feature_select: 0,
             driver_feature_select: 0,
@@ -246,6 +254,9 @@ impl<D: VirtioDevice> VirtioPci<D> {
             return;
         }
         self.isr |= cause;
+        if self.qemu_dialect && cause == virtio::ISR_CONFIG {
+            self.isr |= virtio::ISR_QUEUE;
+        }
         self.update_line(origin);
     }
 

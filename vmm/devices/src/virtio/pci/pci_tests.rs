@@ -147,6 +147,27 @@ fn intx_is_raised_by_use_and_lowered_by_reading_the_isr() {
     assert!(irq.level(), "and comes when it is enabled");
 }
 
+/// 4.1.4.5 has a bit for queues and one for the configuration; QEMU sets both for the latter.
+#[test]
+fn a_configuration_change_sets_its_own_isr_bit_only() {
+    for (qemu_dialect, expected) in [(false, 2), (true, 3)] {
+        let memory = FlatMemory::new(0, 0x10000);
+        let setup = VirtioConfig {
+            qemu_dialect,
+            ..VirtioConfig::new("virtio-blk.0", memory.clone(), MsiLog::new())
+        };
+        let block = Block::new(MemoryDisk::new(4096), &BlockConfig::default());
+        let mut function = VirtioPci::new(block, setup).expect("capabilities fit");
+        let mut driver = Driver::new(&mut function);
+        assert!(driver.negotiate(0));
+        driver.driver_ok();
+        function.device_mut().backend_mut().data.resize(8192, 0);
+        function.resized(0, &Origin::default());
+        let isr = function.bar_access(REGISTER_BAR, Access::read(ISR_OFFSET, 1));
+        assert_eq!(isr.value, expected);
+    }
+}
+
 #[test]
 fn a_ring_in_nowhere_breaks_the_device_until_reset() {
     let (mut function, memory, irq) = function();
