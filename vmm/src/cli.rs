@@ -18,6 +18,7 @@ Examples:
   xinim-vmm --trace blk.trace --disk data.img --exec 'cat /dev/vda > /dev/null'
   xinim-vmm --kernel vmlinux --bundle initrd.cpio --cmdline console=ttyS0
   xinim-vmm --control vm.socket & xinim-vmm ctl vm.socket attach data.img
+  xinim-vmm test tests/boot                      run boot tests, each in a machine of its own
   xinim-vmm doctor                               say what this host offers
 
 Options of --net, each behind a comma:
@@ -88,6 +89,9 @@ pub enum Command {
     },
     /// Change a running machine's disks, or end it (see run --control)
     Ctl(CtlArgs),
+    /// Run boot tests: TOML files, each a machine, what to do in it and what to expect
+    #[command(after_help = TEST_AFTER_HELP)]
+    Test(Box<TestArgs>),
     /// Serve the machine's devices, with no guest, to a test that speaks QEMU's qtest protocol
     Qtest {
         /// QEMU's options, as its device tests give them (see docs/qtest.md)
@@ -107,6 +111,10 @@ pub struct RunArgs {
     /// TOML file with the same keys as these options; options win over the file
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
+
+    /// The file is a boot test: read its table `machine` (for `test`)
+    #[arg(long, hide = true, requires = "config")]
+    pub config_in_test: bool,
 
     /// Guest memory, a multiple of 2M [default: 128M]
     #[arg(long, short = 'm', value_name = "SIZE")]
@@ -280,6 +288,79 @@ pub enum CtlCommand {
 pub enum LinkState {
     Up,
     Down,
+}
+
+const TEST_AFTER_HELP: &str = "\
+The keys of a test file are in docs/boot-tests.md.
+
+Exit status:
+  0       all tests passed
+  1       a test failed
+  125     no test failed, but something could not be run: usage, a broken test file, a kernel or
+          disk file, a missing engine. `git bisect run` skips such a commit
+  130     interrupted by a signal";
+
+#[derive(Clone, Debug, Args)]
+pub struct TestArgs {
+    /// Test files, or directories searched for *.toml
+    #[arg(value_name = "PATH", required = true)]
+    pub paths: Vec<PathBuf>,
+
+    /// Machines at a time [default: as many as this host has processors]
+    #[arg(long, short = 'j', value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1024))]
+    pub jobs: Option<u32>,
+
+    /// Only cases whose name contains TEXT; repeatable: all of them
+    #[arg(long, value_name = "TEXT")]
+    pub filter: Vec<String>,
+
+    /// Only every N-th case, beginning with the I-th (1 to N): a share for each of N CI jobs
+    #[arg(long, value_name = "I/N")]
+    pub shard: Option<Shard>,
+
+    /// Run each case N times
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    pub repeat: u32,
+
+    /// Print the cases' names and run nothing
+    #[arg(long)]
+    pub list: bool,
+
+    /// Keep console, trace, output and disks of each case that did not pass in a directory below DIR
+    #[arg(long, value_name = "DIR")]
+    pub keep: Option<PathBuf>,
+
+    /// Write the results to FILE as JUnit XML
+    #[arg(long, value_name = "FILE")]
+    pub junit: Option<PathBuf>,
+
+    /// Write the results to FILE as JSON
+    #[arg(long, value_name = "FILE")]
+    pub report: Option<PathBuf>,
+
+    /// Print the results as JSON instead of text
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Share `index` (from 1) of `of`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Shard {
+    pub index: u32,
+    pub of: u32,
+}
+
+impl std::str::FromStr for Shard {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let parts =
+            text.split_once('/').and_then(|(i, n)| Some((i.parse().ok()?, n.parse().ok()?)));
+        match parts {
+            Some((index, of)) if (1..=of).contains(&index) => Ok(Self { index, of }),
+            _ => Err("must be I/N with I from 1 to N, as in 2/5".into()),
+        }
+    }
 }
 
 #[derive(Debug, Args)]

@@ -81,7 +81,7 @@ struct File {
 /// Merges the options with the file they name, if any.
 pub fn resolve(args: RunArgs) -> Result<RunConfig, Error> {
     let file = match &args.config {
-        Some(path) => load(path)?,
+        Some(path) => load(path, args.config_in_test)?,
         None => File::default(),
     };
     let exec = args.exec.or(file.exec);
@@ -160,7 +160,14 @@ fn check(config: RunConfig) -> Result<RunConfig, Error> {
     Ok(config)
 }
 
-fn load(path: &Path) -> Result<File, Error> {
+/// A boot test, of which the machine is a part (see `boot_test`).
+#[derive(serde::Deserialize)]
+struct TestFile {
+    #[serde(default)]
+    machine: File,
+}
+
+fn load(path: &Path, in_test: bool) -> Result<File, Error> {
     let failed = |source| Error::file("read", path, source);
     let metadata = std::fs::metadata(path).map_err(failed)?;
     if metadata.len() > FILE_MAX {
@@ -171,7 +178,12 @@ fn load(path: &Path) -> Result<File, Error> {
         });
     }
     let text = std::fs::read_to_string(path).map_err(failed)?;
-    let mut file = parse(&text, path)?;
+    let mut file = match in_test {
+        true => toml::from_str::<TestFile>(&text)
+            .map(|test| test.machine)
+            .map_err(|error| describe_toml_error(&text, path, &error))?,
+        false => parse(&text, path)?,
+    };
     let base = path.parent().unwrap_or(Path::new(""));
     let paths = [&mut file.kernel, &mut file.bundle, &mut file.trace, &mut file.control];
     for path in paths.into_iter().flatten().chain(&mut file.cdrom) {
@@ -192,20 +204,23 @@ fn load(path: &Path) -> Result<File, Error> {
 }
 
 fn parse(text: &str, path: &Path) -> Result<File, Error> {
-    toml::from_str(text).map_err(|error| {
-        let at = error.span().map_or(0, |span| span.start.min(text.len()));
-        let line = text.as_bytes()[..at].iter().filter(|b| **b == b'\n').count();
-        let message = error.message().replace('\n', " ");
-        // The key of the line in question; a message about an unknown key names it already.
-        let key = text.lines().nth(line).and_then(|line| line.split_once('=')).map(|(key, _)| key);
-        let why = match key.map(str::trim) {
-            Some(key) if !message.contains("unknown field") && is_key(key) => {
-                format!("{key}: {message}")
-            }
-            _ => message.replace("unknown field", "unknown key"),
-        };
-        Error::Config { file: path.to_owned(), line: line + 1, why }
-    })
+    toml::from_str(text).map_err(|error| describe_toml_error(text, path, &error))
+}
+
+/// The sentence for a file that is not as it must be, with line and key.
+pub fn describe_toml_error(text: &str, path: &Path, error: &toml::de::Error) -> Error {
+    let at = error.span().map_or(0, |span| span.start.min(text.len()));
+    let line = text.as_bytes()[..at].iter().filter(|b| **b == b'\n').count();
+    let message = error.message().replace('\n', " ");
+    // The key of the line in question; a message about an unknown key names it already.
+    let key = text.lines().nth(line).and_then(|line| line.split_once('=')).map(|(key, _)| key);
+    let why = match key.map(str::trim) {
+        Some(key) if !message.contains("unknown field") && is_key(key) => {
+            format!("{key}: {message}")
+        }
+        _ => message.replace("unknown field", "unknown key"),
+    };
+    Error::Config { file: path.to_owned(), line: line + 1, why }
 }
 
 fn is_key(text: &str) -> bool {
@@ -213,8 +228,8 @@ fn is_key(text: &str) -> bool {
 }
 
 /// A value written as its option's text; whole numbers may go without quotes.
-#[derive(Debug)]
-struct Text<T>(T);
+#[derive(Clone, Copy, Debug)]
+pub struct Text<T>(pub T);
 
 impl<'de, T: FromStr<Err = ValueError>> Deserialize<'de> for Text<T> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {

@@ -8,6 +8,7 @@
 #![deny(unsafe_code)]
 
 pub mod bench;
+pub mod boot_test;
 pub mod cli;
 pub mod config;
 pub mod console;
@@ -72,6 +73,7 @@ fn command(cli: Cli) -> Result<u8, Error> {
         }
         Some(Command::Ctl(args)) => ctl::client::run(&args),
         Some(Command::Bench(args)) => bench::bench(&args),
+        Some(Command::Test(args)) => boot_test::run(&args),
         Some(Command::Qtest { options }) => xinim_qtest::serve(&options)
             .map(|()| 0)
             .map_err(|error| Error::Usage(error.to_string())),

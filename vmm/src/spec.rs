@@ -177,6 +177,16 @@ pub enum EngineChoice {
     Qemu,
 }
 
+impl EngineChoice {
+    pub fn name(self) -> &'static str {
+        match self {
+            EngineChoice::Auto => "auto",
+            EngineChoice::Kvm => "kvm",
+            EngineChoice::Qemu => "qemu",
+        }
+    }
+}
+
 impl FromStr for EngineChoice {
     type Err = ValueError;
 
