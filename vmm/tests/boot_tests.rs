@@ -69,7 +69,7 @@ fn a_broken_kernel_fails_with_its_report() {
     let mut broken = std::fs::read(&kernel).unwrap();
     // What every trap ends in begins with an undefined instruction.
     let at = {
-        let elf = elf::ElfBytes::<elf::endian::LittleEndian>::minimal_parse(&*broken).unwrap();
+        let elf = elf::ElfBytes::<elf::endian::LittleEndian>::minimal_parse(&broken).unwrap();
         let (symbols, names) = elf.symbol_table().unwrap().expect("the kernel has symbols");
         let named = |s: &elf::symbol::Symbol| {
             names.get(s.st_name as usize).is_ok_and(|name| name.contains("trap_entry"))
@@ -161,7 +161,7 @@ fn a_broken_test_is_told_with_its_line() {
     let kernel = files.kernel(&[serial(b"PASS\n"), out32(EXIT_DEVICE, POWER_OFF)]);
     let engine = engines()[0];
     let text = format!(
-        "engines = ['{engine}']\nexpect = {{ console = 'FAIL\\n' }}\n[machine]\nmemory = '32M'\n\
+        "engines = ['{engine}']\nexpect = {{ console = 'FAIL' }}\n[machine]\nmemory = '32M'\n\
          kernel = '{}'\n",
         kernel.display()
     );
@@ -169,7 +169,7 @@ fn a_broken_test_is_told_with_its_line() {
     let (status, report, text) = test(&files, &[path], &[]);
     assert_eq!(status, 1, "{text}");
     let reason = report["cases"][0]["reasons"][0].as_str().unwrap();
-    assert!(reason.contains(r#"expected "FAIL\n", got "PASS"#), "{reason}");
+    assert!(reason.contains(r#"expected "FAIL", got "PASS"#), "{reason}");
     let (status, _, text) = test(&files, &[files.path("missing.toml")], &[]);
     assert_eq!(status, 125, "{text}");
 }

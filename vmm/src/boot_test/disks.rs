@@ -22,9 +22,12 @@ const MOUNT: &str = "/mnt";
 /// An image, made by whoever needs it first.
 type Made = Arc<OnceLock<Result<PathBuf, String>>>;
 
+/// What makes an image another: the disk, and the engine that makes it.
+type Key = (MadeDisk, &'static str);
+
 /// Images made so far, numbered.
 #[derive(Debug, Default)]
-pub struct Images(Mutex<HashMap<(MadeDisk, &'static str), (usize, Made)>>);
+pub struct Images(Mutex<HashMap<Key, (usize, Made)>>);
 
 impl Images {
     /// A fresh copy of the disk at `to`.

@@ -175,10 +175,9 @@ impl TestFile {
         }
         let expectations = [&mut self.expect.stdout, &mut self.expect.stderr];
         let checks = self.file.iter_mut().map(|check| &mut check.content);
-        for expected in expectations.into_iter().chain([&mut self.expect.console]).chain(checks) {
-            if let Some(expected) = expected {
-                expected.load(&directory)?;
-            }
+        let all = expectations.into_iter().chain([&mut self.expect.console]).chain(checks);
+        for expected in all.flatten() {
+            expected.load(&directory)?;
         }
         if let Some(path) = &mut self.stdin_file {
             *path = directory.join(&*path);
@@ -237,7 +236,7 @@ impl MadeDisk {
         }
         let word = |byte: u8| byte.is_ascii_alphanumeric();
         if let Some(format) = &self.format
-            && !(format.bytes().all(word) && !format.is_empty())
+            && (format.is_empty() || !format.bytes().all(word))
         {
             return Err(format!("`{format}` is no file system"));
         }

@@ -138,10 +138,10 @@ impl<'a> Line<'a> {
         let nanos =
             seconds.parse::<u64>().ok()?.checked_mul(1_000_000_000)? + nanos.parse::<u64>().ok()?;
         let (who, mut rest) = rest.split_once(' ')?;
-        if who.starts_with("cpu") {
-            if let Some(after) = rest.strip_prefix("rip=") {
-                rest = after.split_once(' ')?.1;
-            }
+        if who.starts_with("cpu")
+            && let Some(after) = rest.strip_prefix("rip=")
+        {
+            rest = after.split_once(' ')?.1;
         }
         if let Some(after) = rest.strip_prefix('[') {
             rest = after.split_once("] ")?.1;
@@ -314,10 +314,8 @@ impl<'a> Check<'a> {
                     self.reasons.push(format!("trace, `{}`: there was no request", self.text));
                 }
             }
-            Rule::NeverPasses { tail, .. } => {
-                if !self.rings.values().any(|rings| rings.used(tail)) {
-                    self.reasons.push(format!("trace, `{}`: {tail} was not written", self.text));
-                }
+            Rule::NeverPasses { tail, .. } if !self.rings.values().any(|r| r.used(tail)) => {
+                self.reasons.push(format!("trace, `{}`: {tail} was not written", self.text));
             }
             Rule::Register { bound, .. } | Rule::Accesses(bound) if !bound.holds(self.count) => {
                 self.reasons.push(format!("trace, `{}`: it was {} times", self.text, self.count));
