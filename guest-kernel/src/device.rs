@@ -115,10 +115,15 @@ pub fn pin(
         return Err(Error::Inval);
     }
     if find(device, memory, process).is_none() {
+        let pinned = process.pinned.get() + memory.frames();
+        if pinned > process.pinned_limit.get() {
+            return Err(Error::Limit);
+        }
         let pin = Pin { device, memory, process, by_process: Link::new(), by_device: Link::new() };
         let pin = PINS.allocate(pin, physical::slab_page).ok_or(Error::NoMem)?;
         Object::Memory(memory).retain();
         Object::Device(device).retain();
+        process.pinned.set(pinned);
         process.pins.push_back(pin);
         device.pins.push_back(pin);
     }
@@ -132,6 +137,7 @@ fn find(device: Ref<Device>, memory: Ref<MemoryObject>, process: Ref<Process>) -
 pub fn unpin(device: Ref<Device>, memory: Ref<MemoryObject>, process: Ref<Process>) -> Result<()> {
     let pin = find(device, memory, process).ok_or(Error::Inval)?;
     process.pins.remove(pin);
+    process.pinned.set(process.pinned.get() - memory.frames());
     device.pins.remove(pin);
     free(pin);
     Ok(())

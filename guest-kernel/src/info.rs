@@ -1,7 +1,7 @@
 //! Records of the INFO system call.
 
 use xinim_abi::error::{Error, Result};
-use xinim_abi::info::{InterruptInfo, Kind, ProcessInfo, SystemInfo, state};
+use xinim_abi::info::{InterruptInfo, Kind, ProcessInfo, Pulse, SystemInfo, state};
 
 use crate::arch::cpu::cpu;
 use crate::process::{self, Process};
@@ -48,29 +48,47 @@ fn system() -> SystemInfo {
         idle_ns: time::nanoseconds(cpu().idle.get()),
         uptime_ns: time::now_ns(),
         context_switches: cpu().switches.get(),
-        system_calls: cpu().system_calls.get(),
+        system_calls: process::system_calls(),
+    }
+}
+
+fn of_thread(state: State) -> u32 {
+    match state {
+        State::Running => state::RUNNING,
+        State::Ready => state::READY,
+        State::Receiving => state::RECEIVING,
+        State::Sending => state::SENDING,
+        State::AwaitingReply => state::AWAITING_REPLY,
+        State::Sleeping => state::SLEEPING,
+        State::Dead => state::DEAD,
+    }
+}
+
+/// What a server does that is not at the endpoint where it is missed. A thread that waits for
+/// somebody explains the absence better than one that works.
+pub fn pulse(process: &Process) -> Pulse {
+    let waits = |wanted: &[State]| process.threads.iter().find(|t| wanted.contains(&t.state.get()));
+    let caller = waits(&[State::Sending, State::AwaitingReply]);
+    let owner = caller.and_then(|thread| thread.endpoint.get()?.owner.get());
+    let thread = caller.or_else(|| waits(&[State::Receiving])).or(process.threads.first());
+    Pulse {
+        doing: thread.map_or(state::DEAD, |thread| of_thread(thread.state.get())),
+        waits_for: owner.map_or(0, |owner| owner.pid),
+        system_calls: process.calls(),
+        cpu_ns: time::nanoseconds(process.run_time()),
     }
 }
 
 fn of_process(process: &Process) -> ProcessInfo {
     let first = process.threads.first();
-    let ticks: u64 = process.threads.iter().map(|thread| thread.ticks.get()).sum();
     ProcessInfo {
         pid: process.pid,
         parent: process.parent,
         threads: process.thread_count.get(),
         handles: process.handles.count(),
-        state: first.map_or(state::DEAD, |thread| match thread.state.get() {
-            State::Running => state::RUNNING,
-            State::Ready => state::READY,
-            State::Receiving => state::RECEIVING,
-            State::Sending => state::SENDING,
-            State::AwaitingReply => state::AWAITING_REPLY,
-            State::Sleeping => state::SLEEPING,
-            State::Dead => state::DEAD,
-        }),
+        state: first.map_or(state::DEAD, |thread| of_thread(thread.state.get())),
         priority: first.map_or(process.priority_limit.get(), |thread| thread.priority),
-        cpu_ns: time::nanoseconds(process.ticks.get() + ticks),
+        cpu_ns: time::nanoseconds(process.run_time()),
         frames: process.mapped.get(),
         name: process.name,
     }

@@ -49,12 +49,16 @@ pub struct Process {
     /// Endpoints it serves.
     pub endpoints: List<Endpoint, 0>,
     pub pins: List<Pin, 0>,
+    /// Frames of its pins, and how many it may have.
+    pub pinned: Cell<u64>,
+    pub pinned_limit: Cell<u64>,
     /// Who hears of its end.
     pub watches: List<Watch, 0>,
     pub watch_count: Cell<u32>,
     pub trace_slot: Cell<u32>,
-    /// TSC ticks of threads that ended.
+    /// TSC ticks and system calls of threads that ended.
     pub ticks: Cell<u64>,
+    pub system_calls: Cell<u64>,
     pub name: [u8; 32],
     /// Handles to it, and 1 while it lives.
     pub references: Cell<u32>,
@@ -72,6 +76,8 @@ static PROCESSES: Global<Slab<Process>> = Global::new(Slab::new());
 static ALL: Global<List<Process, 0>> = Global::new(List::new());
 static LAST_PID: Global<Cell<u32>> = Global::new(Cell::new(0));
 static COUNT: Global<Cell<u32>> = Global::new(Cell::new(0));
+/// System calls of processes that ended.
+static PAST_CALLS: Global<Cell<u64>> = Global::new(Cell::new(0));
 
 /// The first process; the system ends with it.
 pub const RS_PID: u32 = 1;
@@ -111,10 +117,13 @@ pub fn create(parent: u32, name: [u8; 32]) -> Result<Ref<Process>> {
         mapped: Cell::new(0),
         endpoints: List::new(),
         pins: List::new(),
+        pinned: Cell::new(0),
+        pinned_limit: Cell::new(u64::MAX),
         watches: List::new(),
         watch_count: Cell::new(0),
         trace_slot: Cell::new(trace::add(pid, &name)),
         ticks: Cell::new(0),
+        system_calls: Cell::new(0),
         name,
         references: Cell::new(2),
         all: Link::new(),
@@ -144,7 +153,24 @@ pub fn live() -> u32 {
     COUNT.get()
 }
 
+/// System calls since boot.
+pub fn system_calls() -> u64 {
+    ALL.iter().fold(PAST_CALLS.get(), |sum, process| sum + process.calls())
+}
+
 impl Process {
+    /// System calls so far.
+    pub fn calls(&self) -> u64 {
+        let live = self.threads.iter().map(|thread| thread.system_calls.get());
+        live.fold(self.system_calls.get(), |sum, calls| sum + calls)
+    }
+
+    /// TSC ticks it ran so far; what the running thread has of its turn is not in it.
+    pub fn run_time(&self) -> u64 {
+        let live = self.threads.iter().map(|thread| thread.ticks.get());
+        live.fold(self.ticks.get(), |sum, ticks| sum + ticks)
+    }
+
     /// The name without its padding.
     pub fn name_bytes(&self) -> &[u8] {
         let len = self.name.iter().position(|&b| b == 0).unwrap_or(self.name.len());
@@ -190,6 +216,7 @@ pub fn end(process: Ref<Process>, why: Cause) {
     while let Some(thread) = process.threads.first() {
         thread::end(thread);
     }
+    PAST_CALLS.set(PAST_CALLS.get() + process.system_calls.get());
     for endpoint in process.endpoints.iter() {
         endpoint.interrupts.iter().for_each(crate::interrupt::unbind);
     }

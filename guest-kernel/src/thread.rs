@@ -54,6 +54,7 @@ pub struct Thread {
     pub fs_base: Cell<u64>,
     /// TSC ticks it ran.
     pub ticks: Cell<u64>,
+    pub system_calls: Cell<u64>,
     queue: Link<Thread>,
     sibling: Link<Thread>,
     timer: Node<Thread>,
@@ -142,6 +143,7 @@ pub fn create(process: Ref<Process>, start: Start) -> Result<Ref<Thread>> {
         slot,
         fs_base: Cell::new(start.fs_base),
         ticks: Cell::new(0),
+        system_calls: Cell::new(0),
         queue: Link::new(),
         sibling: Link::new(),
         timer: Node::new(),
@@ -240,6 +242,7 @@ pub fn end(thread: Ref<Thread>) {
     process.threads.remove(thread);
     process.thread_count.set(process.thread_count.get() - 1);
     process.ticks.set(process.ticks.get() + thread.ticks.get());
+    process.system_calls.set(process.system_calls.get() + thread.system_calls.get());
     SLOTS[thread.slot as usize].set(None);
     FREE_SLOTS[thread.slot as usize].set(FREE_SLOT.get());
     FREE_SLOT.set(thread.slot + 1);

@@ -50,25 +50,25 @@ pub extern "C" fn trap_entry(frame: &Frame) -> u64 {
     let thread = current(cpu);
     let vector = frame.vector.get();
     if vector == BREAKPOINT && frame.rip.get() == GATE_RETURN {
-        return system_call(cpu, thread);
+        return system_call(thread);
     }
     if vector >= FIRST_INTERRUPT {
         device_interrupt(vector);
         return scheduler::leave();
     }
-    exception(cpu, thread, frame)
+    exception(thread, frame)
 }
 
 /// From ring 3 by `syscall`.
 pub extern "C" fn syscall_entry_native() -> u64 {
     lock::acquire();
     let cpu = cpu();
-    system_call(cpu, current(cpu))
+    system_call(current(cpu))
 }
 
 #[inline(always)]
-fn system_call(cpu: &Cpu, thread: Ref<Thread>) -> u64 {
-    cpu.system_calls.set(cpu.system_calls.get() + 1);
+fn system_call(thread: Ref<Thread>) -> u64 {
+    thread.system_calls.set(thread.system_calls.get() + 1);
     syscall::dispatch(thread);
     scheduler::leave()
 }
@@ -84,7 +84,7 @@ pub extern "C" fn syscall_probed(native: u64) -> u64 {
 }
 
 #[cold]
-fn exception(cpu: &Cpu, thread: Ref<Thread>, frame: &Frame) -> u64 {
+fn exception(thread: Ref<Thread>, frame: &Frame) -> u64 {
     let vector = frame.vector.get();
     match vector {
         2 | 8 | 18 => crate::panic::exception(frame, "in ring 3"),
@@ -94,7 +94,7 @@ fn exception(cpu: &Cpu, thread: Ref<Thread>, frame: &Frame) -> u64 {
                 return syscall_probed(0);
             }
             if rip == syscall_entry as *const () as u64 && !kip::native() {
-                return raw_system_call(cpu, thread, frame);
+                return raw_system_call(thread, frame);
             }
         }
         _ => (),
@@ -107,7 +107,7 @@ fn exception(cpu: &Cpu, thread: Ref<Thread>, frame: &Frame) -> u64 {
 }
 
 /// A `syscall` instruction that stayed in ring 3: rcx and r11 hold where to go back to.
-fn raw_system_call(cpu: &Cpu, thread: Ref<Thread>, frame: &Frame) -> u64 {
+fn raw_system_call(thread: Ref<Thread>, frame: &Frame) -> u64 {
     let back = frame.rcx.get();
     if back >= USER_END {
         // Somebody jumped here with a wild rcx; going back there would fault in ring 0.
@@ -123,7 +123,7 @@ fn raw_system_call(cpu: &Cpu, thread: Ref<Thread>, frame: &Frame) -> u64 {
     }
     frame.rip.set(back);
     frame.rflags.set(frame.r11.get() & USER_FLAGS | FIXED_FLAGS);
-    system_call(cpu, thread)
+    system_call(thread)
 }
 
 fn device_interrupt(vector: u64) {

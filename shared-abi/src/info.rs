@@ -80,6 +80,41 @@ pub struct ProcessInfo {
     pub name: [u8; 32],
 }
 
+/// What a server does that did not come to fetch its bits, for [`PROBE`](crate::syscall::PROBE).
+#[repr(C)]
+#[derive(
+    Clone,
+    Copy,
+    Debug,
+    Default,
+    PartialEq,
+    Eq,
+    zerocopy::FromBytes,
+    zerocopy::IntoBytes,
+    zerocopy::Immutable,
+    zerocopy::KnownLayout,
+)]
+pub struct Pulse {
+    /// See [`state`]: of a thread that waits for somebody, else of the first.
+    pub doing: u32,
+    /// Process that such a thread has called, or 0.
+    pub waits_for: u32,
+    /// System calls of its process so far.
+    pub system_calls: u64,
+    /// Time its process ran so far.
+    pub cpu_ns: u64,
+}
+
+/// Answers of [`PROBE`](crate::syscall::PROBE).
+pub mod pulse {
+    /// A thread waits at the endpoint; nothing was raised.
+    pub const WAITING: u64 = 0;
+    /// Nobody waits there; the bits are raised now.
+    pub const RAISED: u64 = 1;
+    /// Nobody waits there, and the bits that were raised before are still not fetched.
+    pub const PENDING: u64 = 2;
+}
+
 pub mod state {
     pub const RUNNING: u32 = 1;
     pub const READY: u32 = 2;

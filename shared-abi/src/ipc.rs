@@ -85,7 +85,8 @@ pub mod bits {
     pub const OBITUARY: u64 = 1 << 63;
     /// RS asks for an orderly end.
     pub const TERMINATE: u64 = 1 << 62;
-    /// RS's heartbeat: count up in the health word.
+    /// RS's heartbeat: raised where no thread waits at the endpoint; coming to fetch it is the answer
+    /// (see `syscall::PROBE`).
     pub const PING: u64 = 1 << 61;
     /// RS injects a fault for a test: the library writes through a wild pointer.
     pub const INJECT_FAULT: u64 = 1 << 60;
@@ -95,6 +96,10 @@ pub mod bits {
     pub const TIMER: u64 = 1 << 58;
     /// RS: an instance of a service in this one's `notify` list has come up.
     pub const PEER_UP: u64 = 1 << 57;
+    /// RS injects a hang of the other kind for a test: the library sleeps for ever.
+    pub const INJECT_BLOCK: u64 = 1 << 56;
+    /// All that RS raises and the run-time library serves.
+    pub const STANDARD: u64 = TERMINATE | PING | INJECT_FAULT | INJECT_HANG | INJECT_BLOCK;
 }
 
 /// Badge layout that RS gives to the handles it hands out on look-up: the label's number and

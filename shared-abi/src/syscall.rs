@@ -98,6 +98,11 @@ pub const TIMER_SET: u64 = 24;
 pub const WATCH: u64 = 25;
 /// `(endpoint, *mut Obituary, len) -> 1`, or 0 when none waits. Needs RECEIVE.
 pub const EVENT_NEXT: u64 = 26;
+/// ep: `(bits, *mut info::Pulse, len) -> info::pulse`. A supervisor's question whether the endpoint's
+/// server still comes to receive there. A server that waits there is not disturbed; else the bits
+/// are raised, and the next question tells whether they were fetched since. Where they were not, the
+/// record says what the server does (address 0: no record). Needs RECEIVE.
+pub const PROBE: u64 = 27;
 
 /// `(length, MemoryFlags) -> handle`. Zeroed. The length is rounded up to pages (LARGE: to 2 MiB).
 /// Charged to the caller's memory limit until destroyed.
@@ -177,6 +182,9 @@ pub mod limit {
     pub const HANDLES: u64 = 3;
     /// Threads. Default 16.
     pub const THREADS: u64 = 4;
+    /// Frames of the memory it pins for devices, each object counted once a device. Default: no
+    /// limit. Beyond it `DEVICE_PIN` fails with `Limit`.
+    pub const PINNED: u64 = 5;
 }
 
 /// Operations of SYSTEM_CONTROL.

@@ -52,7 +52,6 @@ pub struct Cpu {
     /// TSC ticks spent idle.
     pub idle: Cell<u64>,
     pub switches: Cell<u64>,
-    pub system_calls: Cell<u64>,
 }
 
 static CPU0: Global<Cpu> = Global::new(Cpu {
@@ -80,7 +79,6 @@ static CPU0: Global<Cpu> = Global::new(Cpu {
     armed: Cell::new(u64::MAX),
     idle: Cell::new(0),
     switches: Cell::new(0),
-    system_calls: Cell::new(0),
 });
 
 const EMERGENCY_STACK: usize = 8 * 1024;

@@ -1,6 +1,7 @@
 //! Handles, endpoints, processes, threads, timers, obituaries.
 
 use xinim_abi::error::{Error, Result};
+use xinim_abi::info::pulse;
 use xinim_abi::object::{Kind, Rights, USER_END};
 use xinim_abi::syscall::{self as nr, limit, resource};
 
@@ -9,7 +10,7 @@ use crate::endpoint;
 use crate::object::{self, Capability, Object};
 use crate::process::{self, Cause};
 use crate::thread::{self, Start};
-use crate::{scheduler, time, user};
+use crate::{info, scheduler, time, user};
 
 impl Call {
     pub(super) fn object_call(&self, number: u64) -> Result<u64> {
@@ -70,6 +71,21 @@ impl Call {
             nr::EVENT_NEXT => self.event_next(),
             _ => Err(Error::NoSys),
         }
+    }
+
+    pub(super) fn probe(&self, number: u32) -> Result<u64> {
+        let [bits, address, len, ..] = self.a;
+        let endpoint = self.endpoint(number.into(), Rights::RECEIVE)?;
+        let Some(owner) = endpoint.owner.get() else { return Err(Error::ServerDied) };
+        if endpoint.receiver().is_some() {
+            return Ok(pulse::WAITING);
+        }
+        let pending = endpoint.bits.get() & bits != 0;
+        if pending && address != 0 {
+            user::write_record(&self.process, address, len, &info::pulse(&owner))?;
+        }
+        endpoint::notify(endpoint, bits);
+        Ok(if pending { pulse::PENDING } else { pulse::RAISED })
     }
 
     fn mint(&self) -> Result<u64> {
@@ -151,6 +167,7 @@ impl Call {
                 _ => return Err(Error::Inval),
             },
             limit::THREADS => process.thread_limit.set(small?),
+            limit::PINNED => process.pinned_limit.set(value),
             _ => return Err(Error::Inval),
         }
         Ok(0)

@@ -3,7 +3,7 @@
 use xinim_abi::error::Error;
 use xinim_abi::info::{InterruptInfo, Kind, SystemInfo};
 use xinim_abi::object::{MemoryFlags, Protection, Rights};
-use xinim_abi::syscall::{self as nr, IRQ_ACTIVE_LOW, IRQ_LEVEL, IRQ_MSI};
+use xinim_abi::syscall::{self as nr, IRQ_ACTIVE_LOW, IRQ_LEVEL, IRQ_MSI, limit};
 use zerocopy::FromZeros;
 
 use crate::check::Checks;
@@ -137,6 +137,14 @@ pub fn quarantine(c: &mut Checks) {
     // Nobody gets them while the device may still write there: neither as DMA memory of another
     // function nor as any other.
     let other = call(nr::DEVICE_CREATE, &[r, 0xFEF0, 0]).unwrap_or(0);
+    // A driver may be bounded in what it pins.
+    if let Ok(child) = spawn::prepare(supervisor, 1) {
+        c.equal(spawn::set_limit(&child, limit::PINNED, 2), Ok(0), "a limit of two frames");
+        let gives = [Give(other, Rights::MANAGE), Give(e, Rights::SEND)];
+        let _ = child.start(driver, 8, &[], &gives).and_then(close);
+        c.that(death::exit_code(supervisor) == Some(2), "three are refused");
+        child.forget();
+    }
     let frames = call_of_driver.words[0] - 0x1000..call_of_driver.words[0] + 0x2000;
     let mut taken = [0; 64];
     for memory in &mut taken {

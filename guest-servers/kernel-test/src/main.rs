@@ -33,6 +33,8 @@ mod memory_functions;
 #[cfg(panic = "abort")]
 mod objects;
 #[cfg(panic = "abort")]
+mod probe;
+#[cfg(panic = "abort")]
 mod scheduling;
 #[cfg(panic = "abort")]
 mod spawn;
@@ -68,6 +70,7 @@ extern "C" fn start(block: u64) -> ! {
             ("handles in messages", ipc::handles),
             ("notifications", ipc::notifications),
             ("refusals of IPC", ipc::refusals),
+            ("probes", probe::probes),
             ("death of a server", death::servers),
             ("obituaries", death::obituaries),
             ("faults", death::faults),

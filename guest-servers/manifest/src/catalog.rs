@@ -28,6 +28,7 @@ struct Edges {
     /// With `true` for an admin badge.
     calls: Vec<(Index, bool)>,
     spawns: Vec<Index>,
+    complains: Vec<Index>,
 }
 
 impl Catalog {
@@ -150,6 +151,45 @@ impl Catalog {
         &self.edges[index].spawns
     }
 
+    pub fn complains(&self, index: Index) -> &[Index] {
+        &self.edges[index].complains
+    }
+
+    /// What the manifest says of others, by key.
+    pub fn relations(&self, index: Index) -> [(&'static str, Vec<Index>); 6] {
+        let edges = &self.edges[index];
+        let calls = edges.calls.iter().map(|(target, _)| *target).collect();
+        [
+            ("needs", edges.needs.clone()),
+            ("wants", edges.wants.clone()),
+            ("notify", edges.notify.clone()),
+            ("calls", calls),
+            ("spawns", edges.spawns.clone()),
+            ("complains", edges.complains.clone()),
+        ]
+    }
+
+    /// Services that cannot run without `target`, directly or by others that need it.
+    pub fn dependents(&self, target: Index) -> Vec<Index> {
+        let mut all = Vec::from([target]);
+        // The order has every manifest behind what it needs.
+        for &index in &self.order {
+            if self.edges[index].needs.iter().any(|need| all.contains(need)) {
+                all.push(index);
+            }
+        }
+        all.remove(0);
+        all
+    }
+
+    /// Whether one of the services that `index` relies on in any way is among `those`.
+    pub fn relies_on(&self, index: Index, those: impl Fn(Index) -> bool) -> bool {
+        let edges = &self.edges[index];
+        let calls = edges.calls.iter().map(|(target, _)| target);
+        let all = edges.needs.iter().chain(&edges.wants).chain(&edges.spawns).chain(calls);
+        all.copied().any(those)
+    }
+
     /// Whether `caller` may look `target` up: `Some(true)` with an admin badge.
     pub fn may_call(&self, caller: Index, target: Index) -> Option<bool> {
         let calls = self.edges[caller].calls.iter().filter(|(t, _)| *t == target);
@@ -185,6 +225,7 @@ fn strike(manifest: &mut Manifest, key: &str, target: &str) -> bool {
         "notify" => &mut manifest.notify,
         "calls" => &mut manifest.calls,
         "spawns" => &mut manifest.spawns,
+        "complains" => &mut manifest.complains,
         _ => return false,
     };
     list.retain(|name| name.strip_suffix(":admin").unwrap_or(name) != target);
@@ -235,7 +276,9 @@ fn resolve(manifests: &[Manifest], manifest: &Manifest) -> Result<Edges, Error> 
             ),
         });
     }
-    Ok(Edges { needs, wants, notify: list("notify", &manifest.notify)?, calls, spawns })
+    let notify = list("notify", &manifest.notify)?;
+    let complains = list("complains", &manifest.complains)?;
+    Ok(Edges { needs, wants, notify, calls, spawns, complains })
 }
 
 /// A label is one service; `class:NAME` all of that class, at least one.

@@ -47,6 +47,9 @@ pub struct Manifest {
     /// Services it may start further instances of.
     #[serde(default)]
     pub spawns: Vec<String>,
+    /// Services whose breaches of their protocol it may report; RS restarts them.
+    #[serde(default)]
+    pub complains: Vec<String>,
 
     /// Authority over the machine.
     #[serde(default)]
@@ -75,6 +78,12 @@ pub struct Manifest {
     /// MiB that RS keeps for it over its own death. Default: none.
     #[serde(default)]
     pub keep: u32,
+    /// Limit of the memory it pins for devices, MiB. Default: none.
+    #[serde(default)]
+    pub dma: Option<u32>,
+    /// Limit of the processor time it may use. Default: none.
+    #[serde(default)]
+    pub cpu: Option<CpuBudget>,
     /// KiB of its first thread's stack.
     #[serde(default = "default_stack")]
     pub stack: u32,
@@ -87,11 +96,17 @@ pub struct Manifest {
     /// Time to announce itself after its start, ms. Default 10 000.
     #[serde(default = "default_start_timeout")]
     pub start_timeout: u32,
+    /// It comes to its endpoint at least this often, ms, or is killed. Default 1000; 0: not watched.
+    #[serde(default = "default_heartbeat")]
+    pub heartbeat: u32,
     #[serde(default)]
     pub stop: Stop,
-    /// The system cannot go on without it: when it has failed for good, RS ends the system.
+    /// What RS does beyond the service when it crashes too often.
     #[serde(default)]
-    pub critical: bool,
+    pub escalate: Escalate,
+    /// Goes on in safe mode.
+    #[serde(default)]
+    pub safe: bool,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
@@ -140,6 +155,35 @@ pub enum Stop {
     Terminate,
     /// Kills: for services that keep nothing.
     Kill,
+}
+
+/// What follows when a service has crashed more often than its restart policy allows.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Escalate {
+    /// It has failed, and that is all.
+    #[default]
+    None,
+    /// Before it fails for good, once: those that need it are restarted with it, as one of them may
+    /// be what makes it crash.
+    RestartDependents,
+    /// It has failed; said loudly and kept in its status.
+    Alert,
+    /// It has failed; only services with `safe` go on.
+    SafeMode,
+    /// The system is shut down in order and boots again.
+    Reboot,
+}
+
+/// Share of one processor over a span of time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CpuBudget {
+    /// 1..=100
+    pub percent: u32,
+    /// ms, 1000..=60000. Default 5000.
+    #[serde(default = "default_window")]
+    pub window: u32,
 }
 
 /// Fields that are given must all be equal.
@@ -218,6 +262,14 @@ fn default_start_timeout() -> u32 {
     10_000
 }
 
+fn default_heartbeat() -> u32 {
+    1000
+}
+
+fn default_window() -> u32 {
+    5000
+}
+
 /// RS itself runs at 24; nothing may starve it.
 const PRIORITY_MAX: u8 = 23;
 /// MiB kept for one service.
@@ -277,6 +329,20 @@ impl Manifest {
         if self.keep > KEEP_MAX {
             return bad("keep", "at most 1024 (MiB)");
         }
+        if self.dma == Some(0) {
+            return bad("dma", "at least 1 (MiB)");
+        }
+        if self.heartbeat != 0 && !(100..=60_000).contains(&self.heartbeat) {
+            return bad("heartbeat", "0 (none), or 100 to 60000 (ms)");
+        }
+        if let Some(cpu) = self.cpu {
+            if !(1..=100).contains(&cpu.percent) || !(1000..=60_000).contains(&cpu.window) {
+                return bad("cpu", "percent is 1 to 100, window 1000 to 60000 (ms)");
+            }
+            if self.heartbeat == 0 {
+                return bad("cpu", "is measured at heartbeats, and there are none");
+            }
+        }
         if !(10..=600_000).contains(&self.start_timeout) {
             return bad("start_timeout", "10 to 600000 (ms)");
         }
@@ -311,6 +377,7 @@ impl Manifest {
                 && self.wants.is_empty()
                 && self.notify.is_empty()
                 && self.spawns.is_empty()
+                && self.complains.is_empty()
                 && self.resources.is_empty()
                 && self.ports.is_empty()
                 && self.interrupts.is_empty()

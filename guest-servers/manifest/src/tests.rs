@@ -19,7 +19,8 @@ fn an_empty_file_is_a_plain_server() {
     assert_eq!(m.program, "sbin/log");
     assert_eq!(m.instances, Instances::One);
     assert_eq!(m.restart, Restart::default());
-    assert_eq!((m.priority, m.critical, m.stop), (16, false, Stop::Terminate));
+    assert_eq!((m.priority, m.heartbeat, m.stop), (16, 1000, Stop::Terminate));
+    assert_eq!((m.escalate, m.safe), (Escalate::None, false));
 }
 
 #[test]
@@ -37,6 +38,7 @@ fn every_key() {
         notify = ["pci"]
         calls = ["pci:admin", "class:net"]
         spawns = ["fs-fat"]
+        complains = ["class:block"]
         resources = ["hardware", "process", "power", "log"]
         control = true
         bundle = true
@@ -45,11 +47,15 @@ fn every_key() {
         interrupts = [4]
         priority = 20
         memory = 64
+        dma = 8
+        cpu = { percent = 90 }
+        heartbeat = 500
         handles = 512
         restart = { policy = "always", limit = 3, backoff = 100, stable = 1000 }
         start_timeout = 500
         stop = "kill"
-        critical = true
+        escalate = "restart-dependents"
+        safe = true
         "#,
     );
     assert!(m.matches(0x1042_1AF4, 0x01_00_00));
@@ -57,6 +63,7 @@ fn every_key() {
     assert!(!m.matches(0x1041_1AF4, 0x02_00_00));
     assert!(m.has(Resource::Process));
     assert_eq!(m.restart.limit, 3);
+    assert_eq!(m.cpu, Some(CpuBudget { percent: 90, window: 5000 }));
     assert_eq!(m.ports, [PortRange { first: 0x3F8, count: 8 }]);
 }
 
@@ -80,6 +87,10 @@ fn values_out_of_range() {
         ("stack = 8", "stack"),
         ("memory = 0", "memory"),
         ("start_timeout = 0", "start_timeout"),
+        ("dma = 0", "dma"),
+        ("heartbeat = 50", "heartbeat"),
+        ("cpu = { percent = 0 }", "cpu"),
+        ("cpu = { percent = 50 }\nheartbeat = 0", "cpu"),
         ("program = \"/sbin/vfs\"", "program"),
         ("program = \"../vfs\"", "program"),
         ("ports = [{ first = 0xFFFF, count = 2 }]", "ports"),

@@ -59,6 +59,9 @@ impl System for Fake {
             query::LIST => {
                 Ok("vfs\trunning\t5\t0\tvfs\t-\nahci\trunning\t6\t1\tahci\t00:1f.2\n".into())
             }
+            query::STATISTICS => {
+                Ok("vfs\trunning\t5\t1\t1\t900\t900\t20\t7\t64\t3\tfault 1\n".into())
+            }
             query::CLASSES => Ok("net\te1000\nblock\tahci\n".into()),
             _ => Err(Error::NoEnt),
         }
@@ -132,7 +135,7 @@ fn texts() {
     assert!(meminfo.contains("MemFree:             1000 kB\n"), "{meminfo}");
     assert_eq!(read(&mut fs, "cmdline").unwrap(), "mode=exec\n");
     assert!(read(&mut fs, "stat").unwrap().contains("system_calls 77\n"));
-    assert!(read(&mut fs, "services").unwrap().starts_with("vfs\trunning\t5\t0\tvfs\t-\n"));
+    assert!(read(&mut fs, "services").unwrap().starts_with("vfs\trunning\t5\t1\t1\t900\t"));
     assert_eq!(read(&mut fs, "pci"), Err(Error::NoEnt), "RS's error is passed on");
     let interrupts = read(&mut fs, "interrupts").unwrap();
     let lines: Vec<Vec<&str>> =

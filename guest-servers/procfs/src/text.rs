@@ -64,7 +64,7 @@ pub(crate) fn file(system: &mut impl System, file: File) -> Result<String> {
         File::Interrupts => interrupts(system)?,
         File::Cmdline => format!("{}\n", system.cmdline()),
         File::Version => concat!("XINIM ", env!("CARGO_PKG_VERSION"), "\n").to_string(),
-        File::Services => system.query(query::LIST)?,
+        File::Services => system.query(query::STATISTICS)?,
         File::History => system.query(query::HISTORY)?,
         File::Pci => system.query(query::FUNCTIONS)?,
         File::Drivers => drivers(&system.query(query::LIST)?),

@@ -86,7 +86,12 @@ impl Core {
                 }
                 Ok(None)
             }
-            control::KILL | control::INJECT_FAULT | control::INJECT_HANG if !state.is_live() => {
+            control::KILL
+            | control::INJECT_FAULT
+            | control::INJECT_HANG
+            | control::INJECT_BLOCK
+                if !state.is_live() =>
+            {
                 // Between two lives there is nobody to kill.
                 if state.is_coming() {
                     Ok(Some(Answer::Controlled { pid: 0 }))
@@ -106,8 +111,10 @@ impl Core {
                 host.notify(id, bits::INJECT_FAULT);
                 Ok(None)
             }
-            control::INJECT_HANG => {
-                host.notify(id, bits::INJECT_HANG);
+            control::INJECT_HANG | control::INJECT_BLOCK => {
+                self.slots[id].by_hand = true;
+                let spins = operation == control::INJECT_HANG;
+                host.notify(id, if spins { bits::INJECT_HANG } else { bits::INJECT_BLOCK });
                 Ok(Some(Answer::Controlled { pid }))
             }
             _ => Err(Error::Inval),

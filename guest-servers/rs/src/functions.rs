@@ -82,6 +82,7 @@ impl Core {
         });
         if self.shutdown.is_none()
             && let Some(driver) = self.catalog.driver(call.id, call.class)
+            && self.may_start(driver)
         {
             match self.add_slot(driver, host.now()) {
                 Ok(slot) => {

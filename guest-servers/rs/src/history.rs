@@ -1,6 +1,7 @@
 //! Deaths of services: when, of what, and how long each was down.
 
 use crate::HISTORY_MAX;
+use crate::slot::Doom;
 use alloc::collections::VecDeque;
 use core::fmt;
 use xinim_abi::event::{Obituary, cause};
@@ -26,6 +27,17 @@ pub enum Cause {
     },
     /// Did not announce itself in time.
     StartTimeout,
+    /// Did not come to its endpoint any more.
+    Hung,
+    /// Used more of the processor than its manifest allows.
+    CpuHog {
+        percent: u32,
+    },
+    /// Broke its protocol, another service says.
+    Complaint {
+        by: Name,
+        code: u32,
+    },
     /// Asked to end, by `service stop` or `restart`; status.
     Stopped {
         status: i64,
@@ -46,6 +58,16 @@ impl Cause {
         }
     }
 
+    /// Causes are counted by this number.
+    pub(crate) fn number(&self) -> usize {
+        CAUSE_NAMES.iter().position(|name| *name == self.name()).unwrap_or(0)
+    }
+
+    /// Nobody asked for this end, or it was asked for as a crash.
+    pub(crate) fn is_crash(&self) -> bool {
+        !matches!(self, Cause::Stopped { .. } | Cause::StopTimeout | Cause::Exit { status: 0 })
+    }
+
     pub fn name(&self) -> &'static str {
         match self {
             Cause::Exit { .. } => "exit",
@@ -55,6 +77,36 @@ impl Cause {
             Cause::StartTimeout => "start-timeout",
             Cause::Stopped { .. } => "stopped",
             Cause::StopTimeout => "stop-timeout",
+            Cause::Hung => "hung",
+            Cause::CpuHog { .. } => "cpu-hog",
+            Cause::Complaint { .. } => "complaint",
+        }
+    }
+}
+
+/// Kinds of causes.
+pub(crate) const CAUSES: usize = CAUSE_NAMES.len();
+pub(crate) const CAUSE_NAMES: [&str; 10] = [
+    "exit",
+    "fault",
+    "killed",
+    "injected",
+    "start-timeout",
+    "hung",
+    "cpu-hog",
+    "complaint",
+    "stopped",
+    "stop-timeout",
+];
+
+impl From<Doom> for Cause {
+    fn from(doom: Doom) -> Self {
+        match doom {
+            Doom::StartTimeout => Cause::StartTimeout,
+            Doom::StopTimeout => Cause::StopTimeout,
+            Doom::Hung => Cause::Hung,
+            Doom::CpuHog { percent } => Cause::CpuHog { percent },
+            Doom::Complaint { by, code } => Cause::Complaint { by, code },
         }
     }
 }
@@ -74,7 +126,11 @@ impl fmt::Display for Cause {
             Cause::Injected { address, rip } => {
                 write!(f, "page fault at {address:#x}, rip {rip:#x}")
             }
-            Cause::Killed | Cause::StartTimeout | Cause::StopTimeout => f.write_str("-"),
+            Cause::CpuHog { percent } => write!(f, "{percent} % of the processor"),
+            Cause::Complaint { by, code } => write!(f, "by {by}, code {code}"),
+            Cause::Killed | Cause::StartTimeout | Cause::StopTimeout | Cause::Hung => {
+                f.write_str("-")
+            }
         }
     }
 }
@@ -106,6 +162,8 @@ pub struct Death {
     pub label: Name,
     pub pid: u32,
     pub cause: Cause,
+    /// ns from the death to RS's hearing of it.
+    pub detected: u64,
     /// ns until the next instance announced itself; `None` while there is none.
     pub down: Option<u64>,
 }

@@ -3,6 +3,7 @@
 use crate::{Function, SlotId};
 use core::fmt;
 use xinim_abi::error::{Error, Result};
+use xinim_abi::info::Pulse;
 use xinim_abi::interface::Name;
 use xinim_abi::ipc::ReplyToken;
 use xinim_abi::object::Handle;
@@ -45,6 +46,7 @@ pub enum Answer {
     },
     FunctionAdded,
     FunctionsDone,
+    Complained,
     Error(Error),
 }
 
@@ -53,8 +55,17 @@ pub enum Answer {
 pub enum End {
     PowerOff,
     Reboot,
-    /// A critical service has failed for good.
-    Panic,
+}
+
+/// What an instance uses.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Usage {
+    /// Time it ran, ns.
+    pub cpu: u64,
+    /// Frames mapped.
+    pub frames: u64,
+    pub handles: u32,
+    pub threads: u32,
 }
 
 /// System calls, as the logic sees them. None may block.
@@ -68,6 +79,11 @@ pub trait Host {
     fn kill(&mut self, slot: SlotId);
     /// Raises bits on the instance's endpoint.
     fn notify(&mut self, slot: SlotId, bits: u64);
+    /// Asks whether the instance still comes to its endpoint, see `syscall::PROBE`. `None`: it is dead,
+    /// its obituary is on its way.
+    fn probe(&mut self, slot: SlotId) -> Option<(u64, Pulse)>;
+    /// What the instance uses; zeros for one that is dead.
+    fn usage(&self, slot: SlotId) -> Usage;
     /// The instance is dead: closes the handles to it.
     fn forget(&mut self, slot: SlotId);
     /// The slot is gone: closes what was kept for its next instance.
@@ -77,6 +93,8 @@ pub trait Host {
     /// A handle is not needed any more.
     fn close(&mut self, handle: Handle);
     fn answer(&mut self, token: ReplyToken, answer: Answer);
+    /// To the log, and wherever an operator may look.
+    fn alert(&mut self, text: &str);
     fn log(&mut self, line: fmt::Arguments<'_>);
     fn end(&mut self, end: End);
 }

@@ -19,7 +19,6 @@
 //! `Host` never calls back. RS calls nobody: answers that must wait are kept as tokens in the slot
 //! they wait for.
 //!
-//! Not here: heartbeats (a hung service is restarted by hand).
 #![no_std]
 #![forbid(unsafe_code)]
 
@@ -27,7 +26,9 @@ extern crate alloc;
 
 pub mod bundle;
 mod control;
+mod escalate;
 mod functions;
+mod health;
 mod history;
 mod host;
 mod keep;
@@ -40,9 +41,10 @@ mod system;
 #[cfg(test)]
 mod tests;
 
+pub use escalate::Alert;
 pub use functions::Function;
 pub use history::{Cause, Death, History};
-pub use host::{Answer, End, Host, Launch};
+pub use host::{Answer, End, Host, Launch, Usage};
 pub use slot::{Reason, Slot, SlotId, State};
 pub use system::Core;
 
@@ -50,6 +52,11 @@ pub use system::Core;
 pub const STOP_TIMEOUT: u64 = 2_000_000_000;
 /// Longest back-off, ns.
 pub const BACKOFF_MAX: u64 = 5_000_000_000;
+/// How long a service may keep from its endpoint while it works or waits for others, ns: the slowest
+/// disk has given up by then.
+pub const PATIENCE: u64 = 30_000_000_000;
+/// A service is restarted at most this often for others' complaints, ns.
+pub const COMPLAINT_INTERVAL: u64 = 1_000_000_000;
 /// Instances of services at one time.
 pub const SLOTS_MAX: usize = 256;
 /// PCI functions.
@@ -61,5 +68,7 @@ pub const WAITERS_MAX: usize = 256;
 pub const KEEP_CRASHES: u32 = 3;
 /// Objects kept for one service.
 pub const KEPT_MAX: usize = 256;
+/// Alerts that are kept.
+pub const ALERTS_MAX: usize = 32;
 /// Deaths that the history keeps.
 pub const HISTORY_MAX: usize = 1024;

@@ -2,8 +2,8 @@
 
 use crate::functions::PCI_LABEL;
 use crate::history::{Cause, Death};
-use crate::host::{Answer, End, Host, Launch};
-use crate::slot::{Reason, SlotId, State, Until};
+use crate::host::{Answer, Host, Launch};
+use crate::slot::{Doom, Reason, SlotId, State, Until};
 use crate::system::{Caller, Core};
 use crate::{BACKOFF_MAX, STOP_TIMEOUT};
 use xinim_abi::error::Error;
@@ -21,7 +21,7 @@ impl Core {
         slot.incarnation = slot.launches;
         slot.launches = slot.launches.wrapping_add(1);
         slot.by_hand = false;
-        slot.timed_out = false;
+        slot.doom = None;
         let slot = &self.slots[id];
         let manifest = self.catalog.get(slot.manifest);
         let launched = host.launch(&Launch {
@@ -69,8 +69,12 @@ impl Core {
         let slot = &mut self.slots[id];
         slot.enter(State::Running, now);
         slot.was_up = true;
+        self.watch(id, now);
+        let slot = &mut self.slots[id];
         if core::mem::take(&mut slot.crashed) {
             let down = self.history.recovered(slot.label, now).unwrap_or(0);
+            slot.statistics.down += down;
+            slot.statistics.longest_down = slot.statistics.longest_down.max(down);
             host.log(format_args!("{} is back after {} us", slot.label, down / 1000));
         }
         let pid = slot.pid;
@@ -123,15 +127,28 @@ impl Core {
         let now = host.now();
         let slot = &mut self.slots[id];
         let (pid, label) = (core::mem::take(&mut slot.pid), slot.label);
-        let died_of = match (slot.state, slot.timed_out) {
-            (State::Stopping { .. }, true) => Cause::StopTimeout,
-            (State::Stopping { .. }, false) if obituary.cause != cause::FAULT => {
+        let died_of = match (slot.state, slot.doom) {
+            // It was quicker than the kill.
+            (_, Some(_)) if obituary.cause == cause::FAULT => Cause::of(obituary, slot.by_hand),
+            (_, Some(doom)) => Cause::from(doom),
+            (State::Stopping { .. }, None) if obituary.cause != cause::FAULT => {
                 Cause::Stopped { status: obituary.code }
             }
-            (_, true) => Cause::StartTimeout,
-            (_, false) => Cause::of(obituary, slot.by_hand),
+            (_, None) => Cause::of(obituary, slot.by_hand),
         };
-        self.history.add(Death { time: obituary.time, label, pid, cause: died_of, down: None });
+        let detected = now.saturating_sub(obituary.time);
+        let statistics = &mut self.slots[id].statistics;
+        statistics.causes[died_of.number()] += 1;
+        statistics.crashes += u32::from(died_of.is_crash());
+        statistics.detection = statistics.detection.max(detected);
+        self.history.add(Death {
+            time: obituary.time,
+            label,
+            pid,
+            cause: died_of,
+            detected,
+            down: None,
+        });
         for waiter in core::mem::take(&mut self.slots[id].waiters) {
             match waiter.until {
                 Until::Gone => host.answer(waiter.token, Answer::Controlled { pid }),
@@ -193,18 +210,22 @@ impl Core {
         if !slot.by_hand {
             let ran = now.saturating_sub(slot.since);
             if slot.state == State::Running && ran >= u64::from(policy.stable) * MS {
-                slot.failures = 0;
+                (slot.failures, slot.escalated) = (0, false);
             }
             slot.failures += 1;
             let crashes = slot.failures;
             if crashes > policy.limit {
-                return self.fail(host, id, Reason::CrashLoop { crashes });
+                if !self.restart_dependents(host, id) {
+                    return self.fail(host, id, Reason::CrashLoop { crashes });
+                }
+                self.slots[id].failures = 1;
             }
-            if let Some(doublings) = crashes.checked_sub(2) {
+            if let Some(doublings) = self.slots[id].failures.checked_sub(2) {
                 let factor = 1u64.checked_shl(doublings).unwrap_or(u64::MAX);
                 delay = (u64::from(policy.backoff) * MS).saturating_mul(factor).min(BACKOFF_MAX);
             }
         }
+        let slot = &mut self.slots[id];
         slot.restarts += 1;
         slot.enter(State::Crashed { until: now + delay }, now);
     }
@@ -229,16 +250,16 @@ impl Core {
             _ => Error::ServerDied,
         };
         let label = slot.label;
-        host.log(format_args!("{label} has failed: {}", self.explain(reason)));
+        let why = self.explain(reason);
+        host.log(format_args!("{label} has failed: {why}"));
         self.give_up(host, id, error);
         let manifest = self.slots[id].manifest;
         if self.catalog.get(manifest).label == PCI_LABEL {
             self.functions_known(host);
         }
-        if self.catalog.get(manifest).critical && !self.ended {
-            host.log(format_args!("the system cannot go on without {label}"));
-            self.ended = true;
-            host.end(End::Panic);
+        let own_doing = !matches!(reason, Reason::Needs(_)) && self.shutdown.is_none();
+        if own_doing && (self.slots[id].spawner.is_none() || self.slots[id].was_up) {
+            self.escalate(host, id, &why);
         }
         if self.slots[id].spawner.is_some() && !self.slots[id].was_up {
             self.free(host, id);
@@ -305,6 +326,7 @@ impl Core {
             | State::Stopping { deadline, .. } => Some(deadline),
             // One that is over waits for a service it needs.
             State::Crashed { until } => (until > now).then_some(until),
+            State::Running => Some(slot.health.next),
             _ => None,
         });
         deadlines.min().filter(|&deadline| deadline != u64::MAX)
@@ -322,7 +344,7 @@ impl Core {
                 {
                     if needs_are_up {
                         *deadline = u64::MAX;
-                        slot.timed_out = true;
+                        slot.doom = Some(Doom::StartTimeout);
                         host.kill(id);
                     } else {
                         // It may be waiting for one that is being restarted itself.
@@ -332,9 +354,10 @@ impl Core {
                 }
                 State::Stopping { deadline, .. } if *deadline <= now => {
                     *deadline = u64::MAX;
-                    slot.timed_out = true;
+                    slot.doom = Some(Doom::StopTimeout);
                     host.kill(id);
                 }
+                State::Running if slot.health.next <= now => self.examine(host, id, now),
                 _ => {}
             }
         }

@@ -89,7 +89,8 @@ impl Core {
         {
             self.slots[id].adopted = true;
         }
-        if self.slots[id].state == State::Idle && self.shutdown.is_none() {
+        let may_start = self.shutdown.is_none() && self.may_start(manifest);
+        if self.slots[id].state == State::Idle && may_start {
             self.slots[id].enter(State::Waiting, host.now());
             self.settle(host);
         }
@@ -166,7 +167,7 @@ impl Core {
         if !self.catalog.spawns(self.slots[caller].manifest).contains(&manifest) {
             return Err(Error::Access);
         }
-        if self.shutdown.is_some() {
+        if self.shutdown.is_some() || !self.may_start(manifest) {
             return Err(Error::ServerDied);
         }
         // Half of the slots stay for those that start at boot or by a function.

@@ -4,15 +4,17 @@ use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 use core::fmt;
 use xinim_abi::error::{Error, Result};
+use xinim_abi::info::{Kind, ProcessInfo, Pulse};
 use xinim_abi::interface::Reply;
-use xinim_abi::ipc::ReplyToken;
+use xinim_abi::ipc::{ReplyToken, bits};
 use xinim_abi::object::{Handle, MemoryFlags, Rights};
+use xinim_abi::platform::PORT_DEBUGCON;
 use xinim_abi::services::rs::rs;
 use xinim_abi::start::role;
 use xinim_abi::syscall::{control, limit, resource};
 use xinim_manifest::{Manifest, Resource};
 use xinim_rs::bundle::{self, Entry};
-use xinim_rs::{Answer, End, Host, KEPT_MAX, Launch, SlotId};
+use xinim_rs::{Answer, End, Host, KEPT_MAX, Launch, SlotId, Usage};
 use xinim_rt::handle::OwnedHandle;
 use xinim_rt::loader::{self, Give, Image, Program};
 use xinim_rt::memory::Memory;
@@ -41,6 +43,7 @@ pub struct System {
 }
 
 struct Instance {
+    pid: u32,
     process: OwnedHandle,
     endpoint: OwnedHandle,
 }
@@ -158,6 +161,7 @@ impl System {
             Answer::Announced => sys::reply(token, &rs::Announced {}.encode()),
             Answer::Controlled { pid } => sys::reply(token, &rs::Controlled { pid }.encode()),
             Answer::FunctionAdded => sys::reply(token, &rs::FunctionAdded {}.encode()),
+            Answer::Complained => sys::reply(token, &rs::Complained {}.encode()),
             Answer::FunctionsDone => sys::reply(token, &rs::FunctionsDoneReply {}.encode()),
             Answer::Error(error) => Err(error),
         }
@@ -228,13 +232,19 @@ impl System {
                 DEFAULT_HANDLES => Ok(()),
                 handles => sys::process_limit(process, limit::HANDLES, handles.into()),
             })
+            .and_then(|()| match manifest.dma {
+                None => Ok(()),
+                Some(mib) => {
+                    sys::process_limit(process, limit::PINNED, u64::from(mib) * FRAMES_PER_MIB)
+                }
+            })
             .and_then(|()| loaded.start());
         if let Err(error) = started {
             let _ = sys::process_kill(process, KILL_CODE);
             return Err(error);
         }
         let pid = loaded.pid;
-        self.instances.insert(launch.slot, Instance { process: loaded.process, endpoint });
+        self.instances.insert(launch.slot, Instance { pid, process: loaded.process, endpoint });
         Ok(pid)
     }
 }
@@ -276,6 +286,24 @@ impl Host for System {
         }
     }
 
+    fn probe(&mut self, slot: SlotId) -> Option<(u64, Pulse)> {
+        sys::probe(self.instances.get(&slot)?.endpoint.raw(), bits::PING).ok()
+    }
+
+    fn usage(&self, slot: SlotId) -> Usage {
+        let pid = self.instances.get(&slot).map_or(0, |instance| instance.pid);
+        // The record is of the first process from this id on.
+        match sys::info::<ProcessInfo>(Kind::Process, pid.into()) {
+            Ok(info) if info.pid == pid => Usage {
+                cpu: info.cpu_ns,
+                frames: info.frames,
+                handles: info.handles,
+                threads: info.threads,
+            },
+            _ => Usage::default(),
+        }
+    }
+
     fn forget(&mut self, slot: SlotId) {
         self.instances.remove(&slot);
     }
@@ -300,6 +328,16 @@ impl Host for System {
         }
     }
 
+    fn alert(&mut self, text: &str) {
+        log!("ALERT: {text}");
+        // Where there is no debug console the bytes go nowhere.
+        let ports = sys::ports_create(self.resource, PORT_DEBUGCON, 1).map(OwnedHandle::from_raw);
+        if let Ok(ports) = ports {
+            let line = alloc::format!("rs: ALERT: {text}\n");
+            let _ = sys::ports_write_bytes(ports.raw(), 0, line.as_bytes());
+        }
+    }
+
     fn log(&mut self, line: fmt::Arguments<'_>) {
         log!("{line}");
     }
@@ -308,7 +346,6 @@ impl Host for System {
         let operation = match end {
             End::PowerOff => control::POWER_OFF,
             End::Reboot => control::REBOOT,
-            End::Panic => control::PANIC,
         };
         if let Err(error) = sys::system_control(self.resource, operation) {
             log!("cannot end the system: {error}");

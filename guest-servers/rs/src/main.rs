@@ -21,7 +21,7 @@ use xinim_manifest::{Catalog, Manifest};
 use xinim_rs::{Answer, Core, Host, bundle};
 use xinim_rt::memory::Memory;
 use xinim_rt::server::{self, Request, Server};
-use xinim_rt::{kip, log, start, sys};
+use xinim_rt::{log, start, sys};
 
 xinim_rt::program!(main);
 
@@ -101,6 +101,7 @@ impl Rs<'_> {
                 let _ = request.handle(c.pci).into_raw();
                 Some(self.core.add_function(host, badge, sender, &c))
             }
+            Call::Complain(c) => Some(self.core.complain(host, badge, sender, &c.name, c.code)),
             Call::FunctionsDone(_) => Some(self.core.functions_done(host, badge, sender)),
             Call::Keep(c) => {
                 let (slot, limit) = self.core.keeper(badge, sender)?;
@@ -117,7 +118,7 @@ impl Rs<'_> {
             Call::Query(c) => {
                 let memory = Memory::from_handle(request.handle(c.memory))?;
                 let room = memory.len().min(QUERY_MAX);
-                let text = self.core.query(c.kind, &c.name, room as usize, kip::now_ns())?;
+                let text = self.core.query(host, c.kind, &c.name, room as usize)?;
                 let len = text.len() as u64;
                 if len > 0 {
                     let mapping = memory.map_range(
@@ -140,6 +141,7 @@ impl Server for Rs<'_> {
         let message = answer.and_then(|answer| match answer {
             Answer::Announced => Some(rs::Announced {}.encode()),
             Answer::FunctionAdded => Some(rs::FunctionAdded {}.encode()),
+            Answer::Complained => Some(rs::Complained {}.encode()),
             Answer::FunctionsDone => Some(rs::FunctionsDoneReply {}.encode()),
             Answer::Controlled { pid } => Some(rs::Controlled { pid }.encode()),
             Answer::Error(error) => Some(error_message(error)),

@@ -1,6 +1,8 @@
 //! `Query`: the state of the services as text.
 
 use crate::functions::Location;
+use crate::history::CAUSE_NAMES;
+use crate::host::{Host, Usage};
 use crate::slot::{Reason, Slot, State};
 use crate::system::Core;
 use alloc::format;
@@ -9,19 +11,23 @@ use core::fmt::Write;
 use xinim_abi::error::{Error, Result};
 use xinim_abi::interface::Name;
 use xinim_abi::services::rs::query;
+use xinim_manifest::Escalate;
 
 impl Core {
     /// The text of a query; at most `room` bytes of it fit. A history that does not fit loses its
     /// oldest lines, other texts their last.
-    pub fn query(&self, kind: u32, name: &Name, room: usize, now: u64) -> Result<String> {
+    pub fn query(&self, host: &impl Host, kind: u32, name: &Name, room: usize) -> Result<String> {
         let mut text = String::new();
         // Writing to a `String` cannot fail.
         let _ = match kind {
             query::LIST => self.list(&mut text),
-            query::STATUS => self.status(&mut text, name, now)?,
+            query::STATUS => self.status(&mut text, host, name)?,
             query::HISTORY => return self.deaths(name, room),
             query::CLASSES => self.classes(&mut text),
             query::FUNCTIONS => self.function_list(&mut text),
+            query::ALERTS => self.alert_list(&mut text),
+            query::GRAPH => self.graph(&mut text),
+            query::STATISTICS => self.statistics(&mut text, host),
             _ => return Err(Error::Inval),
         };
         if text.len() > room {
@@ -47,15 +53,30 @@ impl Core {
         Ok(())
     }
 
-    fn status(&self, text: &mut String, name: &Name, now: u64) -> Result<core::fmt::Result> {
+    fn status(
+        &self,
+        text: &mut String,
+        host: &impl Host,
+        name: &Name,
+    ) -> Result<core::fmt::Result> {
         if name.as_str() == "rs" {
             return Ok(write!(text, "label: rs\nstate: running\npid: {}\n", self.pid));
         }
-        let slot = &self.slots[self.find(name).ok_or(Error::NoEnt)?];
-        Ok(self.write_status(text, slot, now))
+        let id = self.find(name).ok_or(Error::NoEnt)?;
+        let usage = match self.slots[id].state.is_live() {
+            true => host.usage(id),
+            false => Usage::default(),
+        };
+        Ok(self.write_status(text, &self.slots[id], &usage, host.now()))
     }
 
-    fn write_status(&self, text: &mut String, slot: &Slot, now: u64) -> core::fmt::Result {
+    fn write_status(
+        &self,
+        text: &mut String,
+        slot: &Slot,
+        usage: &Usage,
+        now: u64,
+    ) -> core::fmt::Result {
         let manifest = self.catalog.get(slot.manifest);
         writeln!(text, "label: {}", slot.label)?;
         writeln!(text, "state: {}", slot.state.name())?;
@@ -68,6 +89,42 @@ impl Core {
         writeln!(text, "incarnation: {}", slot.incarnation)?;
         writeln!(text, "restarts: {}", slot.restarts)?;
         writeln!(text, "crashes in a row: {} of {}", slot.failures, manifest.restart.limit)?;
+        let statistics = &slot.statistics;
+        writeln!(text, "crashes: {}", statistics.crashes)?;
+        writeln!(text, "causes: {}", or_dash(&causes(slot)))?;
+        writeln!(text, "down: {} us", statistics.down / 1000)?;
+        writeln!(text, "longest down: {} us", statistics.longest_down / 1000)?;
+        writeln!(text, "longest detection: {} us", statistics.detection / 1000)?;
+        match (manifest.heartbeat, slot.state) {
+            (0, _) => writeln!(text, "heartbeat: none")?,
+            (ms, State::Running) => {
+                let ago = now.saturating_sub(slot.health.beat) / 1000;
+                writeln!(text, "heartbeat: within {ms} ms, last {ago} us ago")?;
+            }
+            (ms, _) => writeln!(text, "heartbeat: within {ms} ms")?,
+        }
+        let limit =
+            |limit: Option<u32>| limit.map_or("none".to_string(), |mib| format!("{mib} MiB"));
+        writeln!(text, "memory: {} KiB, limit {}", usage.frames * 4, limit(manifest.memory))?;
+        writeln!(text, "dma limit: {}", limit(manifest.dma))?;
+        let budget = manifest.cpu.map_or("no limit".to_string(), |cpu| {
+            format!("limit {} % of {} ms", cpu.percent, cpu.window)
+        });
+        writeln!(text, "cpu: {} us, {budget}", usage.cpu / 1000)?;
+        writeln!(text, "handles: {} of {}", usage.handles, manifest.handles)?;
+        writeln!(text, "threads: {}", usage.threads)?;
+        let escalate = match manifest.escalate {
+            Escalate::None => "none",
+            Escalate::RestartDependents => "restart-dependents",
+            Escalate::Alert => "alert",
+            Escalate::SafeMode => "safe-mode",
+            Escalate::Reboot => "reboot",
+        };
+        writeln!(text, "escalate: {escalate}")?;
+        writeln!(text, "safe: {}", manifest.safe)?;
+        for alert in self.alerts.iter().filter(|alert| alert.text.contains(slot.label.as_str())) {
+            writeln!(text, "alert: {} us, {}", alert.time / 1000, alert.text)?;
+        }
         writeln!(text, "program: {}", manifest.program)?;
         writeln!(text, "class: {}", manifest.class.as_deref().unwrap_or("-"))?;
         writeln!(text, "location: {}", self.location(slot))?;
@@ -75,11 +132,7 @@ impl Core {
         for (key, list) in
             [("needs", &manifest.needs), ("wants", &manifest.wants), ("calls", &manifest.calls)]
         {
-            writeln!(
-                text,
-                "{key}: {}",
-                if list.is_empty() { "-".to_string() } else { list.join(" ") }
-            )?;
+            writeln!(text, "{key}: {}", or_dash(&list.join(" ")))?;
         }
         if let Some(death) = self.history.iter().rfind(|death| death.label == slot.label) {
             let (time, cause) = (death.time / 1000, death.cause);
@@ -112,6 +165,49 @@ impl Core {
         }
         lines.reverse();
         Ok(lines.concat())
+    }
+
+    fn alert_list(&self, text: &mut String) -> core::fmt::Result {
+        self.alerts.iter().try_for_each(|a| writeln!(text, "{}\t{}", a.time / 1000, a.text))
+    }
+
+    fn graph(&self, text: &mut String) -> core::fmt::Result {
+        for &index in self.catalog.order() {
+            let from = &self.catalog.get(index).label;
+            for (kind, targets) in self.catalog.relations(index) {
+                for target in targets {
+                    writeln!(text, "{from}\t{kind}\t{}", self.catalog.get(target).label)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn statistics(&self, text: &mut String, host: &impl Host) -> core::fmt::Result {
+        let now = host.now();
+        for (id, slot) in self.slots() {
+            let usage = if slot.state.is_live() { host.usage(id) } else { Usage::default() };
+            let (label, state, pid, statistics) =
+                (slot.label, slot.state.name(), slot.pid, &slot.statistics);
+            let (crashes, restarts) = (statistics.crashes, slot.restarts);
+            let us = |ns: u64| ns / 1000;
+            let (down, longest) = (us(statistics.down), us(statistics.longest_down));
+            let (detection, cpu) = (us(statistics.detection), us(usage.cpu));
+            let memory = usage.frames * 4;
+            let watched = slot.state == State::Running && slot.health.next != u64::MAX;
+            let beat = match watched {
+                true => us(now.saturating_sub(slot.health.beat)).to_string(),
+                false => "-".to_string(),
+            };
+            let causes = causes(slot);
+            let causes = or_dash(&causes);
+            writeln!(
+                text,
+                "{label}\t{state}\t{pid}\t{crashes}\t{restarts}\t{down}\t{longest}\t{detection}\t\
+                 {cpu}\t{memory}\t{beat}\t{causes}"
+            )?;
+        }
+        Ok(())
     }
 
     fn classes(&self, text: &mut String) -> core::fmt::Result {
@@ -151,4 +247,16 @@ impl Core {
             }
         }
     }
+}
+
+/// What a slot's instances died of: `fault 2, hung 1`.
+fn causes(slot: &Slot) -> String {
+    let counts = CAUSE_NAMES.iter().zip(slot.statistics.causes).filter(|(_, count)| *count > 0);
+    let texts: alloc::vec::Vec<String> =
+        counts.map(|(name, count)| format!("{name} {count}")).collect();
+    texts.join(", ")
+}
+
+fn or_dash(text: &str) -> &str {
+    if text.is_empty() { "-" } else { text }
 }

@@ -26,6 +26,12 @@ impl Core {
         if let Caller::Service(id) = caller {
             self.slots[id].shutting_down = true;
         }
+        self.begin_shutdown(host, reboot);
+        None
+    }
+
+    /// Begins the end, if it has not begun.
+    pub(crate) fn begin_shutdown(&mut self, host: &mut impl Host, reboot: bool) {
         if self.shutdown.is_none() {
             self.shutdown = Some(reboot);
             for id in 0..self.slots.len() {
@@ -36,7 +42,6 @@ impl Core {
             self.answer_early_lookups(host);
         }
         self.shutdown_step(host);
-        None
     }
 
     /// Stops what nobody uses any more; ends the machine when nothing is left to stop.

@@ -1,5 +1,7 @@
 //! One instance of a service, through all its lives.
 
+use crate::health::Health;
+use crate::history::CAUSES;
 use alloc::vec::Vec;
 use xinim_abi::error::Error;
 use xinim_abi::interface::Name;
@@ -92,6 +94,35 @@ pub enum Reason {
     Needs(Index),
 }
 
+/// Of a slot since boot. Times in ns.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Statistics {
+    /// Deaths that nobody asked for, or that were asked for as a crash.
+    pub crashes: u32,
+    /// Without an instance that was up, after a crash, and the longest time at a stretch.
+    pub down: u64,
+    pub longest_down: u64,
+    /// Longest time from a death to RS's hearing of it.
+    pub detection: u64,
+    /// Deaths by `Cause::number`.
+    pub causes: [u32; CAUSES],
+}
+
+/// Why RS kills an instance.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Doom {
+    /// It did not announce itself in time.
+    StartTimeout,
+    /// It did not end in time when it was asked to.
+    StopTimeout,
+    /// It does not come to its endpoint any more.
+    Hung,
+    /// It used this much of the processor, percent.
+    CpuHog { percent: u32 },
+    /// Another service says that it breaks their protocol.
+    Complaint { by: Name, code: u32 },
+}
+
 /// A `Control` or `Spawn` that is answered later.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Waiter {
@@ -140,12 +171,16 @@ pub struct Slot {
     pub(crate) launches: u32,
     /// The operator killed this instance, or injected a fault: no fault of the service.
     pub(crate) by_hand: bool,
-    /// RS killed it because it did not announce itself in time.
-    pub(crate) timed_out: bool,
+    /// Why RS has killed it.
+    pub(crate) doom: Option<Doom>,
+    pub(crate) health: Health,
+    pub statistics: Statistics,
     /// Started by `Spawn`: whose label number; such a slot is freed when it ends.
     pub(crate) spawner: Option<u64>,
     /// The spawner knows it: looked it up, or had it spawned, since its own last start.
     pub(crate) adopted: bool,
+    /// Those that need it were restarted for its sake; forgiven with its crashes.
+    pub(crate) escalated: bool,
     /// Died and was not up since.
     pub(crate) crashed: bool,
     /// Has announced itself at least once.
@@ -170,9 +205,12 @@ impl Slot {
             failures: 0,
             launches: 0,
             by_hand: false,
-            timed_out: false,
+            doom: None,
+            health: Health::default(),
+            statistics: Statistics::default(),
             spawner: None,
             adopted: false,
+            escalated: false,
             crashed: false,
             was_up: false,
             shutting_down: false,

@@ -3,7 +3,8 @@
 use crate::host::Host;
 use crate::lookup::EarlyLookup;
 use crate::slot::{Reason, Slot, SlotId, State};
-use crate::{Function, History, SLOTS_MAX};
+use crate::{Alert, Function, History, SLOTS_MAX};
+use alloc::collections::VecDeque;
 use alloc::format;
 use alloc::vec::Vec;
 use xinim_abi::error::{Error, Result};
@@ -25,6 +26,9 @@ pub struct Core {
     /// The system goes down; `true`: to come up again.
     pub(crate) shutdown: Option<bool>,
     pub(crate) ended: bool,
+    pub(crate) alerts: VecDeque<Alert>,
+    /// Only services marked `safe`, and what they need, are started.
+    pub(crate) safe_mode: bool,
     /// RS's own process id.
     pub(crate) pid: u32,
 }
@@ -64,6 +68,8 @@ impl Core {
             history: History::default(),
             shutdown: None,
             ended: false,
+            alerts: VecDeque::new(),
+            safe_mode: false,
             pid,
         }
     }

@@ -138,8 +138,7 @@ pub fn serve(endpoint: Handle, server: &mut impl Server) -> ! {
         next = match received.notification() {
             Some(raised) => {
                 standard_bits(raised, server);
-                let own = raised
-                    & !(bits::TERMINATE | bits::PING | bits::INJECT_FAULT | bits::INJECT_HANG);
+                let own = raised & !bits::STANDARD;
                 if own != 0 {
                     server.notified(own);
                 }
@@ -176,6 +175,12 @@ fn standard_bits(raised: u64, server: &mut impl Server) {
             core::hint::spin_loop();
         }
     }
+    if raised & bits::INJECT_BLOCK != 0 {
+        loop {
+            sys::thread_sleep(u64::MAX);
+        }
+    }
+    // The heartbeat (`PING`) is answered by having been fetched.
     if raised & bits::TERMINATE != 0 {
         process::exit(server.terminate());
     }

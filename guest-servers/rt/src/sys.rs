@@ -140,6 +140,16 @@ pub fn notify(endpoint: Handle, bits: u64) -> Result<()> {
     call(nr::NOTIFY | u64::from(endpoint) << 32, [bits, 0, 0, 0, 0, 0]).map(drop)
 }
 
+/// Whether the server of `endpoint` still comes to receive; see [`nr::PROBE`]. The record says what
+/// it does if the answer is [`info::pulse::PENDING`].
+pub fn probe(endpoint: Handle, bits: u64) -> Result<(u64, info::Pulse)> {
+    let mut pulse = info::Pulse::default();
+    let bytes = pulse.as_mut_bytes();
+    let args = [bits, bytes.as_mut_ptr() as u64, bytes.len() as u64, 0, 0, 0];
+    let answer = call(nr::PROBE | u64::from(endpoint) << 32, args)?;
+    Ok((answer, pulse))
+}
+
 /// [`notify`] of `target` and then [`receive`] in one call; a target that is dead is ignored.
 pub fn notify_wait(endpoint: Handle, target: Handle, bits: u64) -> Result<Received> {
     let message = Message { tag: Tag(target.into()), ..Message::default() };

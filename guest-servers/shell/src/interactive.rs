@@ -7,7 +7,7 @@ use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
-use xinim_os::{Error, Os, STDERR, STDIN, base_name, dir_name, is_kind, join, mode};
+use xinim_os::{Error, Os, STDERR, STDIN, base_name, dir_name, is_kind, join, mode, service_query};
 
 use crate::builtin;
 use crate::edit::{Editor, Event, History};
@@ -35,6 +35,7 @@ impl Shell<'_> {
         let mut text = String::new();
         loop {
             self.report_jobs();
+            self.report_alerts();
             let prompt = self.prompt(text.is_empty());
             match self.read_input(&mut history, &prompt, &mut ahead) {
                 Input::Line(line) => text.push_str(&line),
@@ -61,6 +62,23 @@ impl Shell<'_> {
                 },
             }
             text.clear();
+        }
+    }
+
+    /// What the Reincarnation Server thinks the operator should know, once each.
+    fn report_alerts(&mut self) {
+        let Ok(text) = self.os.service_query(service_query::ALERTS, "") else { return };
+        let lines = text.lines().filter_map(|line| line.split_once('\t'));
+        let new = lines.filter_map(|(time, text)| Some((time.parse::<u64>().ok()?, text)));
+        let mut newest = self.alerts_seen;
+        let mut shown = String::new();
+        for (time, text) in new.filter(|(time, _)| *time > self.alerts_seen) {
+            newest = newest.max(time);
+            shown.push_str(&format!("*** {text}\n"));
+        }
+        self.alerts_seen = newest;
+        if !shown.is_empty() {
+            let _ = self.files.write(STDERR, shown.as_bytes());
         }
     }
 

@@ -89,6 +89,8 @@ pub struct Shell<'a> {
     /// `$!`; 0: none yet.
     pub(crate) last_background: u32,
     pub(crate) jobs: Jobs,
+    /// Time of the newest alert that was shown, us since boot.
+    pub(crate) alerts_seen: u64,
     pub(crate) interactive: bool,
     /// Whether Ctrl-C must be directed to children; found out at the first one.
     pub(crate) on_terminal: Option<bool>,
@@ -114,6 +116,7 @@ impl<'a> Shell<'a> {
             pid: os.pid(),
             last_background: 0,
             jobs: Jobs::default(),
+            alerts_seen: 0,
             interactive: false,
             on_terminal: None,
             loops: 0,

@@ -47,6 +47,10 @@ crate::interface! {
         16 idempotent Keep { key: u64, len: u64 } -> Kept { len: u64; memory: handle }
         /// The memory under `key` is not needed any more.
         17 idempotent Unkeep { key: u64 } -> Unkept { }
+        /// The caller's manifest lists `name` in `complains`, and an instance of it broke the protocol
+        /// between the two (`code`: the caller's idea of how). It is restarted. `Again`: it was
+        /// restarted for a complaint less than a second ago.
+        9 once Complain { name: Name, code: u32 } -> Complained { }
     }
 }
 
@@ -63,6 +67,15 @@ pub mod query {
     pub const CLASSES: u32 = 4;
     /// `location id class label` of each PCI function.
     pub const FUNCTIONS: u32 = 5;
+    /// What the operator should know, oldest first: `time_us text`.
+    pub const ALERTS: u32 = 6;
+    /// `from kind to` of each relation between services: kind is `needs`, `wants`, `notify`, `calls`,
+    /// `spawns` or `complains`.
+    pub const GRAPH: u32 = 7;
+    /// `label state pid crashes restarts down_us longest_down_us detection_us cpu_us memory_kib
+    /// heartbeat_us causes` of each service: `heartbeat_us` is the time since it was last known to be
+    /// well, `causes` like `fault 2, hung 1`; `-` where there is nothing to say.
+    pub const STATISTICS: u32 = 8;
 }
 
 /// Operations of `Control`.
@@ -75,6 +88,8 @@ pub mod control {
     pub const KILL: u32 = 4;
     /// Makes the instance write through a wild pointer (`bits::INJECT_FAULT`).
     pub const INJECT_FAULT: u32 = 5;
-    /// Makes it hang (`bits::INJECT_HANG`).
+    /// Makes it spin (`bits::INJECT_HANG`).
     pub const INJECT_HANG: u32 = 6;
+    /// Makes it sleep for ever (`bits::INJECT_BLOCK`).
+    pub const INJECT_BLOCK: u32 = 7;
 }

@@ -1,5 +1,5 @@
-//! `service list`, `service status|history|start|stop|restart NAME`,
-//! `service kill [--wild|--hang] NAME`, `lspci`
+//! `service list|statistics|alerts|graph`, `service status|history|start|stop|restart NAME`,
+//! `service kill [--wild|--hang|--block] NAME`, `lspci`
 
 use alloc::string::String;
 use core::fmt::Write;
@@ -8,27 +8,35 @@ use xinim_os::{service_control as control, service_query as query};
 
 use crate::Context;
 
-const USAGE: &str = "usage: service list
+const USAGE: &str = "usage: service [--json] list|statistics|alerts
+       service [--json] history [NAME]
+       service graph [--dot]
        service status NAME
-       service history [NAME]
        service start|stop|restart NAME
-       service kill [--wild|--hang] NAME
+       service kill [--wild|--hang|--block] NAME
 kill ends the instance as a crash would: --wild makes it write through a wild pointer, --hang makes
-it spin until its heartbeat is missed.";
+it spin and --block sleep until its heartbeat is missed.";
 
 pub fn run(c: &mut Context<'_>) -> i32 {
     let words: alloc::vec::Vec<&str> = c.args.iter().map(String::as_str).collect();
-    let (operation, name) = match words.as_slice() {
-        [] | ["list"] => return ask(c, query::LIST, ""),
-        ["history"] => return ask(c, query::HISTORY, ""),
-        ["history", name] => return ask(c, query::HISTORY, name),
-        ["status", name] => return ask(c, query::STATUS, name),
-        ["classes"] => return ask(c, query::CLASSES, ""),
+    let json = words.first() == Some(&"--json");
+    let show = if json { as_json } else { as_table };
+    let (operation, name) = match &words[usize::from(json)..] {
+        [] | ["list"] => return ask(c, query::LIST, "", show),
+        ["statistics"] => return ask(c, query::STATISTICS, "", show),
+        ["alerts"] => return ask(c, query::ALERTS, "", show),
+        ["history"] => return ask(c, query::HISTORY, "", show),
+        ["history", name] => return ask(c, query::HISTORY, name, show),
+        ["classes"] => return ask(c, query::CLASSES, "", show),
+        ["graph"] => return ask(c, query::GRAPH, "", show),
+        ["graph", "--dot"] => return ask(c, query::GRAPH, "", as_dot),
+        ["status", name] => return ask(c, query::STATUS, name, as_it_is),
         ["start", name] => (control::START, *name),
         ["stop", name] => (control::STOP, *name),
         ["restart", name] => (control::RESTART, *name),
         ["kill", "--wild", name] | ["kill", name, "--wild"] => (control::INJECT_FAULT, *name),
         ["kill", "--hang", name] | ["kill", name, "--hang"] => (control::INJECT_HANG, *name),
+        ["kill", "--block", name] | ["kill", name, "--block"] => (control::INJECT_BLOCK, *name),
         ["kill", name] if !name.starts_with('-') => (control::KILL, *name),
         _ => return c.usage(USAGE),
     };
@@ -38,29 +46,92 @@ pub fn run(c: &mut Context<'_>) -> i32 {
     0
 }
 
-/// Titles of the columns, where the text is a table.
-fn titles(kind: u32) -> Option<&'static str> {
+/// Titles of the columns.
+fn titles(kind: u32) -> &'static str {
     match kind {
-        query::LIST => Some("NAME\tSTATE\tPID\tRESTARTS\tPROGRAM\tLOCATION"),
-        query::HISTORY => Some("TIME\tNAME\tCAUSE\tDETAIL\tDOWN"),
-        query::CLASSES => Some("CLASS\tNAME"),
-        query::FUNCTIONS => Some("LOCATION\tID\tCLASS\tDRIVER"),
-        _ => None,
+        query::LIST => "NAME\tSTATE\tPID\tRESTARTS\tPROGRAM\tLOCATION",
+        query::HISTORY => "TIME\tNAME\tCAUSE\tDETAIL\tDOWN",
+        query::CLASSES => "CLASS\tNAME",
+        query::FUNCTIONS => "LOCATION\tID\tCLASS\tDRIVER",
+        query::ALERTS => "TIME\tALERT",
+        query::GRAPH => "NAME\tRELATION\tTARGET",
+        query::STATISTICS => {
+            "NAME\tSTATE\tPID\tCRASHES\tRESTARTS\tDOWN\tLONGEST\tDETECTION\tCPU\tMEMORY\tHEARTBEAT\t\
+             CAUSES"
+        }
+        _ => "",
     }
 }
 
-fn ask(c: &mut Context<'_>, kind: u32, name: &str) -> i32 {
+fn ask(c: &mut Context<'_>, kind: u32, name: &str, show: fn(&mut Context<'_>, u32, &str)) -> i32 {
     match c.os.service_query(kind, name) {
-        Ok(text) => match titles(kind) {
-            Some(titles) => table(c, titles, &text),
-            None => c.out.write(text.as_bytes()),
-        },
+        Ok(text) => show(c, kind, &text),
         Err(error) => {
             c.problem(name, error);
             return 1;
         }
     }
     0
+}
+
+fn as_it_is(c: &mut Context<'_>, _kind: u32, text: &str) {
+    c.out.write(text.as_bytes());
+}
+
+fn as_table(c: &mut Context<'_>, kind: u32, text: &str) {
+    table(c, titles(kind), text);
+}
+
+/// An array with an object for each line; every value is a string.
+fn as_json(c: &mut Context<'_>, kind: u32, text: &str) {
+    let mut out = String::from("[");
+    for (number, line) in text.lines().enumerate() {
+        out.push_str(if number == 0 { "\n" } else { ",\n" });
+        let fields = titles(kind).split('\t').zip(line.split('\t'));
+        for (column, (title, field)) in fields.enumerate() {
+            let before = if column == 0 { "  {" } else { ", " };
+            let _ = write!(out, "{before}{}: {}", quoted(&title.to_lowercase()), quoted(field));
+        }
+        out.push('}');
+    }
+    out.push_str(if text.is_empty() { "]\n" } else { "\n]\n" });
+    c.out.write(out.as_bytes());
+}
+
+/// A string of JSON (RFC 8259, 7) and of DOT.
+fn quoted(text: &str) -> String {
+    let mut out = String::from("\"");
+    for character in text.chars() {
+        match character {
+            '"' | '\\' => out.extend(['\\', character]),
+            c if c < ' ' => drop(write!(out, "\\u{:04x}", u32::from(c))),
+            c => out.push(c),
+        }
+    }
+    out.push('"');
+    out
+}
+
+/// The graph for Graphviz.
+fn as_dot(c: &mut Context<'_>, _kind: u32, text: &str) {
+    let _ = writeln!(c.out, "digraph services {{");
+    for line in text.lines() {
+        let mut fields = line.split('\t');
+        let (Some(from), Some(kind), Some(to)) = (fields.next(), fields.next(), fields.next())
+        else {
+            continue;
+        };
+        let style = match kind {
+            "needs" => "style=bold",
+            "wants" => "style=solid",
+            "notify" => "style=dotted, dir=back",
+            "calls" => "style=dashed",
+            _ => "style=dashed, color=gray",
+        };
+        let (from, to) = (quoted(from), quoted(to));
+        let _ = writeln!(c.out, "  {from} -> {to} [label={}, {style}];", quoted(kind));
+    }
+    let _ = writeln!(c.out, "}}");
 }
 
 /// Tab-separated lines, each column as wide as its widest field.
@@ -87,5 +158,15 @@ fn table(c: &mut Context<'_>, titles: &str, text: &str) {
 
 /// PCI functions and who drives them.
 pub fn lspci(c: &mut Context<'_>) -> i32 {
-    ask(c, query::FUNCTIONS, "")
+    ask(c, query::FUNCTIONS, "", as_table)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::quoted;
+
+    #[test]
+    fn strings_are_quoted() {
+        assert_eq!(quoted("a \"b\"\\\t"), "\"a \\\"b\\\"\\\\\\u0009\"");
+    }
 }

@@ -1,0 +1,196 @@
+//! Heartbeats, processor budgets, complaints.
+
+use super::world::*;
+use crate::*;
+use alloc::string::String;
+use xinim_abi::error::Error;
+use xinim_abi::info::{Pulse, pulse, state};
+use xinim_abi::services::rs::query;
+
+/// Not fetched, doing `doing`; the other figures as given.
+fn pending(doing: u32, system_calls: u64, cpu_ns: u64) -> (u64, Pulse) {
+    (pulse::PENDING, Pulse { doing, waits_for: 0, system_calls, cpu_ns })
+}
+
+impl World {
+    /// Lets `ms` pass, in the steps in which RS wakes, with `label` giving these answers.
+    fn pass(&mut self, ms: u64, label: &str, mut answer: impl FnMut(u64) -> (u64, Pulse)) {
+        let id = self.id(label);
+        let end = self.host.now + ms * MS;
+        let mut step = 0;
+        while let Some(next) = self.core.next_deadline(self.host.now).filter(|&next| next <= end) {
+            self.host.pulses.insert(id, answer(step));
+            step += 1;
+            self.host.now = next.max(self.host.now);
+            self.core.tick(&mut self.host);
+            if !self.host.killed.is_empty() {
+                break;
+            }
+        }
+        self.host.now = self.host.now.max(if self.host.killed.is_empty() { end } else { 0 });
+    }
+
+    fn history(&self) -> String {
+        self.core.query(&self.host, query::HISTORY, &name(""), 4096).unwrap()
+    }
+}
+
+/// RAISED, then PENDING.
+fn from_then_on(then: impl Fn(u64) -> (u64, Pulse)) -> impl FnMut(u64) -> (u64, Pulse) {
+    move |step| if step == 0 { (pulse::RAISED, Pulse::default()) } else { then(step) }
+}
+
+#[test]
+fn idle_services_cost_two_looks_a_heartbeat() {
+    let mut w = World::boot(&[("a", "heartbeat = 1000"), ("b", ""), ("c", "heartbeat = 0")]);
+    w.run();
+    let mut times = alloc::vec::Vec::new();
+    while let Some(next) = w.core.next_deadline(w.host.now).filter(|&next| next <= 3000 * MS) {
+        times.push(next / MS);
+        w.host.now = next;
+        w.core.tick(&mut w.host);
+    }
+    assert_eq!(times, [500, 1000, 1500, 2000, 2500, 3000], "one timer for all");
+    assert_eq!(w.host.probes, [6, 6], "and none without heartbeat");
+}
+
+#[test]
+fn one_that_spins_is_killed_within_its_heartbeat_and_comes_back() {
+    let mut w = World::boot(&[("a", "heartbeat = 400"), ("b", "")]);
+    w.run();
+    w.host.now = 1000 * MS;
+    w.pass(1000, "a", from_then_on(|step| pending(state::READY, 7, step * 50 * MS)));
+    assert_eq!(w.host.killed, [w.id("a")]);
+    assert!(w.host.now <= 1400 * MS, "{}", w.host.now);
+    w.reap();
+    assert_eq!((w.state("a"), w.state("b")), ("recovering", "running"));
+    assert!(w.history().contains("\ta\thung\t-\t"), "{}", w.history());
+}
+
+#[test]
+fn one_that_sleeps_for_ever_is_killed() {
+    let mut w = World::boot(&[("a", "")]);
+    w.run();
+    w.pass(2000, "a", from_then_on(|_| pending(state::SLEEPING, 7, 5)));
+    assert_eq!(w.host.killed, [w.id("a")]);
+    assert!(w.host.now <= 1000 * MS);
+}
+
+#[test]
+fn one_that_answers_late_is_well() {
+    let mut w = World::boot(&[("a", "")]);
+    w.run();
+    // Two misses, then it fetched the bit.
+    w.pass(20_000, "a", |step| match step % 4 {
+        0 => (pulse::RAISED, Pulse::default()),
+        n => pending(state::READY, 7, n * 100 * MS),
+    });
+    assert_eq!(w.host.killed, [], "never three in a row behind the first");
+    w.pass(5000, "a", |_| (pulse::WAITING, Pulse::default()));
+    assert_eq!(w.host.killed, []);
+}
+
+#[test]
+fn one_that_gets_no_processor_is_not_to_blame() {
+    let mut w = World::boot(&[("a", "")]);
+    w.run();
+    w.pass(60_000, "a", from_then_on(|_| pending(state::READY, 7, 5)));
+    assert_eq!(w.host.killed, []);
+}
+
+#[test]
+fn one_that_works_or_waits_has_patience() {
+    for waits in [true, false] {
+        let mut w = World::boot(&[("a", ""), ("b", "calls = [\"a\"]")]);
+        w.run();
+        let answer = |step| match waits {
+            true => pending(state::AWAITING_REPLY, 7, 5),
+            false => pending(state::READY, step, step * MS),
+        };
+        w.pass(29_000, "b", from_then_on(answer));
+        assert_eq!(w.host.killed, []);
+        w.pass(4000, "b", answer);
+        assert_eq!(w.host.killed, [w.id("b")], "but not for ever");
+    }
+}
+
+#[test]
+fn patience_does_not_run_out_while_another_is_down() {
+    let mut w =
+        World::boot(&[("a", "start_timeout = 600000"), ("b", "calls = [\"a\"]"), ("c", "")]);
+    w.run();
+    w.fault("a"); // and it takes its time to come back
+    w.pass(120_000, "b", from_then_on(|_| pending(state::AWAITING_REPLY, 7, 5)));
+    assert_eq!(w.host.killed, []);
+    assert_eq!(w.state("a"), "recovering");
+}
+
+#[test]
+fn misses_do_not_count_while_a_need_is_down() {
+    let mut w = World::boot(&[("a", "start_timeout = 600000"), ("b", "needs = [\"a\"]")]);
+    w.run();
+    w.fault("a");
+    w.pass(60_000, "b", from_then_on(|step| pending(state::READY, 7, step * MS)));
+    assert_eq!(w.host.killed, []);
+    w.run();
+    w.pass(2000, "b", |step| pending(state::READY, 7, step * MS));
+    assert_eq!(w.host.killed, [w.id("b")]);
+}
+
+#[test]
+fn a_processor_hog_is_restarted() {
+    let mut w = World::boot(&[("a", "cpu = { percent = 50, window = 2000 }")]);
+    w.run();
+    let id = w.id("a");
+    for share in [40, 60] {
+        for _ in 0..20 {
+            let Some(next) = w.core.next_deadline(w.host.now) else { break };
+            let passed = next - w.host.now;
+            *w.host.cpu.entry(id).or_default() += passed * share / 100;
+            w.host.now = next;
+            w.core.tick(&mut w.host);
+        }
+        assert_eq!(w.host.killed.is_empty(), share == 40, "{share} %");
+    }
+    w.host.killed.truncate(1);
+    w.reap();
+    assert!(w.history().contains("\ta\tcpu-hog\t60 % of the processor\t"), "{}", w.history());
+    assert_eq!(w.state("a"), "recovering");
+}
+
+const CLIENT: [(&str, &str); 4] = [
+    ("disk", "class = \"block\""),
+    ("fs", "calls = [\"disk\"]\ncomplains = [\"class:block\"]"),
+    ("other", "calls = [\"disk\"]"),
+    PROGRAMS_DISK,
+];
+const PROGRAMS_DISK: (&str, &str) = ("programs", "instances = \"programs\"\ncontrol = true");
+
+#[test]
+fn complaints() {
+    let mut w = World::boot(&CLIENT);
+    w.run();
+    w.host.now = 10_000 * MS;
+    let complain = |w: &mut World, (badge, pid): (u64, u32), accused: &str| {
+        w.core.complain(&mut w.host, badge, pid, &name(accused), 3)
+    };
+    let fs = w.badge("fs");
+    let access = Answer::Error(Error::Access);
+    let other = w.badge("other");
+    assert_eq!(complain(&mut w, other, "disk"), access, "not in its manifest");
+    assert_eq!(complain(&mut w, (0, 50), "disk"), access, "a program");
+    assert_eq!(complain(&mut w, (fs.0, 50), "disk"), access, "somebody else's badge");
+    assert_eq!(complain(&mut w, fs, "other"), access, "not about that one");
+    assert_eq!(complain(&mut w, fs, "nobody"), Answer::Error(Error::NoEnt));
+    assert_eq!(w.host.killed, []);
+    assert_eq!(complain(&mut w, fs, "disk"), Answer::Complained);
+    assert_eq!(complain(&mut w, fs, "disk"), Answer::Complained, "already done");
+    assert_eq!(w.host.killed, [w.id("disk")]);
+    w.reap();
+    w.run();
+    assert_eq!(w.state("disk"), "running");
+    assert!(w.history().contains("\tdisk\tcomplaint\tby fs, code 3\t"), "{}", w.history());
+    assert_eq!(complain(&mut w, fs, "disk"), Answer::Error(Error::Again), "not too often");
+    w.host.now += 1000 * MS;
+    assert_eq!(complain(&mut w, fs, "disk"), Answer::Complained);
+}

@@ -1,0 +1,89 @@
+//! Services that hang, hog, lie or cannot run, and what the Reincarnation Server makes of them.
+
+use std::fs;
+
+use tempfile::tempdir;
+use xinim_tests::host::{arg, fat_image, noise, tool};
+use xinim_tests::machine::{engines, exec};
+
+/// A FAT image with one file `::/file`, and the file's SHA-256.
+fn disk(dir: &std::path::Path, len: usize) -> (std::path::PathBuf, String) {
+    let (image, file) = (dir.join("disk.img"), dir.join("file"));
+    fat_image(&image, 32 << 20, 16);
+    fs::write(&file, noise(5, len)).expect("file");
+    tool("mcopy", &["-i", arg(&image), arg(&file), "::/file"]);
+    let sum = tool("sha256sum", &[arg(&file)]);
+    (image, sum.split_once(' ').expect("sum and name").0.to_owned())
+}
+
+#[test]
+fn hung_drivers_are_found_and_nothing_is_lost() {
+    let dir = tempdir().expect("directory");
+    let (image, sum) = disk(dir.path(), 8 << 20);
+    for engine in engines("hung_drivers_are_found_and_nothing_is_lost") {
+        // The file system reads through a driver that will not answer again. Each read is of a fresh
+        // mount, so that nothing of it is cached.
+        let script = "for kind in --hang --block; do
+                mount /dev/vda /mnt || exit 9
+                service kill $kind virtio-blk
+                sha256sum /mnt/file
+                umount /mnt
+            done
+            service history | grep hung | while read time name cause rest; do echo $name $cause; done
+            service status virtio-blk | grep causes";
+        let output = exec(engine, script, &["--disk", arg(&image)]).output();
+        let read = format!("{sum}  /mnt/file\n");
+        let expected = format!("{read}{read}virtio-blk hung\nvirtio-blk hung\ncauses: hung 2\n");
+        assert_eq!(output.out(), expected, "{engine}: {}", output.err());
+        assert_eq!(output.err(), "", "{engine}");
+    }
+}
+
+/// Each of these dies of a hang, comes back, and the system goes on.
+#[test]
+fn every_kind_of_service_is_watched() {
+    let dir = tempdir().expect("directory");
+    let (image, sum) = disk(dir.path(), 1 << 20);
+    for engine in engines("every_kind_of_service_is_watched") {
+        let script = "mount /dev/vda /mnt || exit 9
+            for name in devfs pci virtio-console fs-fat; do
+                service kill --hang $name
+                until service history $name | grep -q hung; do sleep 0.1; done
+                sha256sum /mnt/file
+            done
+            service list | grep -c running";
+        let output = exec(engine, script, &["--disk", arg(&image)]).output();
+        let text = output.out();
+        let sums = text.lines().filter(|line| *line == format!("{sum}  /mnt/file")).count();
+        assert_eq!(sums, 4, "{engine}: {text}{}", output.err());
+    }
+}
+
+/// Statistics, the graph, alerts and JSON: shapes that scripts rely on.
+#[test]
+fn what_can_be_seen() {
+    for engine in engines("what_can_be_seen") {
+        let script = "service kill devfs; service statistics | grep -c devfs
+            service --json list | head -n 2
+            service graph | grep vfs | grep ramfs | grep needs
+            service graph --dot | head -n 1
+            service graph --dot | grep vfs | grep ramfs | grep -c style=bold
+            service alerts; service --json alerts
+            grep -c '^devfs' /proc/services
+            cat /proc/services | while read name state pid crashes rest; do
+                [ $name = devfs ] && echo $crashes crash; done; true";
+        let output = exec(engine, script, &[]).output();
+        let text = output.out();
+        let lines: Vec<&str> = text.lines().collect();
+        assert_eq!(lines[0], "1", "{engine}: {text}{}", output.err());
+        assert_eq!(lines[1], "[");
+        assert!(
+            lines[2].starts_with("  {\"name\": \"rs\", \"state\": \"running\", \"pid\": \"1\"")
+        );
+        let rest: Vec<String> =
+            lines[3..].iter().map(|l| l.split_whitespace().collect::<Vec<_>>().join(" ")).collect();
+        let expected =
+            ["vfs needs ramfs", "digraph services {", "1", "TIME ALERT", "[]", "1", "1 crash"];
+        assert_eq!(rest, expected, "{engine}: {text}");
+    }
+}
