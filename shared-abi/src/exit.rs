@@ -12,3 +12,5 @@ pub const NO_ENGINE: u8 = 126;
 pub const INTERRUPTED: u8 = 130;
 /// Guest kernel panic, triple fault or KVM internal error.
 pub const GUEST_DIED: u8 = 134;
+/// `--strict=stop`: a driver broke a rule.
+pub const STRICT: u8 = 135;

@@ -6,7 +6,9 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 
 use crate::net_spec::Net;
-use crate::spec::{ConsoleSpec, Cpuid, Cpus, Disk, EngineChoice, Memory, QemuAccel, Timeout};
+use crate::spec::{
+    ConsoleSpec, Cpuid, Cpus, Disk, EngineChoice, Memory, QemuAccel, Strict, Timeout,
+};
 
 const AFTER_HELP: &str = "\
 Examples:
@@ -55,6 +57,7 @@ Exit status:
   126     no usable engine
   130     interrupted by a signal
   134     the guest died: kernel panic, triple fault, KVM internal error (report on stderr)
+  135     a driver broke a rule, with --strict=stop (report on stderr)
 
 On the terminal, Ctrl-A x leaves, Ctrl-A Ctrl-A sends Ctrl-A, Ctrl-A h shows this.";
 
@@ -98,6 +101,8 @@ pub enum Command {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         options: Vec<String>,
     },
+    /// Say what a rule of --strict is about, or list all rules
+    Explain(ExplainArgs),
     /// Measure boot, memory and disk on both engines and print the figures as JSON
     Bench(BenchArgs),
 }
@@ -168,6 +173,17 @@ pub struct RunArgs {
     /// Write every device access as a line of text to this file
     #[arg(long, value_name = "FILE")]
     pub trace: Option<PathBuf>,
+
+    /// Check the guest's drivers against the specifications of their devices: report what they do
+    /// wrong (warn), or end the machine at the first mistake with status 135 (stop)
+    #[arg(
+        long,
+        value_name = "MODE",
+        num_args = 0..=1,
+        default_missing_value = "warn",
+        require_equals = true
+    )]
+    pub strict: Option<Strict>,
 
     /// Run these commands in the guest's shell, with standard input, output and error passed
     /// through byte for byte, then power off and exit with the last command's status
@@ -361,6 +377,17 @@ impl std::str::FromStr for Shard {
             _ => Err("must be I/N with I from 1 to N, as in 2/5".into()),
         }
     }
+}
+
+#[derive(Debug, Args)]
+pub struct ExplainArgs {
+    /// Id of the rule, as a report gives it; without one all rules are listed
+    #[arg(value_name = "ID")]
+    pub id: Option<String>,
+
+    /// Print as JSON
+    #[arg(long)]
+    pub json: bool,
 }
 
 #[derive(Debug, Args)]

@@ -26,7 +26,7 @@ use crate::disk_spec::Builder;
 use crate::error::Error;
 use crate::net_spec::{NETS_MAX, Net};
 use crate::spec::{
-    ConsoleSpec, Cpuid, Cpus, Disk, EngineChoice, Memory, QemuOptions, Timeout, ValueError,
+    ConsoleSpec, Cpuid, Cpus, Disk, EngineChoice, Memory, QemuOptions, Strict, Timeout, ValueError,
 };
 
 /// A configuration file is written by hand; more than this is some other file.
@@ -48,6 +48,7 @@ pub struct RunConfig {
     pub console: ConsoleSpec,
     pub timeout: Option<Timeout>,
     pub trace: Option<PathBuf>,
+    pub strict: Option<Strict>,
     pub exec: Option<String>,
     pub cpuid: Cpuid,
     pub dry_run: bool,
@@ -73,6 +74,7 @@ struct File {
     console: Option<Text<ConsoleSpec>>,
     timeout: Option<Text<Timeout>>,
     trace: Option<PathBuf>,
+    strict: Option<Text<Strict>>,
     exec: Option<String>,
     cpuid: Option<Text<Cpuid>>,
     verbose: Option<u8>,
@@ -113,6 +115,7 @@ pub fn resolve(args: RunArgs) -> Result<RunConfig, Error> {
         console: pick(args.console, file.console).unwrap_or(console_default),
         timeout: pick(args.timeout, file.timeout),
         trace: args.trace.or(file.trace),
+        strict: pick(args.strict, file.strict),
         exec,
         cpuid: pick(args.cpuid, file.cpuid).unwrap_or_default(),
         dry_run: args.dry_run,

@@ -22,6 +22,7 @@ pub mod dry_run;
 pub mod engine;
 pub mod error;
 pub mod exec;
+pub mod explain;
 pub mod image;
 pub mod kernel;
 pub mod net_spec;
@@ -72,6 +73,7 @@ fn command(cli: Cli) -> Result<u8, Error> {
             image::extract(&dir).map(|()| 0)
         }
         Some(Command::Ctl(args)) => ctl::client::run(&args),
+        Some(Command::Explain(args)) => explain::explain(&args),
         Some(Command::Bench(args)) => bench::bench(&args),
         Some(Command::Test(args)) => boot_test::run(&args),
         Some(Command::Qtest { options }) => xinim_qtest::serve(&options)

@@ -16,7 +16,9 @@ use std::time::Duration;
 
 use xinim_abi::exit;
 use xinim_abi::platform::CMDLINE_MODE_EXEC;
-use xinim_machine::{Controller, Engine, HostIo, MachineSpec, Outcome};
+use xinim_machine::{
+    Controller, Engine, HostIo, MachineSpec, Notices, Outcome, StrictCount, StrictStats,
+};
 
 use crate::cli::RunArgs;
 use crate::config::{self, RunConfig};
@@ -43,6 +45,11 @@ pub fn run(args: RunArgs) -> Result<u8, Error> {
     let selection = engine::select(config.engine, config.qemu)?;
     if selection.fallback || config.verbose > 0 {
         eprintln!("xinim-vmm: {}", selection.why);
+    }
+    if config.strict.is_some() && selection.engine.name() != "kvm" {
+        return Err(Error::Usage(
+            "--strict watches this program's own devices and needs the kvm engine".into(),
+        ));
     }
     log.engine(selection.engine.name());
 
@@ -118,17 +125,34 @@ fn run_once(
         debug_out: Some(debug_out),
         stop: control.stopper(),
         control: controller.clone(),
+        notices: Notices::to(|text| eprint!("{text}")),
     };
     log.engine_called();
     let outcome = engine.run(spec, io);
     if let Ok(outcome) = &outcome {
         log.ended(&outcome.stats);
+        if let Some(strict) = &outcome.stats.strict {
+            eprint!("{}", strict_summary(strict, config.verbose > 0));
+        }
     }
     // The machine's ends are closed now: everything it sent comes through before these return.
     let link = link.map(Link::finish);
     carrier.finish();
     let debug = debug.finish();
     Ok(Ended { outcome: outcome?, link, debug })
+}
+
+/// What the strict checker found in all; nothing to say of a clean run, unless asked.
+fn strict_summary(strict: &StrictStats, verbose: bool) -> String {
+    if strict.broken.is_empty() {
+        let clean = format!("strict: clean, {} accesses\n", strict.accesses);
+        return if verbose { clean } else { String::new() };
+    }
+    let line = |count: &StrictCount| {
+        let times = if count.count == 1 { "once".into() } else { format!("{} times", count.count) };
+        format!("strict: {} {} {times}\n", count.device, count.rule)
+    };
+    strict.broken.iter().map(line).collect()
 }
 
 /// Fills in the machine: files are read and checked here, so that both engines say the same.
@@ -165,6 +189,7 @@ fn machine(config: &RunConfig) -> Result<MachineSpec, Error> {
         nets: config.nets.clone(),
         cpuid: config.cpuid.0.clone(),
         trace: config.trace.clone(),
+        strict: config.strict.map(|strict| strict.0),
     })
 }
 

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
-use xinim_machine::CpuidChange;
+use xinim_machine::{CpuidChange, StrictMode};
 
 pub use crate::disk_spec::{Disk, Size};
 
@@ -206,6 +206,22 @@ pub enum QemuAccel {
     #[default]
     Tcg,
     Kvm,
+}
+
+/// `--strict`: `warn` or `stop`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Strict(pub StrictMode);
+
+impl FromStr for Strict {
+    type Err = ValueError;
+
+    fn from_str(text: &str) -> Result<Self, ValueError> {
+        match text {
+            "warn" => Ok(Self(StrictMode::Warn)),
+            "stop" => Ok(Self(StrictMode::Stop)),
+            _ => bad("is neither warn nor stop"),
+        }
+    }
 }
 
 impl FromStr for QemuAccel {

@@ -10,6 +10,7 @@
 //! | rebooted | - | run again |
 //! | wrote n to the exit device | no status came, or - | min(n, 123) |
 //! | was stopped | any | the reason's |
+//! | had a driver that broke a rule (`--strict=stop`) | any | 135 |
 //! | died | any | 134 |
 
 use xinim_abi::exit;
@@ -38,6 +39,10 @@ pub fn of(config: &RunConfig, ended: &Ended, reason: Option<&StopReason>) -> Ver
     match (&ended.outcome.end, ended.link) {
         (End::Died(death), _) => Verdict::Status(exit::GUEST_DIED, obituary(config, ended, death)),
         (End::Stopped, _) => stopped(ended, reason),
+        (End::Strict, _) => Verdict::Status(
+            exit::STRICT,
+            "xinim-vmm: a driver broke a rule of the strict checker\n".into(),
+        ),
         (_, Some(State::Exited(status))) => quiet(clamp(status)),
         (End::PowerOff, None | Some(State::Running)) => quiet(0),
         (End::PowerOff, Some(State::Start)) => Verdict::Status(

@@ -196,7 +196,8 @@ impl<M: Mmio, D: Dma, C: Clock> Disk<M, D, C> {
     }
 
     fn enable_queues(&mut self) -> core::result::Result<(), DeviceError> {
-        self.transport.set_config_vector(self.vectors.config);
+        // Without it NEEDS_RESET is found out by time-outs.
+        let _taken = self.transport.set_config_vector(self.vectors.config);
         for (index, queue) in self.queues.iter().enumerate() {
             let (size, addresses) = (queue.size(), queue.addresses());
             self.transport.setup_queue(index as u16, size, addresses, self.vectors.queues)?;

@@ -104,7 +104,8 @@ impl<M: Mmio, D: Dma> Port<M, D> {
         let mut take =
             |count, len| (0..count).map(|_| carver.take(len, 4096)).collect::<Result<Vec<_>>>();
         let (rx_buffers, short) = (take(rx_count, RX_LEN)?, take(SHORT_BUFFERS, SHORT_LEN)?);
-        transport.set_config_vector(vector);
+        // Without it NEEDS_RESET is found out by time-outs.
+        let _taken = transport.set_config_vector(vector);
         let mut queues = Vec::new();
         for (port, [rx_size, tx_size]) in (0..).zip(sizes) {
             let index = port_rx_queue(port);

@@ -219,7 +219,8 @@ impl<M: Mmio, D: Dma, C: Clock> Net<M, D, C> {
 
     /// Queues, DRIVER_OK, and the commands that belong to it.
     fn enable(&mut self) -> core::result::Result<(), StartError> {
-        self.transport.set_config_vector(self.vectors.config);
+        // Without it NEEDS_RESET is found out by time-outs.
+        let _taken = self.transport.set_config_vector(self.vectors.config);
         let vector = self.vectors.queues;
         for (index, pair) in self.pairs.iter().enumerate() {
             let index = index as u16;

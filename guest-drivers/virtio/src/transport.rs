@@ -138,10 +138,12 @@ impl<M: Mmio> Transport<M> {
     }
 
     /// Vector for changes of configuration and status, NEEDS_RESET among them. A device without
-    /// resources for it stays silent about these; a driver then finds out by its time-outs.
-    pub fn set_config_vector(&mut self, vector: Option<u16>) {
+    /// resources for it stays silent about these; a driver then finds out by its time-outs. Whether
+    /// the device has taken the vector (4.1.5.1.2.2).
+    pub fn set_config_vector(&mut self, vector: Option<u16>) -> bool {
         let vector = vector.unwrap_or(NO_VECTOR);
         self.structures.common.write16(common::CONFIG_MSIX_VECTOR, vector);
+        self.structures.common.read16(common::CONFIG_MSIX_VECTOR) == vector
     }
 
     /// The device may work from now on.

@@ -30,6 +30,7 @@ pub mod irq;
 pub mod net;
 pub mod pci;
 pub mod rtc;
+pub mod strict;
 pub mod testing;
 pub mod trace;
 pub mod uart;

@@ -25,6 +25,7 @@ use xinim_machine::{End, Engine, EngineError, HostIo, MachineSpec, Outcome, RunS
 use crate::control::Controls;
 use crate::cpuid::{self, Shape};
 use crate::disks::Disks;
+use crate::dma::GuestDma;
 use crate::host::{self, host, host_io};
 use crate::io::{IoLoop, WAKE_TOKEN};
 use crate::machine;
@@ -32,6 +33,7 @@ use crate::memory::{GuestRam, HUGE_PAGE};
 use crate::net;
 use crate::pvh::{self, Entry, Kernel};
 use crate::shared::{Ending, MachineClock, Shared};
+use crate::strict::Strict;
 use crate::trace::TextTrace;
 use crate::vcpu::exit::Runner;
 use crate::vcpu::{self, Finished, Handle, setup};
@@ -96,6 +98,10 @@ impl Engine for KvmEngine {
         epoll
             .ctl(ControlOperation::Add, ending.wake().as_raw_fd(), wake)
             .map_err(host_io("watching an eventfd"))?;
+        let strict = spec.strict.map(|mode| {
+            let dma = Arc::new(GuestDma(ram.clone()));
+            Strict::new(mode, &hub, dma, io.notices.clone(), ending.clone())
+        });
         let disks_now = Arc::new(Disks::new(epoll.clone()));
         let control = io.control.clone();
         let parts = machine::Parts {
@@ -117,6 +123,7 @@ impl Engine for KvmEngine {
             ring: Default::default(),
             page: Default::default(),
             hub: hub.clone(),
+            strict,
             pending: Default::default(),
         });
         let controls = Controls {
@@ -255,7 +262,9 @@ fn run(
     let end = shared.ending.take().unwrap_or(Ok(End::Stopped))?;
     drained?;
     let stopped_at = (end == End::Stopped).then(|| whereabouts(&finished, shared));
-    Ok(Outcome { end, stats: RunStats { to_first_instruction, exits: counts.named(), stopped_at } })
+    let strict = shared.strict.as_ref().map(Strict::stats);
+    let exits = counts.named();
+    Ok(Outcome { end, stats: RunStats { to_first_instruction, exits, stopped_at, strict } })
 }
 
 /// Where a stopped machine was: each vCPU's place, and the last it wanted of the machine.

@@ -176,6 +176,9 @@ impl IoLoop {
             }
         });
         self.work = work;
+        if let Some(strict) = &self.shared.strict {
+            strict.flush(&self.shared.ram, || None);
+        }
     }
 }
 

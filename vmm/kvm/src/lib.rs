@@ -37,6 +37,7 @@ mod probe;
 mod pvh;
 mod shared;
 mod stream;
+mod strict;
 #[cfg(test)]
 mod testing;
 mod trace;

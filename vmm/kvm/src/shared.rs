@@ -15,6 +15,7 @@ use xinim_machine::{End, EngineError};
 
 use crate::exits::{Kind, Record, Ring};
 use crate::memory::GuestRam;
+use crate::strict::Strict;
 use crate::trace::TracePage;
 
 /// The first end wins; whoever sets it wakes the I/O thread, which stops everyone.
@@ -77,6 +78,8 @@ pub struct Shared {
     pub page: TracePage,
     /// Where events go; while somebody listens, looking up the process of an access pays.
     pub hub: Arc<Hub>,
+    /// Drivers are checked.
+    pub strict: Option<Strict>,
     /// Work for the I/O thread.
     pub pending: Mutex<Vec<Pending>>,
 }

@@ -5,7 +5,8 @@ mod common;
 use std::time::{Duration, Instant};
 
 use common::{Code, connections, kvm_usable, outcome, run, start};
-use xinim_machine::{Death, End, EngineError};
+use std::sync::{Arc, Mutex};
+use xinim_machine::{Death, End, EngineError, MachineSpec, Notices, StrictMode};
 
 fn death(code: Code) -> Death {
     match outcome(&code.spec()).0.end {
@@ -171,4 +172,33 @@ fn runs_leave_nothing_behind() {
     // Other tests of this binary run machines, too; leaks of twenty runs would stand out.
     assert!(descriptors() < 150, "{} descriptors", descriptors());
     assert!(mappings() < 30, "{} vCPU pages", mappings());
+}
+
+/// A guest that reads a port where nothing is.
+#[test]
+fn a_broken_rule_is_reported_and_may_be_the_end() {
+    if !kvm_usable() {
+        return;
+    }
+    for (mode, expected) in
+        [(StrictMode::Warn, End::ExitDevice(7)), (StrictMode::Stop, End::Strict)]
+    {
+        // mov dx, 0x1234; in al, dx
+        let code = Code::new().bytes(&[0x66, 0xBA, 0x34, 0x12, 0xEC]).out32(0xF4, 7).hang();
+        let spec = MachineSpec { strict: Some(mode), ..code.spec() };
+        let (_host, mut io) = connections();
+        let told = Arc::new(Mutex::new(String::new()));
+        let heard = told.clone();
+        io.notices = Notices::to(move |text| heard.lock().unwrap().push_str(text));
+        let outcome = start(spec, io).join().unwrap().unwrap();
+        assert_eq!(outcome.end, expected);
+        let strict = outcome.stats.strict.unwrap();
+        assert_eq!(strict.broken.len(), 1);
+        assert_eq!(strict.broken[0].rule, "access-unclaimed");
+        let told = told.lock().unwrap();
+        for part in ["[access-unclaimed]", "0x1234", "guest stack: 0x", "explain access-unclaimed"]
+        {
+            assert!(told.contains(part), "no {part:?} in\n{told}");
+        }
+    }
 }

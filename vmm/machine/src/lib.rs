@@ -7,10 +7,12 @@ pub mod control;
 pub mod disk;
 pub mod image;
 pub mod net;
+pub mod strict;
 pub mod testing;
 
 pub use control::{Controller, DiskStatus, MachineControl, NetStatus};
 pub use disk::{CacheMode, DiskBus, DiskFormat, DiskSource, DiskSpec, IoMethod, Limits, Rate};
+pub use strict::{Notices, StrictCount, StrictMode, StrictStats};
 
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
@@ -19,7 +21,7 @@ use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 /// A machine, complete: every default is already filled in.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct MachineSpec {
     /// Guest RAM in bytes, a multiple of 2 MiB.
     pub memory: u64,
@@ -40,6 +42,8 @@ pub struct MachineSpec {
     pub cpuid: Vec<CpuidChange>,
     /// Text trace of device accesses goes here.
     pub trace: Option<PathBuf>,
+    /// Whether drivers are checked against the specifications.
+    pub strict: Option<StrictMode>,
 }
 
 /// `-name` hides a feature, `+name` asks for it. Names are QEMU's / Linux's lower-case ones.
@@ -52,7 +56,7 @@ pub struct CpuidChange {
 /// The machine's connections to the outside. Engines own and close them.
 ///
 /// All are plain file descriptors, so that a unix socket, a pipe or a file serve alike.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct HostIo {
     /// COM1. `input: None` means nothing is ever received. `output: None` discards.
     pub console_in: Option<OwnedFd>,
@@ -68,6 +72,8 @@ pub struct HostIo {
     pub stop: Stopper,
     /// Where the engine leaves what can be done to the machine while it runs.
     pub control: Controller,
+    /// Who is told of broken rules.
+    pub notices: Notices,
 }
 
 /// Ends a run from another thread: sets a flag, then runs what the engine registered to be woken.
@@ -126,6 +132,8 @@ pub enum End {
     ExitDevice(u32),
     /// The front asked for the end through [`HostIo::stop`].
     Stopped,
+    /// A driver broke a rule, and that was to be the end ([`StrictMode::Stop`]).
+    Strict,
     /// Kernel panic, triple fault or internal error of the hypervisor.
     Died(Death),
 }
@@ -149,6 +157,8 @@ pub struct RunStats {
     /// For a run that was stopped: where each vCPU was, one line each (rip, ring, process), as
     /// far as the engine knows.
     pub stopped_at: Option<String>,
+    /// Of a machine whose drivers were checked.
+    pub strict: Option<StrictStats>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -3,8 +3,8 @@
 use core::mem::replace;
 use xinim_abi::error::Error;
 use xinim_abi::hw::ahci::{
-    PX_CI, PX_CLB, PX_CLBU, PX_CMD, PX_FB, PX_FBU, PX_IE, PX_IS, PX_SCTL, PX_SERR, PX_SIG, PX_SSTS,
-    PX_TFD, PortCmd, PortInterrupt, cmd, link, signature,
+    PX_CI, PX_CLB, PX_CLBU, PX_CMD, PX_FB, PX_FBU, PX_IE, PX_IS, PX_IS_CLEAR, PX_SCTL, PX_SERR,
+    PX_SERR_MASK, PX_SIG, PX_SSTS, PX_TFD, PortCmd, PortInterrupt, cmd, link, signature,
 };
 use xinim_abi::hw::ata::Status;
 use xinim_abi::services::block::info;
@@ -128,8 +128,8 @@ impl<M: Mmio, D: Dma, C: Clock> Port<M, D, C> {
     }
 
     pub(super) fn clear_errors(&mut self) {
-        self.write(PX_SERR, u32::MAX);
-        self.write(PX_IS, u32::MAX);
+        self.write(PX_SERR, PX_SERR_MASK);
+        self.write(PX_IS, PX_IS_CLEAR);
         self.pending = PortInterrupt::empty();
     }
 

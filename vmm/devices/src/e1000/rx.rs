@@ -278,7 +278,18 @@ impl E1000 {
             rest = behind;
             let address = base.wrapping_add(u64::from(place) * u64::from(unit));
             let last = index + 1 == needed;
+            let event = |done| EventKind::Descriptor {
+                send: false,
+                queue: stored.queue as u8,
+                index: place as u16,
+                address,
+                length: take as u16,
+                flags: u32::from(fields.status) | u32::from(fields.errors) << 8,
+                done,
+            };
+            self.tracer.emit(origin, || event(false));
             self.write_descriptor(format, address, part, &sizes, &fields, last, stored, origin);
+            self.tracer.emit(origin, || event(true));
             place = if place + 1 == count { 0 } else { place + 1 };
         }
         self.regs[reg::RDH + at] = place;

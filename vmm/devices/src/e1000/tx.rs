@@ -135,7 +135,18 @@ impl E1000 {
             if self.dma.read(place, descriptor.as_mut_bytes()).is_err() {
                 break;
             }
+            let event = |done| EventKind::Descriptor {
+                send: true,
+                queue: queue as u8,
+                index: head as u16,
+                address: descriptor.address,
+                length: descriptor.command as u16,
+                flags: descriptor.command,
+                done,
+            };
+            self.tracer.emit(origin, || event(false));
             self.transmit_descriptor(queue, place, &descriptor, origin);
+            self.tracer.emit(origin, || event(true));
             head = if head + 1 == count { 0 } else { head + 1 };
             self.regs[reg::TDH + at] = head;
             self.low_threshold(at, (tail + count - head) % count);

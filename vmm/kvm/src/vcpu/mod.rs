@@ -24,6 +24,8 @@ use crate::exits::{Counts, Kind};
 use crate::host::host_io;
 use crate::lapic::describe;
 use crate::shared::{Ended, Ending, Shared};
+use crate::strict::Stack;
+use crate::walk::Paging;
 use exit::{Exit, Runner};
 
 /// `KVM_INTERNAL_ERROR_EMULATION`: KVM met an instruction that it can neither run nor emulate.
@@ -206,6 +208,9 @@ impl Vcpu {
             Origin { time_ns: 0, vcpu: Some(self.index), rip, process: None }
         };
         let response = shared.bus.access(origin, space, address, size, op);
+        if let Some(strict) = &shared.strict {
+            strict.flush(&shared.ram, || self.stack());
+        }
         let (kind, value) = match (space, op) {
             (Space::Pio, Op::Write(value)) => (Kind::PortOut, value),
             (Space::Pio, Op::Read) => (Kind::PortIn, response.value),
@@ -220,6 +225,15 @@ impl Vcpu {
             None => {}
         }
         response
+    }
+
+    /// Where the guest's stack begins, for a report.
+    fn stack(&self) -> Option<Stack> {
+        let fd = self.runner.fd();
+        let (general, special) = fd.get_regs().ok().zip(fd.get_sregs().ok())?;
+        let paging =
+            Paging { cr0: special.cr0, cr3: special.cr3, cr4: special.cr4, efer: special.efer };
+        Some(Stack { rip: general.rip, rbp: general.rbp, paging })
     }
 
     /// Ends the machine with a report on this vCPU.

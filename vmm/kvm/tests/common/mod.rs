@@ -112,6 +112,7 @@ impl Code {
             nets: Vec::new(),
             cpuid: Vec::new(),
             trace: None,
+            ..MachineSpec::default()
         }
     }
 }
@@ -147,7 +148,7 @@ pub fn connections() -> (Host, HostIo) {
         host_link: Some(guest_link.into()),
         debug_out: Some(guest_debug.into()),
         stop: stop.clone(),
-        control: Default::default(),
+        ..HostIo::default()
     };
     (Host { console, link, debug, stop }, io)
 }

@@ -18,6 +18,7 @@ fn spec() -> MachineSpec {
         nets: vec!["user,model=e1000".parse::<crate::net_spec::Net>().unwrap().finish(0)],
         cpuid: "-cx16,+avx".parse::<crate::spec::Cpuid>().unwrap().0,
         trace: None,
+        ..MachineSpec::default()
     }
 }
 

@@ -32,6 +32,7 @@ fn spec(code: &[Vec<u8>]) -> MachineSpec {
         nets: vec![],
         cpuid: vec![],
         trace: None,
+        ..MachineSpec::default()
     }
 }
 
@@ -60,7 +61,7 @@ fn run_typing(spec: &MachineSpec, typed: &[u8]) -> Option<Ran> {
         host_link: None,
         debug_out: Some(debug_out.into()),
         stop: Stopper::default(),
-        control: Default::default(),
+        ..HostIo::default()
     };
     let result = engine.run(spec, io);
     let mut ran = Ran { result, console: String::new(), debug: String::new() };
@@ -147,7 +148,7 @@ fn a_hanging_guest_can_be_stopped_and_says_where_it_was() {
         host_link: None,
         debug_out: Some(debug_out.into()),
         stop: stop.clone(),
-        control: Default::default(),
+        ..HostIo::default()
     };
     let (sender, stopped_at) = mpsc::channel();
     std::thread::spawn(move || {
@@ -173,7 +174,7 @@ fn a_stop_before_the_start_counts() {
         host_link: None,
         debug_out: None,
         stop,
-        control: Default::default(),
+        ..HostIo::default()
     };
     assert_eq!(engine.run(&spec(&[HANG.into()]), io).unwrap().end, End::Stopped);
 }
@@ -205,7 +206,7 @@ fn disks_and_host_link_are_plugged_in() {
         host_link: Some(theirs.into()),
         debug_out: None,
         stop: Stopper::default(),
-        control: Default::default(),
+        ..HostIo::default()
     };
     assert_eq!(engine.run(&spec, io).unwrap().end, End::PowerOff);
     assert_eq!((&ours).read(&mut [0]).unwrap(), 0, "closed with the machine");

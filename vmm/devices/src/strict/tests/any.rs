@@ -1,0 +1,175 @@
+//! Rules that hold for every device, and those of PCI.
+
+use super::machine::{BLK, HBA, Machine, NIC};
+use crate::device::Origin;
+use crate::strict::Checker;
+use crate::trace::{Event, EventKind, TraceSink};
+use std::sync::Arc;
+use xinim_abi::hw::e1000::reg;
+use xinim_abi::hw::pci::{self, Command, msix};
+use xinim_abi::hw::virtio::common;
+
+#[test]
+fn ordinary_accesses_are_clean() {
+    let m = Machine::new();
+    let (blk, nic, hba) = (m.bar(BLK, 0), m.bar(NIC, 0), m.bar(HBA, 5));
+    m.read(blk + common::NUM_QUEUES as u64, 2);
+    m.read(nic + u64::from(reg::STATUS), 4);
+    m.read(hba, 4);
+    m.enable(NIC);
+    // Read, change, write back: bits that were there are no mistake.
+    let control = m.read(nic + u64::from(reg::CTRL), 4);
+    m.write(nic + u64::from(reg::CTRL), 4, control | 0x40);
+    assert!(m.broken().is_empty());
+    assert_eq!(m.checker.counts(), []);
+    assert!(m.checker.accesses() >= 8);
+}
+
+#[test]
+fn widths_and_alignment() {
+    let m = Machine::new();
+    m.read(m.bar(NIC, 0) + u64::from(reg::STATUS), 2);
+    assert_eq!(m.broken(), ["access-size"]);
+    m.read(m.bar(HBA, 5) + 1, 2);
+    assert_eq!(m.broken(), ["access-alignment"]);
+}
+
+#[test]
+fn nobody_there_and_no_register() {
+    let m = Machine::new();
+    m.read(0xFD00_0000, 4);
+    assert_eq!(m.broken(), ["access-unclaimed"]);
+    m.read(m.bar(NIC, 0) + 0x1_F000, 4);
+    assert_eq!(m.broken(), ["register-none"]);
+}
+
+#[test]
+fn directions_of_registers() {
+    let m = Machine::new();
+    let nic = m.bar(NIC, 0);
+    m.write(nic + u64::from(reg::STATUS), 4, 1);
+    assert_eq!(m.broken(), ["register-read-only"]);
+    m.read(m.bar(BLK, 0) + 0x3000, 2);
+    assert_eq!(m.broken(), ["register-write-only"]);
+}
+
+#[test]
+fn reserved_bits_and_values() {
+    let m = Machine::new();
+    let nic = m.bar(NIC, 0);
+    m.write(nic + u64::from(reg::RDTR), 4, 0x10_0000);
+    assert_eq!(m.broken(), ["register-reserved"]);
+    m.write(nic + u64::from(reg::RDTR), 4, 0x10);
+    assert!(m.broken().is_empty());
+    let blk = m.bar(BLK, 0);
+    m.write(blk + common::CONFIG_MSIX_VECTOR as u64, 2, 77);
+    assert_eq!(m.broken(), ["register-value"]);
+    m.write(blk + common::QUEUE_RESET as u64, 2, 1);
+    assert_eq!(m.broken(), ["register-state"]);
+}
+
+#[test]
+fn reports_are_bounded_and_counted() {
+    let m = Machine::new();
+    for _ in 0..10 {
+        m.read(0xFD00_0000, 4);
+    }
+    let seen = m.violations();
+    assert_eq!(seen.len(), 3);
+    assert_eq!(seen[2].count, 3);
+    assert!(seen[2].history.len() >= 3 && seen[2].history.iter().all(|l| l.contains("0xfd000000")));
+    let [count] = &m.checker.counts()[..] else { panic!("one rule") };
+    assert_eq!((count.device.as_str(), count.rule, count.count), ("bus", "access-unclaimed", 10));
+}
+
+#[test]
+fn hostile_numbers_of_devices_are_bounded() {
+    let m = Machine::new();
+    let checker: Arc<Checker> = m.checker.clone();
+    for number in 0..1000 {
+        let device = format!("device{number}");
+        let kind = EventKind::Line { level: true };
+        let origin = Origin::default();
+        checker.event(&Event { origin, device: &device, kind, data: &[] });
+    }
+    assert!(m.broken().is_empty());
+}
+
+#[test]
+fn memory_that_is_not_there() {
+    let m = Machine::new();
+    let mut ring = super::virtio::started(&m);
+    ring.offer(&[(0x5000, 16, false), (0xF000_0000, 512, true), (0x6000, 1, true)]);
+    m.poke(0x5000, &[0; 16]);
+    m.write(m.bar(BLK, 0) + 0x3000, 2, 0);
+    assert_eq!(m.broken(), ["dma-no-memory"]);
+}
+
+#[test]
+fn bus_mastering_off() {
+    let m = Machine::new();
+    let mut ring = super::virtio::started(&m);
+    super::virtio::offer_read(&m, &mut ring);
+    m.write(m.config(BLK, pci::COMMAND), 2, u64::from(Command::MEMORY_SPACE.bits()));
+    m.write(m.bar(BLK, 0) + 0x3000, 2, 0);
+    assert_eq!(m.broken(), ["dma-bus-master"]);
+}
+
+#[test]
+fn a_broken_device_is_left_alone() {
+    let m = Machine::new();
+    let ring = super::virtio::started(&m);
+    ring.set_avail_index(1000);
+    let bell = m.bar(BLK, 0) + 0x3000;
+    m.write(bell, 2, 0);
+    assert_eq!(m.broken(), ["virtio-avail-index"]);
+    m.write(bell, 2, 0);
+    assert_eq!(m.broken(), ["device-broken"]);
+}
+
+#[test]
+fn bars_move_with_decoding_off() {
+    let m = Machine::new();
+    let at = m.config(NIC, pci::BAR0);
+    let here = m.read(at, 4);
+    m.write(m.config(NIC, pci::COMMAND), 2, 0);
+    m.write(at, 4, 0xFFFF_FFFF);
+    m.write(at, 4, here);
+    assert!(m.broken().is_empty());
+    m.write(m.config(NIC, pci::COMMAND), 2, u64::from(Command::MEMORY_SPACE.bits()));
+    m.write(at, 4, here);
+    assert!(m.broken().is_empty(), "the same value again");
+    m.write(at, 4, 0xFFFF_FFFF);
+    assert_eq!(m.broken(), ["pci-bar-live"]);
+}
+
+#[test]
+fn vectors_change_while_masked() {
+    let m = Machine::new();
+    let table = m.bar(BLK, 2);
+    let set = |at: u64, value| m.write(table + at, 4, value);
+    m.enable(BLK);
+    let capability = capability(&m, pci::CAP_MSIX);
+    let control = m.config(BLK, capability + msix::MESSAGE_CONTROL);
+    m.write(control, 2, u64::from(msix::CONTROL_ENABLE));
+    for (at, value) in [(0, 0xFEE0_0000), (4, 0), (8, 33), (12, 0)] {
+        set(at, value);
+    }
+    assert!(m.broken().is_empty());
+    set(8, 33);
+    assert!(m.broken().is_empty(), "the same value again");
+    set(8, 34);
+    assert_eq!(m.broken(), ["pci-msix-live"]);
+    set(12, 1);
+    set(8, 35);
+    assert!(m.broken().is_empty());
+}
+
+/// Offset of a capability of the disk.
+fn capability(m: &Machine, id: u8) -> usize {
+    let mut at = m.read(m.config(BLK, pci::CAPABILITIES), 1) as usize;
+    while m.read(m.config(BLK, at), 1) != u64::from(id) {
+        at = m.read(m.config(BLK, at + 1), 1) as usize;
+    }
+    at
+}

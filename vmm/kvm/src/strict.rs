@@ -1,0 +1,142 @@
+//! The strict checker in a running machine: reports are made with the guest's stack, and end the
+//! machine where that is asked for.
+//!
+//! A rule is found broken with the device locked and the vCPU's registers out of reach. So the
+//! report waits until the access is over and its thread looks ([`Strict::flush`]): the guest has not
+//! gone on by then, and its stack is what it was.
+
+use std::fmt::Write;
+use std::sync::{Arc, Mutex};
+
+use vm_memory::{Bytes, GuestAddress};
+use xinim_devices::bus::lock;
+use xinim_devices::dma::Dma;
+use xinim_devices::strict::{Checker, Report, Violation};
+use xinim_devices::trace::Hub;
+use xinim_machine::{End, Notices, StrictCount, StrictMode, StrictStats};
+
+use crate::memory::GuestRam;
+use crate::shared::Ending;
+use crate::walk::{Paging, translate};
+
+/// Frames of a guest's stack in a report.
+const FRAMES_MAX: usize = 16;
+/// Reports that wait at one time; an access breaks a few rules at most.
+const WAITING_MAX: usize = 64;
+
+/// Registers from which a stack is walked.
+#[derive(Clone, Copy, Debug)]
+pub struct Stack {
+    pub rip: u64,
+    pub rbp: u64,
+    pub paging: Paging,
+}
+
+/// See the module's head.
+pub struct Strict {
+    mode: StrictMode,
+    checker: Arc<Checker>,
+    waiting: Arc<Waiting>,
+    notices: Notices,
+    ending: Arc<Ending>,
+}
+
+/// Reports that their thread has not looked at yet.
+#[derive(Default)]
+struct Waiting(Mutex<Vec<Violation>>);
+
+impl Report for Waiting {
+    fn violation(&self, violation: &Violation) {
+        let mut waiting = lock(&self.0);
+        if waiting.len() < WAITING_MAX {
+            waiting.push(violation.clone());
+        }
+    }
+}
+
+impl Strict {
+    /// Listens at `hub` from now on.
+    pub fn new(
+        mode: StrictMode,
+        hub: &Hub,
+        dma: Arc<dyn Dma>,
+        notices: Notices,
+        ending: Arc<Ending>,
+    ) -> Self {
+        let waiting = Arc::new(Waiting::default());
+        let checker = Arc::new(Checker::new(dma, waiting.clone()));
+        hub.add(checker.clone(), None, true);
+        Self { mode, checker, waiting, notices, ending }
+    }
+
+    /// Makes the reports that wait. `stack` is asked for only if there are any.
+    pub fn flush(&self, ram: &GuestRam, stack: impl FnOnce() -> Option<Stack>) {
+        let waiting = std::mem::take(&mut *lock(&self.waiting.0));
+        let Some(first) = waiting.first() else { return };
+        let stack = if first.origin.vcpu.is_some() { stack() } else { None };
+        for violation in &waiting {
+            let text = words(violation, stack.map(|stack| frames(ram, &stack)).as_deref());
+            self.notices.tell(&text);
+        }
+        if self.mode == StrictMode::Stop {
+            self.ending.finish(Ok(End::Strict));
+        }
+    }
+
+    /// What was found in the whole run.
+    pub fn stats(&self) -> StrictStats {
+        let count = |found: xinim_devices::strict::Count| StrictCount {
+            device: found.device,
+            rule: found.rule.to_owned(),
+            count: found.count,
+        };
+        StrictStats {
+            accesses: self.checker.accesses(),
+            broken: self.checker.counts().into_iter().map(count).collect(),
+        }
+    }
+}
+
+fn words(violation: &Violation, stack: Option<&[u64]>) -> String {
+    let mut text = format!("{violation}\n");
+    for line in &violation.history {
+        // Writing to a string cannot fail.
+        let _ = writeln!(text, "    {line}");
+    }
+    if let Some(stack) = stack {
+        let places: Vec<_> = stack.iter().map(|place| format!("{place:#x}")).collect();
+        let _ = writeln!(text, "    guest stack: {}", places.join(" "));
+    }
+    let _ = writeln!(text, "    more: xinim-vmm explain {}", violation.rule.id);
+    text
+}
+
+/// Instruction pointers from the innermost frame outwards, by the chain of frame pointers, as far as
+/// it makes sense.
+pub fn frames(ram: &GuestRam, stack: &Stack) -> Vec<u64> {
+    let mut places = vec![stack.rip];
+    let mut frame = stack.rbp;
+    while places.len() < FRAMES_MAX && frame != 0 && frame.is_multiple_of(8) {
+        let word = |at: u64| {
+            let physical = translate(ram, stack.paging, at)?;
+            ram.map().read_obj::<u64>(GuestAddress(physical)).ok()
+        };
+        let Some((next, place)) = word(frame).zip(frame.checked_add(8).and_then(word)) else {
+            break;
+        };
+        if place == 0 {
+            break;
+        }
+        places.push(place);
+        // Stacks grow downwards: an older frame is further up.
+        if next <= frame {
+            break;
+        }
+        frame = next;
+    }
+    places
+}
+
+#[cfg(test)]
+#[path = "strict_tests.rs"]
+mod tests;
