@@ -68,8 +68,10 @@ impl Timed for Endpoint {
 #[repr(C, align(16))]
 pub struct Watch {
     pub cookie: u64,
-    pub endpoint: Ref<Endpoint>,
+    endpoint: Cell<Ref<Endpoint>>,
     pub process: Ref<Process>,
+    /// The supervisor's: it outlives its endpoint, see [`adopt`].
+    supervises: bool,
     pub obituary: Cell<Obituary>,
     main: Link<Watch>,
     by_endpoint: Link<Watch>,
@@ -89,13 +91,25 @@ impl Linked<1> for Watch {
 
 static ENDPOINTS: Global<Slab<Endpoint>> = Global::new(Slab::new());
 static WATCHES: Global<Slab<Watch>> = Global::new(Slab::new());
+/// Where the watches of supervisors go whose endpoints have died: nobody receives there.
+static LIMBO: Global<Cell<Option<Ref<Endpoint>>>> = Global::new(Cell::new(None));
+/// Obituaries there.
+static UNHEARD: Global<Cell<u32>> = Global::new(Cell::new(0));
+/// Most of these; then the oldest goes.
+const MAX_UNHEARD: u32 = 256;
 
 /// An endpoint served by `owner`; the caller owns the one reference.
 pub fn create(owner: Ref<Process>) -> Result<Ref<Endpoint>, Error> {
+    let endpoint = allocate(Some(owner)).ok_or(Error::NoMem)?;
+    owner.endpoints.push_back(endpoint);
+    Ok(endpoint)
+}
+
+fn allocate(owner: Option<Ref<Process>>) -> Option<Ref<Endpoint>> {
     let endpoint = Endpoint {
         alive: Cell::new(true),
         receivers_possible: Cell::new(0),
-        owner: Cell::new(Some(owner)),
+        owner: Cell::new(owner),
         bits: Cell::new(0),
         receiver: Cell::new(None),
         more_receivers: List::new(),
@@ -108,9 +122,14 @@ pub fn create(owner: Ref<Process>) -> Result<Ref<Endpoint>, Error> {
         watches: List::new(),
         interrupts: List::new(),
     };
-    let endpoint = ENDPOINTS.allocate(endpoint, physical::slab_page).ok_or(Error::NoMem)?;
-    owner.endpoints.push_back(endpoint);
-    Ok(endpoint)
+    ENDPOINTS.allocate(endpoint, physical::slab_page)
+}
+
+fn limbo() -> Option<Ref<Endpoint>> {
+    if LIMBO.get().is_none() {
+        LIMBO.set(allocate(None));
+    }
+    LIMBO.get()
 }
 
 /// Makes `process` the server.
@@ -180,11 +199,13 @@ pub fn watch(
     endpoint: Ref<Endpoint>,
     process: Ref<Process>,
     cookie: u64,
-) -> Result<Ref<Watch>, Error> {
+    supervises: bool,
+) -> Result<(), Error> {
     let watch = Watch {
         cookie,
-        endpoint,
+        endpoint: Cell::new(endpoint),
         process,
+        supervises,
         obituary: Cell::new(Obituary::default()),
         main: Link::new(),
         by_endpoint: Link::new(),
@@ -193,23 +214,74 @@ pub fn watch(
     process.watches.push_back(watch);
     process.watch_count.set(process.watch_count.get() + 1);
     endpoint.watches.push_back(watch);
-    Ok(watch)
+    Ok(())
+}
+
+/// Makes `endpoint` hear of an orphan's end; the process, or `None` if the end has come already.
+pub fn adopt(
+    endpoint: Ref<Endpoint>,
+    pid: u32,
+    cookie: u64,
+) -> Result<Option<Ref<Process>>, Error> {
+    let limbo = LIMBO.get().ok_or(Error::Srch)?;
+    if let Some(old) = limbo.watches.iter().find(|watch| watch.process.pid == pid) {
+        let process = old.process;
+        watch(endpoint, process, cookie, true)?;
+        unwatch(old);
+        return Ok(Some(process));
+    }
+    let unheard = limbo.events.iter().find(|watch| watch.obituary.get().pid == pid);
+    let watch = unheard.ok_or(Error::Srch)?;
+    limbo.events.remove(watch);
+    UNHEARD.set(UNHEARD.get() - 1);
+    watch.obituary.set(Obituary { cookie, ..watch.obituary.get() });
+    endpoint.events.push_back(watch);
+    notify(endpoint, bits::OBITUARY);
+    Ok(None)
+}
+
+/// Keeps an obituary for whoever adopts its process.
+fn keep_unheard(limbo: Ref<Endpoint>, watch: Ref<Watch>) {
+    limbo.events.push_back(watch);
+    UNHEARD.set(UNHEARD.get() + 1);
+    if UNHEARD.get() > MAX_UNHEARD {
+        next_event(limbo);
+        UNHEARD.set(MAX_UNHEARD);
+    }
+}
+
+/// The endpoint dies, but not what supervisors wanted to know.
+fn orphan(endpoint: Ref<Endpoint>) {
+    let Some(limbo) = limbo() else { return };
+    for watch in endpoint.watches.iter().filter(|watch| watch.supervises) {
+        endpoint.watches.remove(watch);
+        watch.endpoint.set(limbo);
+        limbo.watches.push_back(watch);
+    }
+    for watch in endpoint.events.iter().filter(|watch| watch.supervises) {
+        endpoint.events.remove(watch);
+        keep_unheard(limbo, watch);
+    }
 }
 
 /// Withdraws a watch on a living process.
 fn unwatch(watch: Ref<Watch>) {
     watch.process.watches.remove(watch);
     watch.process.watch_count.set(watch.process.watch_count.get() - 1);
-    watch.endpoint.watches.remove(watch);
+    watch.endpoint.get().watches.remove(watch);
     WATCHES.release(watch);
 }
 
 /// Turns all watches of a process that ended into events.
 pub fn publish(process: Ref<Process>, obituary: Obituary) {
     while let Some(watch) = process.watches.pop_front() {
-        let endpoint = watch.endpoint;
+        let endpoint = watch.endpoint.get();
         endpoint.watches.remove(watch);
         watch.obituary.set(Obituary { cookie: watch.cookie, ..obituary });
+        if LIMBO.get() == Some(endpoint) {
+            keep_unheard(endpoint, watch);
+            continue;
+        }
         endpoint.events.push_back(watch);
         notify(endpoint, bits::OBITUARY);
     }
@@ -253,6 +325,7 @@ pub fn die(endpoint: Ref<Endpoint>) {
         endpoint.take_receiver();
         ipc::fail(thread, encode(Err(Error::BadHandle)));
     }
+    orphan(endpoint);
     endpoint.watches.iter().for_each(unwatch);
     while next_event(endpoint).is_some() {}
 }
@@ -263,6 +336,7 @@ pub fn destroy(endpoint: Ref<Endpoint>) {
     ENDPOINTS.release(endpoint);
 }
 
+/// Endpoints but the kernel's own.
 pub fn live() -> u32 {
-    ENDPOINTS.live()
+    ENDPOINTS.live() - u32::from(LIMBO.get().is_some())
 }

@@ -179,11 +179,16 @@ impl Process {
 }
 
 /// Registers a watch of `process`, within its bound.
-pub fn watch(process: Ref<Process>, endpoint: Ref<Endpoint>, cookie: u64) -> Result<()> {
+pub fn watch(
+    process: Ref<Process>,
+    endpoint: Ref<Endpoint>,
+    cookie: u64,
+    supervises: bool,
+) -> Result<()> {
     if process.watch_count.get() >= MAX_WATCHES {
         return Err(Error::Limit);
     }
-    endpoint::watch(endpoint, process, cookie).map(|_| ())
+    endpoint::watch(endpoint, process, cookie, supervises)
 }
 
 /// Why a process ends.

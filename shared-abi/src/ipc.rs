@@ -17,8 +17,12 @@ pub const WORDS: usize = 6;
 /// Operation (interface << 8 | operation) and the number of handles in a message.
 ///
 /// ```text
-/// bits 0..16 operation   bits 16..32 flags/reserved (0)   bits 32..34 handle count (0..=2)
+/// bits 0..16 operation   bits 16..31 number, bit 31 repeated   bits 32..34 handle count (0..=2)
 /// ```
+/// The *number* (0: none) is for servers that keep their state over their own death: a caller whose
+/// request ended with `ServerDied` sends it again to the next instance with the same number and the
+/// bit for "repeated"; the server then answers what was done already as its last instance would have.
+/// A caller has one numbered request under way at a time. Other servers look at the operation only.
 /// With one handle it is in word 5; with two, in words 4 and 5.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(transparent)]
@@ -34,6 +38,22 @@ impl Tag {
 
     pub const fn op(self) -> u16 {
         self.0 as u16
+    }
+
+    /// With a number (15 bits), sent for the first time or again.
+    #[must_use]
+    pub const fn numbered(self, number: u16, repeated: bool) -> Self {
+        let bits = (number as u64 & 0x7FFF) << 16 | (repeated as u64) << 31;
+        Tag(self.0 & !0xFFFF_0000 | bits)
+    }
+
+    /// The request's number, 0 if it has none.
+    pub const fn number(self) -> u16 {
+        (self.0 >> 16) as u16 & 0x7FFF
+    }
+
+    pub const fn is_repeated(self) -> bool {
+        self.0 >> 31 & 1 != 0
     }
 
     /// 0, 1 or 2; other encodings count as malformed (3).

@@ -104,6 +104,12 @@ pub const EVENT_NEXT: u64 = 26;
 /// record says what the server does (address 0: no record). Needs RECEIVE.
 pub const PROBE: u64 = 27;
 
+/// `(resource, pid, endpoint, cookie) -> handle`, or 0. A process whose supervisor's endpoint has died
+/// gets this one; needs PROCESS on the resource and RECEIVE. 0: it has ended since, and its obituary
+/// waits at the endpoint (the last 256 such are kept). `Perm`: somebody supervises it; `Srch`: there is
+/// no such process, and no obituary.
+pub const PROCESS_ADOPT: u64 = 28;
+
 /// `(length, MemoryFlags) -> handle`. Zeroed. The length is rounded up to pages (LARGE: to 2 MiB).
 /// Charged to the caller's memory limit until destroyed.
 pub const MEMORY_CREATE: u64 = 32;

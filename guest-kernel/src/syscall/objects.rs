@@ -65,10 +65,11 @@ impl Call {
                 if !endpoint.alive.get() {
                     return Err(Error::ServerDied);
                 }
-                process::watch(process::find(pid)?, endpoint, a[2])?;
+                process::watch(process::find(pid)?, endpoint, a[2], false)?;
                 Ok(0)
             }
             nr::EVENT_NEXT => self.event_next(),
+            nr::PROCESS_ADOPT => self.process_adopt(),
             _ => Err(Error::NoSys),
         }
     }
@@ -136,7 +137,7 @@ impl Call {
         let len = a[4].min(31) as usize;
         user::read(&self.process, a[3], &mut name[..len])?;
         let process = process::create(self.process.pid, name)?;
-        let created = process::watch(process, endpoint, a[2]).and_then(|()| {
+        let created = process::watch(process, endpoint, a[2], true).and_then(|()| {
             let rights = Rights::MANAGE | Rights::TRANSFER;
             object::install(self.process, Capability::new(Object::Process(process), rights))
         });
@@ -147,6 +148,26 @@ impl Call {
         Object::Process(process).release();
         self.second(u64::from(pid));
         created.map(u64::from)
+    }
+
+    fn process_adopt(&self) -> Result<u64> {
+        let a = &self.a;
+        self.resource(a[0], resource::PROCESS)?;
+        let pid = u32::try_from(a[1]).map_err(|_| Error::Srch)?;
+        let endpoint = self.endpoint(a[2], Rights::RECEIVE)?;
+        if !endpoint.alive.get() {
+            return Err(Error::ServerDied);
+        }
+        match endpoint::adopt(endpoint, pid, a[3]) {
+            Ok(Some(process)) => {
+                let rights = Rights::MANAGE | Rights::TRANSFER;
+                let capability = Capability::new(Object::Process(process), rights);
+                object::install(self.process, capability).map(u64::from)
+            }
+            Ok(None) => Ok(0),
+            Err(Error::Srch) if process::find(pid).is_ok() => Err(Error::Perm),
+            Err(error) => Err(error),
+        }
     }
 
     fn process_limit(&self) -> Result<u64> {

@@ -139,6 +139,12 @@ pub trait FileSystem {
         Err(Error::NotSup)
     }
 
+    /// For servers behind messages: a new instance of VFS goes on with the mount, of which it holds
+    /// these numbers.
+    fn attach(&mut self, _held: &[Ino]) -> Result<MountInfo> {
+        Err(Error::NotSup)
+    }
+
     /// A new server stands where one died: mount it again as before. `ServerDied`: there is none.
     fn recover(&mut self) -> Result<MountInfo> {
         Err(Error::ServerDied)
@@ -265,6 +271,9 @@ impl<T: FileSystem + ?Sized> FileSystem for alloc::boxed::Box<T> {
     }
     fn tell(&mut self, kind: u32, text: &[u8]) -> Result<()> {
         (**self).tell(kind, text)
+    }
+    fn attach(&mut self, held: &[Ino]) -> Result<MountInfo> {
+        (**self).attach(held)
     }
     fn recover(&mut self) -> Result<MountInfo> {
         (**self).recover()

@@ -51,6 +51,16 @@ impl<T: Transport> Remote<T> {
         Self { transport, source: String::new(), flags: 0 }
     }
 
+    /// A server that another instance of VFS had mounted so.
+    pub fn adopted(transport: T, source: &str, flags: u32) -> Self {
+        Self { transport, source: String::from(source), flags }
+    }
+
+    /// What it was mounted with.
+    pub fn mounted_with(&self) -> (&str, u32) {
+        (&self.source, self.flags)
+    }
+
     pub fn transport(&mut self) -> &mut T {
         &mut self.transport
     }
@@ -240,6 +250,21 @@ impl<T: Transport> FileSystem for Remote<T> {
         // For the next instance.
         self.flags = flags;
         Ok(granted)
+    }
+
+    fn attach(&mut self, held: &[Ino]) -> Result<MountInfo> {
+        let mut bytes = Vec::with_capacity(held.len() * 8);
+        held.iter().for_each(|ino| bytes.extend_from_slice(&ino.to_le_bytes()));
+        if bytes.len() > self.transport.window().len() {
+            return Err(Error::Limit);
+        }
+        self.put(0, &bytes)?;
+        let reply = self.transport.call(&fs::Attach {
+            count: held.len() as u32,
+            len: self.transport.window().len() as u64,
+            window: self.transport.window_handle(),
+        })?;
+        Ok(MountInfo { root: reply.root, flags: reply.flags })
     }
 
     fn recover(&mut self) -> Result<MountInfo> {

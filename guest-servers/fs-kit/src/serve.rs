@@ -8,6 +8,7 @@
 //! Everything that comes in is checked: names, bounds, unknown flags. Operations before `Mount` and
 //! after `Unmount` are `NoDev`.
 
+use alloc::collections::BTreeMap;
 use alloc::string::String;
 use alloc::vec;
 use alloc::vec::Vec;
@@ -21,17 +22,24 @@ use xinim_abi::services::fs::{Attributes, set};
 use xinim_abi::services::vfs::{NAME_MAX, PATH_MAX, Stat};
 use zerocopy::{FromZeros, IntoBytes};
 
-use crate::{DirBuffer, FileSystem, NewFile, SetAttributes, Sink, Source, Window, check_name};
+use crate::{
+    DirBuffer, FileSystem, Ino, MountInfo, NewFile, SetAttributes, Sink, Source, Window, check_name,
+};
 
 /// A file system with the window of its VFS.
 pub struct Serve<F, W> {
     fs: F,
     window: Option<W>,
+    /// As `Mount` was answered.
+    info: MountInfo,
+    /// What VFS holds, and how often.
+    held: BTreeMap<Ino, u32>,
 }
 
 impl<F: FileSystem, W: Window> Serve<F, W> {
     pub fn new(fs: F) -> Self {
-        Self { fs, window: None }
+        let info = MountInfo { root: 0, flags: 0 };
+        Self { fs, window: None, info, held: BTreeMap::new() }
     }
 
     pub fn fs(&mut self) -> &mut F {
@@ -54,10 +62,24 @@ impl<F: FileSystem, W: Window> Serve<F, W> {
             let len = usize::try_from(request.len).map_err(|_| Error::Inval)?;
             return self.mount(map(request.window, len)?, request.source_len, request.flags);
         }
+        if let Call::Attach(request) = call {
+            let len = usize::try_from(request.len).map_err(|_| Error::Inval)?;
+            return self.attach(map(request.window, len)?, request.count);
+        }
         let Some(window) = &self.window else { return Err(Error::NoDev) };
         let reply = run(&mut self.fs, window, &call)?;
-        if matches!(call, Call::Unmount(_)) {
-            self.window = None;
+        match call {
+            Call::Unmount(_) => self.window = None,
+            Call::Hold(r) => *self.held.entry(r.ino).or_default() += 1,
+            Call::Release(r) => {
+                let left = self.held.get(&r.ino).map_or(0, |count| count - 1);
+                match left {
+                    0 => drop(self.held.remove(&r.ino)),
+                    left => drop(self.held.insert(r.ino, left)),
+                }
+            }
+            Call::Remount(r) => self.info.flags = r.flags,
+            _ => {}
         }
         Ok(reply)
     }
@@ -72,13 +94,40 @@ impl<F: FileSystem, W: Window> Serve<F, W> {
         let source = String::from_utf8(source).map_err(|_| Error::Inval)?;
         let info = self.fs.mount(&source, flags)?;
         self.window = Some(window);
+        self.info = info;
+        self.held.clear();
         Ok(fs::Mounted { root: info.root, flags: info.flags }.encode())
+    }
+
+    fn attach(&mut self, window: W, count: u32) -> Result<Message> {
+        if self.window.is_none() {
+            return Err(Error::NoDev);
+        }
+        let bytes = bytes_at(&window, 0, count.saturating_mul(8), window.len())?;
+        let mut wanted: BTreeMap<Ino, u32> = BTreeMap::new();
+        for ino in bytes.as_chunks::<8>().0 {
+            *wanted.entry(Ino::from_le_bytes(*ino)).or_default() += 1;
+        }
+        // An operation of the old instance may have held or released what it did not live to note.
+        for (&ino, &count) in &self.held {
+            for _ in wanted.get(&ino).copied().unwrap_or(0)..count {
+                self.fs.release(ino)?;
+            }
+        }
+        for (&ino, &count) in &wanted {
+            for _ in self.held.get(&ino).copied().unwrap_or(0)..count {
+                self.fs.hold(ino)?;
+            }
+        }
+        self.held = wanted;
+        self.window = Some(window);
+        Ok(fs::Attached { root: self.info.root, flags: self.info.flags }.encode())
     }
 }
 
 fn run<F: FileSystem, W: Window>(fs: &mut F, window: &W, call: &Call) -> Result<Message> {
     Ok(match *call {
-        Call::Mount(_) => return Err(Error::BadMessage),
+        Call::Mount(_) | Call::Attach(_) => return Err(Error::BadMessage),
         Call::Unmount(_) => {
             fs.unmount()?;
             fs::Unmounted {}.encode()

@@ -121,6 +121,12 @@ impl<A: Area> Journal<A> {
         }
     }
 
+    pub fn remove_all(&mut self, keys: RangeInclusive<u64>) {
+        let mut gone: Vec<u64> = self.records.range(keys.clone()).map(|(&key, _)| key).collect();
+        gone.extend(self.staged.range(keys).map(|(&key, _)| key));
+        gone.into_iter().for_each(|key| self.remove(key));
+    }
+
     /// True if there is something to commit.
     pub fn is_staged(&self) -> bool {
         !self.staged.is_empty()

@@ -3,6 +3,7 @@
 //!
 //! * [`Journal`]: a map from numbers to bytes whose changes come in *commits*. A commit is there as a
 //!   whole or not at all, wherever its writer died.
+//! * [`Ticket`]: the answers of numbered requests, as records.
 //! * [`codec`]: numbers and texts in records.
 //!
 //! The writer may have died *because* its memory was damaged, and what damaged it may have hit the
@@ -23,8 +24,10 @@ pub mod codec;
 mod journal;
 #[cfg(test)]
 mod tests;
+mod ticket;
 
 pub use journal::{Found, Journal};
+pub use ticket::Ticket;
 
 use xinim_abi::error::Result;
 

@@ -158,6 +158,38 @@ pub fn obituaries(c: &mut Checks) {
     c.equal(close(watcher), Ok(0), "close");
 }
 
+/// Whoever supervises a process may die before it: the next one adopts it.
+pub fn orphans(c: &mut Checks) {
+    let (first, second) = (endpoint(), endpoint());
+    let adopt = |pid, e, cookie| call(nr::PROCESS_ADOPT, &[spawn::resource(), pid, e, cookie]);
+    let living = spawn::child(first, sleeper, &[], &[]);
+    let unheard = spawn::child(first, sleeper, &[], &[]);
+    let ended = spawn::child(first, sleeper, &[], &[]);
+    c.equal(adopt(living.pid, second, 1), Err(Error::Perm), "it has a supervisor");
+    c.equal(unheard.kill(4), Ok(0), "ends while its supervisor lives, who does not look");
+    c.equal(close(first), Ok(0), "the supervisor's endpoint dies");
+    c.equal(ended.kill(5), Ok(0), "ends without a supervisor");
+    let handle = adopt(living.pid, second, 7);
+    c.that(handle.is_ok_and(|handle| handle != 0), "adopt one that lives");
+    c.equal(adopt(living.pid, second, 8), Err(Error::Perm), "once");
+    for (child, code) in [(&unheard, 4), (&ended, 5)] {
+        c.equal(adopt(child.pid, second, 9), Ok(0), "adopt one that has ended");
+        let heard = obituary(second);
+        c.that(heard.is_some_and(|o| o.cookie == 9 && o.code == code), "its obituary");
+        c.equal(adopt(child.pid, second, 9), Err(Error::Srch), "that is told once");
+    }
+    let handle = handle.unwrap_or(0);
+    c.equal(call(nr::PROCESS_KILL, &[handle, 6]), Ok(0), "the new handle is a handle");
+    c.that(obituary(second).is_some_and(|o| o.cookie == 7 && o.code == 6), "heard of");
+    c.equal(adopt(1 << 30, second, 1), Err(Error::Srch), "nobody");
+    c.equal(call(nr::PROCESS_ADOPT, &[second, living.pid, second, 1]), Err(Error::BadHandle), "");
+    c.equal(close(handle), Ok(0), "close");
+    for child in [living, unheard, ended] {
+        child.forget();
+    }
+    c.equal(close(second), Ok(0), "close");
+}
+
 const KERNEL_TEXT: u64 = 0xFFFF_FFFF_8020_0000;
 const DIRECT_MAP: u64 = 0xFFFF_8000_0020_0000;
 

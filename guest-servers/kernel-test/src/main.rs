@@ -73,6 +73,7 @@ extern "C" fn start(block: u64) -> ! {
             ("probes", probe::probes),
             ("death of a server", death::servers),
             ("obituaries", death::obituaries),
+            ("orphans", death::orphans),
             ("faults", death::faults),
             ("sleep and timers", scheduling::timers),
             ("preemption", scheduling::preemption),

@@ -2,8 +2,8 @@
 //!
 //! Reads answer at once, 0 at the end of what there is: reading again later goes on. What is
 //! written becomes a line of the kernel's log. The kernel's ring is emptied at each read and every
-//! [`DRAIN_NS`], so that only a burst larger than it is lost. A restart finds what the kernel still
-//! has.
+//! [`DRAIN_NS`], so that only a burst larger than it is lost. Text and readers' positions outlive the
+//! server in kept memory.
 #![no_std]
 #![no_main]
 
@@ -18,13 +18,18 @@ use xinim_abi::ipc::{Message, bits};
 use xinim_abi::object::Handle;
 use xinim_abi::services::chardev::{chardev, control};
 use xinim_abi::start::role;
-use xinim_log::{Readers, Ring};
+use xinim_keep::Journal;
+use xinim_log::{Readers, Ring, keep_rest, keep_text};
+use xinim_rt::keep::{self, KeptArea};
 use xinim_rt::server::{ClientWindows, Request, Server, answer};
 use xinim_rt::{server, start, sys, time};
 
 xinim_rt::program!(main);
 
 const DEVICE: u64 = 0;
+/// The kept journal, and its length: each half holds the ring and more.
+const JOURNAL: u64 = 1;
+const JOURNAL_LEN: u64 = 1 << 20;
 const DRAIN_NS: u64 = 2_000_000_000;
 /// Bytes of one read.
 const READ_MAX: usize = 64 * 1024;
@@ -40,18 +45,26 @@ struct Log {
     buffer: Vec<u8>,
     windows: ClientWindows,
     readers: Readers,
+    journal: Option<Journal<KeptArea>>,
 }
 
 fn main() -> i32 {
     let Ok(endpoint) = server::own_endpoint() else { return 1 };
+    let mut journal = keep::journal(JOURNAL, JOURNAL_LEN).map(|(journal, _)| journal).ok();
+    let restored = journal.as_ref().map_or(Err(Error::NoEnt), xinim_log::restore);
+    if let (Err(Error::BadMessage), Some(journal)) = (&restored, &mut journal) {
+        let _ = journal.clear();
+    }
+    let (ring, readers, drained) = restored.unwrap_or_default();
     let mut log = Log {
         endpoint,
         resource: start::handle(role::RESOURCE).unwrap_or(0),
-        ring: Ring::default(),
-        drained: 0,
+        ring,
+        drained,
         buffer: vec![0; 4096],
         windows: ClientWindows::new(),
-        readers: Readers::default(),
+        readers,
+        journal,
     };
     log.drain_later();
     server::run(&mut log)
@@ -119,11 +132,25 @@ impl Log {
         for _ in 0..256 {
             match sys::log_read(self.resource, self.drained, &mut self.buffer) {
                 Ok((count, next)) if count > 0 => {
-                    self.ring.append(&self.buffer[..count.min(self.buffer.len())]);
+                    let text = &self.buffer[..count.min(self.buffer.len())];
+                    if let Some(journal) = &mut self.journal {
+                        keep_text(journal, self.ring.end(), text, next);
+                    }
+                    self.ring.append(text);
                     self.drained = next;
                 }
-                _ => return,
+                _ => break,
             }
+        }
+        self.keep();
+    }
+
+    /// What is so outlives us.
+    fn keep(&mut self) {
+        let Some(journal) = &mut self.journal else { return };
+        keep_rest(journal, &self.ring, &self.readers);
+        if journal.commit().is_err() {
+            self.journal = None;
         }
     }
 
@@ -131,6 +158,7 @@ impl Log {
         check(read.cookie)?;
         self.drain();
         let position = self.readers.position(sender, read.position, &self.ring);
+        self.keep();
         let bytes = self.ring.read(position, (read.len as usize).min(READ_MAX));
         self.windows.get(sender)?.copy_in(read.at as usize, &bytes)?;
         Ok(bytes.len() as u64)

@@ -29,6 +29,16 @@ impl Ring {
         self.start += drop as u64;
     }
 
+    /// Goes on where a ring ended that began at `start`.
+    pub fn begin_at(start: u64) -> Self {
+        Self { start, ..Self::default() }
+    }
+
+    /// Position behind the last byte.
+    pub fn end(&self) -> u64 {
+        self.start + self.bytes.len() as u64
+    }
+
     pub fn start(&self) -> u64 {
         self.start
     }
@@ -62,6 +72,14 @@ impl Readers {
 
     pub fn forget(&mut self, reader: u32) {
         self.0.remove(&reader);
+    }
+
+    pub fn iter(&self) -> impl Iterator<Item = (u32, u64)> {
+        self.0.iter().map(|(&reader, &base)| (reader, base))
+    }
+
+    pub fn put_back(&mut self, reader: u32, base: u64) {
+        self.0.insert(reader, base);
     }
 }
 

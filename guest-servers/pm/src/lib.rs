@@ -15,6 +15,7 @@
 extern crate alloc;
 
 pub mod identity;
+pub mod kept;
 pub mod request;
 pub mod script;
 pub mod status;

@@ -1,7 +1,7 @@
 //! The process manager: starts programs out of files, gives them descriptors through VFS, collects
 //! their statuses, ends them on Ctrl-C. The bookkeeping is the library's; here are the calls.
 //!
-//! When it dies the programs run on, as nobody's children; their statuses are lost.
+//! When it dies the programs run on; its next instance takes up where it was, see `xinim_pm::kept`.
 #![no_std]
 #![no_main]
 #![forbid(unsafe_code)]
@@ -13,11 +13,12 @@ mod spawn;
 
 use alloc::collections::BTreeMap;
 use alloc::vec;
+use alloc::vec::Vec;
 use image::Images;
 use xinim_abi::error::{Error, Result};
 use xinim_abi::event::{Obituary, cause};
 use xinim_abi::info;
-use xinim_abi::interface::Reply;
+use xinim_abi::interface::{Reply, error_message};
 use xinim_abi::ipc::{Message, bits};
 use xinim_abi::object::{Handle, Rights};
 use xinim_abi::services::chardev::chardev;
@@ -25,17 +26,23 @@ use xinim_abi::services::pm::pm::{self, Call};
 use xinim_abi::services::pm::signal;
 use xinim_abi::services::vfs::vfs;
 use xinim_abi::start::role;
+use xinim_keep::Ticket;
 use xinim_pm::identity::{GROUPS_MAX, Identity, Triple};
+use xinim_pm::kept::{Records, Restored, Starting};
 use xinim_pm::status;
-use xinim_pm::table::{Answer, Table};
+use xinim_pm::table::{Answer, State, Table};
 use xinim_rt::handle::OwnedHandle;
-use xinim_rt::ipc::{self, Endpoint, Service};
+use xinim_rt::ipc::{Endpoint, Service};
+use xinim_rt::keep::{self, KeptArea};
 use xinim_rt::server::{self, ClientWindows, Request, Server, answer};
 use xinim_rt::{fs, log, start, sys};
 use zerocopy::IntoBytes;
 
 xinim_rt::program!(main);
 
+/// The kept journal, and its length.
+const JOURNAL: u64 = 1;
+const JOURNAL_LEN: u64 = 1 << 20;
 /// Our notification bit for Ctrl-C.
 const INTERRUPT_BIT: u32 = 0;
 /// User and group without any rights of their own.
@@ -49,7 +56,21 @@ fn main() -> i32 {
         log!("no endpoint or no authority to create processes");
         return 1;
     };
-    server::run(&mut Pm {
+    let journal = keep::journal(JOURNAL, JOURNAL_LEN).map(|(journal, _)| journal);
+    if let Err(error) = &journal {
+        log!("no memory to keep state in: {error}");
+    }
+    let mut records = Records::new(journal.ok(), start::pid());
+    let restored = match records.restore() {
+        Ok(restored) => Some(restored),
+        Err(Error::NoEnt) => None,
+        Err(error) => {
+            log!("the kept state makes no sense ({error}) and is not taken up");
+            records.clear();
+            None
+        }
+    };
+    let mut pm = Pm {
         endpoint: Endpoint::from_handle(OwnedHandle::from_raw(endpoint)),
         resource,
         windows: ClientWindows::new(),
@@ -61,7 +82,13 @@ fn main() -> i32 {
         vfs: Service::new("vfs:user"),
         tty: Service::new("tty"),
         subscribed: false,
-    })
+        records,
+        waiting: BTreeMap::new(),
+    };
+    if let Some(restored) = restored {
+        pm.go_on(restored);
+    }
+    server::run(&mut pm)
 }
 
 fn tell_vfs(pid: u32, identity: &Identity) -> Result<()> {
@@ -101,6 +128,9 @@ struct Pm {
     tty: Service,
     /// The terminal tells us of Ctrl-C.
     subscribed: bool,
+    records: Records<KeptArea>,
+    /// Numbered requests that wait, by their tokens.
+    waiting: BTreeMap<u64, Ticket>,
 }
 
 impl Pm {
@@ -117,7 +147,8 @@ impl Pm {
                 Some(pm::Connected {}.encode())
             }
             Call::Spawn(c) => {
-                let pid = self.spawn(caller, c.len)?;
+                let ticket = Ticket::of(caller, request.message.tag);
+                let pid = self.spawn(caller, c.len, ticket)?;
                 Some(pm::Spawned { pid }.encode())
             }
             Call::Wait(c) => match self.table.wait(caller, c.pid, c.poll, request.token) {
@@ -125,7 +156,12 @@ impl Pm {
                     let (pid, status) = result?;
                     Some(pm::Ended { pid, status }.encode())
                 }
-                None => None,
+                None => {
+                    if let Some(ticket) = Ticket::of(caller, request.message.tag) {
+                        self.waiting.insert(request.token.0, ticket);
+                    }
+                    None
+                }
             },
             Call::Kill(c) => {
                 self.may_kill(caller, c.pid)?;
@@ -234,9 +270,7 @@ impl Pm {
         if !self.table.contains(pid) {
             // A service: its next instance starts programs of its own (init its shell), and the
             // old ones would stand in the way.
-            for program in self.table.family(pid) {
-                let _ = self.kill(program, signal::KILL);
-            }
+            self.end_family(pid);
         }
         if self.processes.remove(&pid).is_some() && obituary.cause == cause::FAULT {
             log!(
@@ -246,22 +280,145 @@ impl Pm {
                 obituary.registers.rip
             );
         }
-        for Answer { token, result } in self.table.died(pid, status::of(obituary)) {
-            // A caller that is gone does not care.
-            let _ = match result {
-                Ok((pid, status)) => ipc::reply(token, &pm::Ended { pid, status }),
-                Err(error) => ipc::reply_error(token, error),
+        self.ended(pid, status::of(obituary));
+        self.records.forget(pid);
+        self.waiting.retain(|_, ticket| ticket.pid != pid);
+    }
+
+    /// A program or parent is no more; answers are sent when that is kept.
+    fn ended(&mut self, pid: u32, status: u32) {
+        let mut answers = Vec::new();
+        for Answer { token, result } in self.table.died(pid, status) {
+            let message = match result {
+                Ok((pid, status)) => pm::Ended { pid, status }.encode(),
+                Err(error) => error_message(error),
             };
+            self.stage();
+            let ticket = self.waiting.remove(&token.0);
+            self.records.note(ticket, &message);
+            answers.push((token, message));
+        }
+        self.keep();
+        for (token, message) in answers {
+            // A caller that is gone does not care.
+            let _ = sys::reply(token, &message);
+        }
+    }
+
+    fn stage(&mut self) {
+        self.records.update(&self.table, &self.identities, self.subscribed);
+    }
+
+    /// What is so now outlives us.
+    fn keep(&mut self) {
+        self.stage();
+        if let Err(error) = self.records.commit() {
+            log!("the state is not kept over a crash any more: {error}");
+        }
+    }
+
+    /// Takes up what the last instance left.
+    fn go_on(&mut self, restored: Restored) {
+        let Restored { manager, table, identities, starting, subscribed } = restored;
+        (self.table, self.identities) = (table, identities);
+        let mut parents = Vec::new();
+        for (pid, process) in self.table.iter().collect::<Vec<_>>() {
+            if process.state == State::Running {
+                self.adopt(pid);
+            }
+            if process.parent != 0 && !self.table.contains(process.parent) {
+                parents.push(process.parent);
+            }
+        }
+        if let Some(starting) = starting.filter(|starting| !self.table.contains(starting.pid)) {
+            self.finish_start(starting);
+        }
+        self.end_unknown(manager);
+        parents.sort_unstable();
+        parents.dedup();
+        // Parents that are services.
+        for parent in parents {
+            if sys::watch(parent, self.endpoint.raw(), parent.into()).is_err() {
+                self.end_family(parent);
+                self.ended(parent, 0);
+            }
+        }
+        if subscribed {
+            self.subscribe();
+        }
+        self.keep();
+    }
+
+    /// One that has ended is in our obituaries.
+    fn adopt(&mut self, pid: u32) {
+        match sys::process_adopt(self.resource, pid, self.endpoint.raw(), 0) {
+            Ok(Some(handle)) => {
+                self.processes.insert(pid, OwnedHandle::from_raw(handle));
+            }
+            Ok(None) => {}
+            Err(error) => {
+                log!("program {pid} is lost: {error}");
+                self.ended(pid, 128 + signal::KILL);
+            }
+        }
+    }
+
+    /// The last instance died while it started this one.
+    fn finish_start(&mut self, starting: Starting) {
+        let Starting { pid, parent, ticket } = starting;
+        let found = sys::info::<info::ProcessInfo>(info::Kind::Process, pid.into());
+        let unborn = found.is_ok_and(|found| found.pid == pid && found.threads == 0);
+        if unborn {
+            return; // one of those that `end_unknown` ends
+        }
+        self.table.add(pid, parent);
+        self.identities.insert(pid, ask_vfs(pid));
+        self.adopt(pid);
+        self.stage();
+        self.records.note(ticket, &pm::Spawned { pid }.encode());
+    }
+
+    /// Ends what `manager` made and did not live to start.
+    fn end_unknown(&mut self, manager: u32) {
+        let mut at = 0;
+        while let Ok(found) = sys::info::<info::ProcessInfo>(info::Kind::Process, at) {
+            at = u64::from(found.pid) + 1;
+            if found.parent != manager || self.table.contains(found.pid) {
+                continue;
+            }
+            let endpoint = self.endpoint.raw();
+            if let Ok(Some(handle)) = sys::process_adopt(self.resource, found.pid, endpoint, 0) {
+                let _ = sys::process_kill(handle, signal::KILL.into());
+                drop(OwnedHandle::from_raw(handle));
+            }
+        }
+    }
+
+    fn end_family(&mut self, parent: u32) {
+        for program in self.table.family(parent) {
+            let _ = self.kill(program, signal::KILL);
         }
     }
 }
 
 impl Server for Pm {
     fn call(&mut self, request: Request) -> Option<Message> {
-        match self.dispatch(&request) {
+        let ticket = Ticket::of(request.sender, request.message.tag);
+        if let Some(ticket) = ticket.filter(|_| request.message.tag.is_repeated())
+            && let Some(answered) = self.records.answer(ticket)
+        {
+            return Some(answered);
+        }
+        let reply = match self.dispatch(&request) {
             Ok(reply) => reply,
             Err(error) => answer::<pm::Killed>(Err(error)),
+        };
+        self.stage();
+        if let Some(message) = &reply {
+            self.records.note(ticket, message);
         }
+        self.keep();
+        reply
     }
 
     fn notified(&mut self, raised: u64) {

@@ -9,7 +9,9 @@ use xinim_abi::services::pm::FdMap;
 use xinim_abi::services::vfs::vfs;
 use xinim_abi::start::role;
 use xinim_abi::syscall::priority;
+use xinim_keep::Ticket;
 use xinim_pm::identity::Identity;
+use xinim_pm::kept::Starting;
 use xinim_pm::request;
 use xinim_pm::script::interpreter;
 use xinim_rt::loader::{self, Give, Loaded, Program};
@@ -23,7 +25,7 @@ const REQUEST_MAX: u32 = 128 * 1024;
 
 impl Pm {
     /// The process id of the new child of `parent`.
-    pub(crate) fn spawn(&mut self, parent: u32, len: u32) -> Result<u32> {
+    pub(crate) fn spawn(&mut self, parent: u32, len: u32, ticket: Option<Ticket>) -> Result<u32> {
         self.table.room(parent)?;
         if len > REQUEST_MAX {
             return Err(Error::TooBig);
@@ -32,8 +34,14 @@ impl Pm {
         let request = request::Request::parse(&bytes)?;
         let (loaded, (uid, gid)) = self.load(parent, &request)?;
         let identity = self.identity(parent).for_program(uid, gid);
-        if let Err(error) = self.finish(parent, &loaded, &request.fds, &identity) {
+        // From here on the next instance knows what to do with it, should this one die.
+        let starting = Starting { pid: loaded.pid, parent, ticket };
+        let kept = self.records.starting(Some(starting));
+        if let Err(error) =
+            kept.and_then(|()| self.finish(parent, &loaded, &request.fds, &identity))
+        {
             let _ = sys::process_kill(loaded.process.raw(), 0);
+            self.records.starting(None)?;
             return Err(error);
         }
         let pid = loaded.pid;

@@ -10,15 +10,16 @@ use xinim_abi::ipc::ReplyToken;
 const NOBODY: u32 = 0;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum State {
+pub enum State {
     Running,
     Zombie { status: u32 },
 }
 
-#[derive(Clone, Copy, Debug)]
-struct Process {
-    parent: u32,
-    state: State,
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Process {
+    /// 0: nobody.
+    pub parent: u32,
+    pub state: State,
 }
 
 /// A parent that waits for `child` (0: any).
@@ -65,6 +66,24 @@ impl Table {
     /// Is it here at all, if only as a zombie?
     pub fn contains(&self, pid: u32) -> bool {
         self.processes.contains_key(&pid)
+    }
+
+    pub fn get(&self, pid: u32) -> Option<Process> {
+        self.processes.get(&pid).copied()
+    }
+
+    /// A program that another instance of the process manager knew.
+    pub fn put_back(&mut self, pid: u32, process: Process) {
+        self.processes.insert(pid, process);
+    }
+
+    pub fn iter(&self) -> impl Iterator<Item = (u32, Process)> {
+        self.processes.iter().map(|(&pid, &process)| (pid, process))
+    }
+
+    /// Whom Ctrl-C ends, and for whom.
+    pub fn foreground(&self) -> Option<(u32, u32)> {
+        self.foreground
     }
 
     pub fn running(&self) -> impl Iterator<Item = u32> {

@@ -101,7 +101,7 @@ proptest! {
 
     #[test]
     fn any_message_is_answered(
-        messages in prop::collection::vec((0u16..24, 0u64..3, any::<[u16; WORDS]>(), any::<bool>()), 1..50),
+        messages in prop::collection::vec((0u16..26, 0u64..3, any::<[u16; WORDS]>(), any::<bool>()), 1..50),
     ) {
         let (mut remote, _) = remote();
         for (op, handles, words, wild) in messages {
@@ -142,6 +142,33 @@ fn a_new_instance_is_mounted_as_the_old_one() {
     remote.transport().dead = true;
     remote.transport().dying = 3;
     assert_eq!(remote.recover(), Err(Error::ServerDied));
+}
+
+#[test]
+fn a_new_vfs_goes_on_with_the_mount() {
+    let (mut remote, root) = remote();
+    let new = xinim_fs_kit::NewFile::new(mode::REGULAR | 0o644);
+    let ino = [b"a", b"b", b"c"].map(|name| remote.create(root, name, &new).unwrap().ino);
+    for ino in ino {
+        remote.hold(ino).unwrap();
+        remote.write(ino, 0, b"data").unwrap();
+    }
+    for name in [b"a", b"b", b"c"] {
+        remote.unlink(root, name, false).unwrap();
+    }
+    // The old instance had released one and held another twice when it died, and did not know.
+    remote.release(ino[1]).unwrap();
+    remote.hold(ino[2]).unwrap();
+    let info = remote.attach(&[ino[0], ino[2]]).unwrap();
+    assert_eq!(info.root, root);
+    assert_eq!(remote.attributes(ino[1]).err(), Some(Error::Stale));
+    for ino in [ino[0], ino[2]] {
+        assert_eq!(remote.attributes(ino).unwrap().size, 4);
+        remote.release(ino).unwrap();
+        assert_eq!(remote.attributes(ino).err(), Some(Error::Stale), "no hold too many");
+    }
+    remote.unmount().unwrap();
+    assert_eq!(remote.attach(&[]), Err(Error::NoDev));
 }
 
 #[test]

@@ -7,7 +7,7 @@ use xinim_abi::error::{Error, Result};
 use xinim_abi::info::{Kind, ProcessInfo, Pulse};
 use xinim_abi::interface::Reply;
 use xinim_abi::ipc::{ReplyToken, bits};
-use xinim_abi::object::{Handle, MemoryFlags, Rights};
+use xinim_abi::object::{Handle, LARGE_PAGE_SIZE, MemoryFlags, Rights};
 use xinim_abi::platform::PORT_DEBUGCON;
 use xinim_abi::services::rs::rs;
 use xinim_abi::start::role;
@@ -106,7 +106,13 @@ impl System {
             if count >= KEPT_MAX || len > limit || bytes + len > limit {
                 return Err(Error::Limit);
             }
-            self.memory.insert((slot, key), Memory::create(len, MemoryFlags::empty())?);
+            // Large pages cost less to map, if there are any.
+            let large = match len.is_multiple_of(LARGE_PAGE_SIZE as u64) {
+                true => Memory::create(len, MemoryFlags::LARGE),
+                false => Err(Error::Inval),
+            };
+            let memory = large.or_else(|_| Memory::create(len, MemoryFlags::empty()))?;
+            self.memory.insert((slot, key), memory);
         }
         let memory = self.memory.get(&(slot, key)).ok_or(Error::NoEnt)?;
         let rights = Rights::READ | Rights::WRITE | Rights::TRANSFER;

@@ -1,5 +1,7 @@
 //! Clients: typed calls to an endpoint ([`Endpoint`]) and to a service by name ([`Service`]).
 
+use core::sync::atomic::{AtomicU32, Ordering};
+
 use spin::Mutex;
 use xinim_abi::error::{Error, Result};
 use xinim_abi::interface::{Name, Reply, Request, decode_reply, error_message};
@@ -82,6 +84,21 @@ pub fn reply_error(token: ReplyToken, error: Error) -> Result<()> {
 /// reported after all: a bound per request, not per lifetime.
 const MAX_REPEATS: u32 = 64;
 
+/// Numbers for a caller's requests; see [`Tag`](xinim_abi::ipc::Tag).
+#[derive(Debug, Default)]
+pub struct Numbers(AtomicU32);
+
+impl Numbers {
+    pub const fn new() -> Self {
+        Self(AtomicU32::new(0))
+    }
+
+    /// 1 to 0x7FFF, over and over.
+    pub(crate) fn next(&self) -> u16 {
+        (self.0.fetch_add(1, Ordering::Relaxed) % 0x7FFF) as u16 + 1
+    }
+}
+
 /// A service by its label. Looked up at first use; when it is reincarnated, idempotent requests
 /// go to the new instance by themselves and others fail once with `ServerDied`.
 #[derive(Debug)]
@@ -109,8 +126,13 @@ impl Service {
 
     /// A service whose endpoint came with the start block.
     pub fn with_endpoint(label: &str, endpoint: OwnedHandle) -> Self {
+        Self::with_instance(label, endpoint, 0)
+    }
+
+    /// A service whose instance is known.
+    pub fn with_instance(label: &str, endpoint: OwnedHandle, pid: u32) -> Self {
         let service = Self::new(label);
-        *service.found.lock() = Some(Found { endpoint, pid: 0 });
+        *service.found.lock() = Some(Found { endpoint, pid });
         service
     }
 
@@ -143,6 +165,11 @@ impl Service {
         Ok(self.found.lock().as_ref().map_or(0, |found| found.pid))
     }
 
+    /// Process id of the instance in use, 0 if there is none.
+    pub fn known_pid(&self) -> u32 {
+        self.found.lock().as_ref().map_or(0, |found| found.pid)
+    }
+
     pub fn call<R: Request>(&self, request: &R) -> Result<R::Reply> {
         let mut repeats = 0;
         loop {
@@ -158,6 +185,29 @@ impl Service {
                 other => return other,
             }
         }
+    }
+
+    /// A request to a server that keeps its state: when it dies, the same request goes to its next
+    /// instance with the same number, idempotent or not. Before each attempt `prepare` makes sure that
+    /// the instance knows what the request needs; its second argument says that this is a repetition.
+    /// The caller sees to it that no other numbered request is under way.
+    pub fn call_through<R: Request>(
+        &self,
+        numbers: &Numbers,
+        request: &R,
+        mut prepare: impl FnMut(Handle, bool) -> Result<()>,
+    ) -> Result<R::Reply> {
+        let (number, mut message) = (numbers.next(), request.encode());
+        for repeats in 0..=MAX_REPEATS {
+            let endpoint = self.connect(true)?;
+            message.tag = message.tag.numbered(number, repeats > 0);
+            let attempt = || decode_reply(&sys::ipc_call(endpoint, &message)?);
+            match prepare(endpoint, repeats > 0).and_then(|()| attempt()) {
+                Err(Error::ServerDied) => self.disconnect(),
+                result => return result,
+            }
+        }
+        Err(Error::ServerDied)
     }
 
     pub fn notify(&self, bits: u64) -> Result<()> {

@@ -1,15 +1,17 @@
 //! Programs: start, wait, end.
 
 use alloc::vec::Vec;
+use core::sync::atomic::{AtomicBool, Ordering};
 
 use spin::Once;
 use xinim_abi::error::{Error, Result};
+use xinim_abi::interface::Request;
 use xinim_abi::services::pm::{FdMap, SpawnHeader, pm};
 use xinim_abi::start::role;
 use zerocopy::IntoBytes;
 
 use crate::handle::OwnedHandle;
-use crate::ipc::Service;
+use crate::ipc::{self, Numbers, Service};
 use crate::{io, start, sys, window};
 
 pub use xinim_abi::services::pm::signal;
@@ -69,27 +71,49 @@ pub fn spawn(request: &SpawnRequest<'_>) -> Result<u32> {
     if bytes.len() > window.mapping().len() {
         return Err(Error::TooBig);
     }
-    let spawn = pm::Spawn { len: bytes.len() as u32 };
-    window.mapping().copy_in(0, &bytes)?;
-    match service().call(&spawn) {
-        // The manager does not know our window yet.
-        Err(Error::Fault) => {
-            connect(&window)?;
-            Ok(service().call(&spawn)?.pid)
+    Ok(ask(&window, &bytes, &pm::Spawn { len: bytes.len() as u32 })?.pid)
+}
+
+static NUMBERS: Numbers = Numbers::new();
+/// The manager knows our window.
+static CONNECTED: AtomicBool = AtomicBool::new(false);
+
+/// A request about what is in the window: the manager goes on where it was when it dies, see
+/// `call_through`.
+fn ask<R: Request>(window: &window::Window, bytes: &[u8], request: &R) -> Result<R::Reply> {
+    service().call_through(&NUMBERS, request, |endpoint, again| {
+        if again || !CONNECTED.load(Ordering::Relaxed) {
+            let shared = window.share()?;
+            let len = window.mapping().len() as u64;
+            ipc::call(endpoint, &pm::Connect { len, window: shared.raw() })?;
+            CONNECTED.store(true, Ordering::Relaxed);
         }
-        other => Ok(other?.pid),
+        window.mapping().copy_in(0, bytes)
+    })
+}
+
+/// A request that needs no window.
+fn tell<R: Request>(request: &R) -> Result<R::Reply> {
+    let mut died = false;
+    let result = service().call_through(&NUMBERS, request, |_, again| {
+        died |= again;
+        Ok(())
+    });
+    if died {
+        CONNECTED.store(false, Ordering::Relaxed);
     }
+    result
 }
 
 /// Waits for child `pid` (0: any): its process id and status (see `services::pm`).
 pub fn wait(pid: u32) -> Result<(u32, u32)> {
-    let reply = service().call(&pm::Wait { pid, poll: false })?;
+    let reply = tell(&pm::Wait { pid, poll: false })?;
     Ok((reply.pid, reply.status))
 }
 
 /// As [`wait`], but `Ok(None)` while it runs.
 pub fn try_wait(pid: u32) -> Result<Option<(u32, u32)>> {
-    match service().call(&pm::Wait { pid, poll: true }) {
+    match tell(&pm::Wait { pid, poll: true }) {
         Ok(reply) => Ok(Some((reply.pid, reply.status))),
         Err(Error::Again) => Ok(None),
         Err(error) => Err(error),
@@ -97,14 +121,7 @@ pub fn try_wait(pid: u32) -> Result<Option<(u32, u32)>> {
 }
 
 pub fn kill(pid: u32, signal: u32) -> Result<()> {
-    service().call(&pm::Kill { pid, signal }).map(drop)
-}
-
-/// Shares the window with the manager, if it is not yet.
-fn connect(window: &window::Window) -> Result<()> {
-    let shared = window.share()?;
-    let len = window.mapping().len() as u64;
-    service().call(&pm::Connect { len, window: shared.raw() }).map(drop)
+    tell(&pm::Kill { pid, signal }).map(drop)
 }
 
 /// Real, effective and saved ids of one kind.
@@ -117,16 +134,14 @@ pub struct Ids {
 
 /// User ids of program `pid` (0: this one).
 pub fn user_ids(pid: u32) -> Result<Ids> {
-    let pm::Ids { real, effective, saved, .. } =
-        service().call(&pm::GetIds { pid, group: false })?;
+    let pm::Ids { real, effective, saved, .. } = tell(&pm::GetIds { pid, group: false })?;
     Ok(Ids { real, effective, saved })
 }
 
 /// Group ids of program `pid` (0: this one), and its supplementary groups.
 pub fn group_ids(pid: u32) -> Result<(Ids, Vec<u32>)> {
     let window = window::lock()?;
-    connect(&window)?;
-    let reply = service().call(&pm::GetIds { pid, group: true })?;
+    let reply = ask(&window, &[], &pm::GetIds { pid, group: true })?;
     let bytes = window.mapping().to_vec(0, reply.groups as usize * 4)?;
     let groups = bytes.as_chunks::<4>().0.iter().map(|id| u32::from_le_bytes(*id)).collect();
     let pm::Ids { real, effective, saved, .. } = reply;
@@ -136,23 +151,21 @@ pub fn group_ids(pid: u32) -> Result<(Ids, Vec<u32>)> {
 /// `vfs::KEEP_ID` leaves an id.
 pub fn set_user_ids(ids: Ids) -> Result<()> {
     let Ids { real, effective, saved } = ids;
-    service().call(&pm::SetIds { group: false, real, effective, saved }).map(drop)
+    tell(&pm::SetIds { group: false, real, effective, saved }).map(drop)
 }
 
 pub fn set_group_ids(ids: Ids) -> Result<()> {
     let Ids { real, effective, saved } = ids;
-    service().call(&pm::SetIds { group: true, real, effective, saved }).map(drop)
+    tell(&pm::SetIds { group: true, real, effective, saved }).map(drop)
 }
 
 /// Supplementary groups. Root only.
 pub fn set_groups(groups: &[u32]) -> Result<()> {
     let window = window::lock()?;
-    connect(&window)?;
-    window.mapping().copy_in(0, groups.as_bytes())?;
-    service().call(&pm::SetGroups { count: groups.len() as u32 }).map(drop)
+    ask(&window, groups.as_bytes(), &pm::SetGroups { count: groups.len() as u32 }).map(drop)
 }
 
 /// The child that Ctrl-C ends; 0: none.
 pub fn set_foreground(pid: u32) -> Result<()> {
-    service().call(&pm::Foreground { pid }).map(drop)
+    tell(&pm::Foreground { pid }).map(drop)
 }

@@ -243,6 +243,18 @@ pub fn watch(pid: u32, endpoint: Handle, cookie: u64) -> Result<()> {
     call(nr::WATCH, [pid.into(), endpoint.into(), cookie, 0, 0, 0]).map(drop)
 }
 
+/// The process, or `None` if it has ended and its obituary waits at the endpoint.
+pub fn process_adopt(
+    resource: Handle,
+    pid: u32,
+    supervisor: Handle,
+    cookie: u64,
+) -> Result<Option<Handle>> {
+    let args = [resource.into(), pid.into(), supervisor.into(), cookie, 0, 0];
+    let handle = call(nr::PROCESS_ADOPT, args)? as Handle;
+    Ok((handle != 0).then_some(handle))
+}
+
 pub fn event_next(endpoint: Handle) -> Result<Option<Obituary>> {
     let mut obituary = Obituary::default();
     let bytes = obituary.as_mut_bytes();

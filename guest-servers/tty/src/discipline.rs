@@ -12,6 +12,9 @@
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;
 
+use xinim_abi::error::{Error, Result};
+use xinim_keep::codec::{Reader, Writer};
+
 pub const LINE_MAX: usize = 4096;
 pub const READY_MAX: usize = 16 * 1024;
 
@@ -153,6 +156,32 @@ impl Discipline {
         }
     }
 
+    /// Everything, for [`Discipline::restore`].
+    pub fn record(&self) -> Vec<u8> {
+        let mut writer = Writer::new().bool(self.raw).bool(self.after_return).bytes(&self.line);
+        for line in &self.ready {
+            writer = writer.bytes(line);
+        }
+        writer.done()
+    }
+
+    /// As the last instance left it. `BadMessage`: it cannot have been so.
+    pub fn restore(record: &[u8]) -> Result<Self> {
+        let mut reader = Reader::new(record);
+        let mut new = Self { raw: reader.bool()?, ..Self::default() };
+        new.after_return = reader.bool()?;
+        new.line = reader.bytes()?.to_vec();
+        while reader.end().is_err() {
+            let line = reader.bytes()?.to_vec();
+            new.ready_len += line.len().max(1);
+            new.ready.push_back(line);
+        }
+        if new.line.len() > LINE_MAX || new.ready_len > READY_MAX + LINE_MAX {
+            return Err(Error::BadMessage);
+        }
+        Ok(new)
+    }
+
     /// Is there something to read, the end of the input included?
     pub fn is_ready(&self) -> bool {
         !self.ready.is_empty()
@@ -229,6 +258,21 @@ mod tests {
         assert!(d.set_raw(false, &mut echo));
         assert_eq!(echo, b"typed ahead\r\n");
         assert_eq!(d.read(100), Some(b"typed ahead\n".to_vec()));
+    }
+
+    #[test]
+    fn the_next_instance_goes_on_with_the_line() {
+        let mut d = Discipline::default();
+        typed(&mut d, b"whole\r\x04half");
+        let mut d = Discipline::restore(&d.record()).unwrap();
+        assert_eq!(typed(&mut d, b"\x7fve\r"), "\x08 \x08ve\r\n");
+        assert_eq!(d.read(100), Some(b"whole\n".to_vec()));
+        assert_eq!(d.read(100), Some(Vec::new()), "the end of the input");
+        assert_eq!(d.read(100), Some(b"halve\n".to_vec()));
+        d.set_raw(true, &mut Vec::new());
+        let record = d.record();
+        assert!(Discipline::restore(&record).unwrap().is_raw());
+        assert_eq!(Discipline::restore(&record[1..]).err(), Some(Error::BadMessage));
     }
 
     #[test]

@@ -14,7 +14,9 @@ extern crate alloc;
 extern crate std;
 
 mod discipline;
+mod kept;
 mod uart;
 
 pub use discipline::{Discipline, LINE_MAX};
+pub use kept::Kept;
 pub use uart::{Ports, Uart};

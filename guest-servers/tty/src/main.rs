@@ -1,27 +1,31 @@
 //! `tty`: the terminal service. Character device 0: the terminal.
 //!
 //! Reads and writes that must wait are kept with their tokens; the service itself never blocks.
-//! A restart loses the mode (line mode again), what was typed and not read, what was written and
-//! not sent, and the subscription to Ctrl-C, which the process manager renews.
+//! Mode, half-typed line, what is still to be read and to be sent outlive it (see `xinim_tty::Kept`); the
+//! subscription to Ctrl-C does not: the process manager renews it.
 #![no_std]
 #![no_main]
 
 extern crate alloc;
 
 use alloc::collections::VecDeque;
+use alloc::rc::Rc;
 use alloc::vec::Vec;
+use core::cell::RefCell;
 
 use xinim_abi::error::{Error, Result};
-use xinim_abi::interface::error_message;
+use xinim_abi::interface::{Reply, error_message};
 use xinim_abi::ipc::{Message, ReplyToken, bits};
 use xinim_abi::object::Handle;
 use xinim_abi::services::chardev::{chardev, control};
 use xinim_abi::services::vfs::poll;
 use xinim_abi::start::role;
+use xinim_keep::Ticket;
 use xinim_rt::handle::OwnedHandle;
+use xinim_rt::keep::{self, KeptArea};
 use xinim_rt::server::{ClientWindows, Request, Server, answer};
-use xinim_rt::{ipc, server, start, sys, time};
-use xinim_tty::{Discipline, Ports, Uart};
+use xinim_rt::{log, server, start, sys, time};
+use xinim_tty::{Discipline, Kept, Ports, Uart};
 
 xinim_rt::program!(main);
 
@@ -39,7 +43,14 @@ const WAITING_MAX: usize = 256;
 /// Without an interrupt the UART is looked at this often.
 const POLL_NS: u64 = 20_000_000;
 
-struct UartPorts(Handle);
+/// The kept journal, and its length.
+const JOURNAL: u64 = 1;
+const JOURNAL_LEN: u64 = 256 * 1024;
+
+/// The records, shared by the terminal and its ports.
+type Shared = Rc<RefCell<Kept<KeptArea>>>;
+
+struct UartPorts(Handle, Shared);
 
 impl Ports for UartPorts {
     fn read(&mut self, offset: u16) -> u8 {
@@ -52,10 +63,14 @@ impl Ports for UartPorts {
     fn write_bytes(&mut self, offset: u16, bytes: &[u8]) {
         let _ = sys::ports_write_bytes(self.0, offset, bytes);
     }
+    fn sending(&mut self, count: usize) {
+        self.1.borrow_mut().sending(count);
+    }
 }
 
 struct Waiting {
     token: ReplyToken,
+    ticket: Option<Ticket>,
     sender: u32,
     at: u32,
     len: u32,
@@ -72,6 +87,9 @@ struct Terminal {
     /// Who is told of Ctrl-C, and by which bits.
     subscriber: Option<(OwnedHandle, u64)>,
     pollers: Vec<Poller>,
+    kept: Shared,
+    /// Answers to be sent when what goes with them is kept.
+    outbox: Vec<(ReplyToken, Message)>,
 }
 
 /// Who is to be told when there may be an event: process, bit, endpoint.
@@ -83,32 +101,67 @@ struct Poller {
 
 fn main() -> i32 {
     let Ok(endpoint) = server::own_endpoint() else { return 1 };
-    let uart = start::handle(role::PORTS).and_then(|ports| Uart::probe(UartPorts(ports)));
+    let journal = keep::journal(JOURNAL, JOURNAL_LEN).map(|(journal, _)| journal);
+    if let Err(error) = &journal {
+        log!("no memory to keep state in: {error}");
+    }
+    let mut records = Kept::new(journal.ok());
+    let (discipline, unsent) = records.restore().unwrap_or_default();
+    let kept = Rc::new(RefCell::new(records));
+    let ports = |ports| Uart::probe(UartPorts(ports, kept.clone()));
+    let mut uart = start::handle(role::PORTS).and_then(ports);
+    if let Some(uart) = &mut uart {
+        uart.enqueue(&unsent);
+    }
     let polled = uart.is_some() && start::handle(role::INTERRUPT).is_none();
     let mut terminal = Terminal {
         endpoint,
         uart,
         polled,
-        discipline: Discipline::default(),
+        discipline,
         windows: ClientWindows::new(),
         readers: VecDeque::new(),
         writers: VecDeque::new(),
         subscriber: None,
         pollers: Vec::new(),
+        kept,
+        outbox: Vec::new(),
     };
     // What was typed while nobody listened raised its interrupt in the past.
     terminal.receive();
+    terminal.settle();
     terminal.poll_later();
     server::run(&mut terminal)
 }
 
 impl Server for Terminal {
     fn call(&mut self, request: Request) -> Option<Message> {
+        let tag = request.message.tag;
+        let ticket = Ticket::of(request.sender, tag);
+        if let Some(ticket) = ticket.filter(|_| tag.is_repeated())
+            && let Some(answered) = self.kept.borrow().answered(ticket)
+        {
+            return Some(answered);
+        }
+        let reply = self.serve(request, ticket);
+        self.settle();
+        reply
+    }
+
+    fn notified(&mut self, raised: u64) {
+        self.hear(raised);
+        self.settle();
+    }
+}
+
+impl Terminal {
+    fn serve(&mut self, request: Request, ticket: Option<Ticket>) -> Option<Message> {
         let call = match chardev::Call::decode(&request.message) {
             Ok(call) => call,
             Err(error) => return Some(error_message(error)),
         };
-        let waiting = |at, len| Waiting { token: request.token, sender: request.sender, at, len };
+        let (token, sender) = (request.token, request.sender);
+        let waiting = |at, len| Waiting { token, ticket, sender, at, len };
         match call {
             chardev::Call::Attach(attach) => {
                 let window = request.handle(attach.window);
@@ -156,7 +209,28 @@ impl Server for Terminal {
         }
     }
 
-    fn notified(&mut self, raised: u64) {
+    /// What is so is kept; then those are answered who wait for it, and what is to be sent goes out.
+    fn settle(&mut self) {
+        let queue = self.uart.as_ref().map(|uart| uart.queue().iter());
+        let kept = self.kept.borrow_mut().commit(&self.discipline, queue.into_iter().flatten());
+        if let Err(error) = kept {
+            log!("the state is not kept over a crash any more: {error}");
+        }
+        for (token, message) in self.outbox.drain(..) {
+            // A reader that is gone does not care.
+            let _ = sys::reply(token, &message);
+        }
+        if let Some(uart) = &mut self.uart {
+            uart.transmit();
+        }
+    }
+
+    fn answer(&mut self, waiting: &Waiting, message: Message) {
+        self.kept.borrow_mut().note(waiting.ticket, &message);
+        self.outbox.push((waiting.token, message));
+    }
+
+    fn hear(&mut self, raised: u64) {
         if raised & bits::OBITUARY != 0 {
             self.bury();
         }
@@ -270,7 +344,7 @@ impl Terminal {
         if !bytes.is_empty()
             && let Some(uart) = &mut self.uart
         {
-            uart.send(bytes);
+            uart.enqueue(bytes);
         }
     }
 
@@ -278,11 +352,11 @@ impl Terminal {
         while self.discipline.is_ready()
             && let Some(reader) = self.readers.pop_front()
         {
-            let result = self.read(&reader);
-            let _ = match result {
-                Ok(count) => ipc::reply(reader.token, &chardev::Count { count }),
-                Err(error) => ipc::reply_error(reader.token, error),
+            let message = match self.read(&reader) {
+                Ok(count) => chardev::Count { count }.encode(),
+                Err(error) => error_message(error),
             };
+            self.answer(&reader, message);
         }
     }
 
@@ -304,11 +378,11 @@ impl Terminal {
         while self.uart.as_ref().is_none_or(|uart| uart.queued() < QUEUE_MAX)
             && let Some(writer) = self.writers.pop_front()
         {
-            let result = self.write(&writer);
-            let _ = match result {
-                Ok(count) => ipc::reply(writer.token, &chardev::Written { count }),
-                Err(error) => ipc::reply_error(writer.token, error),
+            let message = match self.write(&writer) {
+                Ok(count) => chardev::Written { count }.encode(),
+                Err(error) => error_message(error),
             };
+            self.answer(&writer, message);
         }
     }
 
@@ -326,6 +400,7 @@ impl Terminal {
         while let Ok(Some(obituary)) = sys::event_next(self.endpoint) {
             let pid = obituary.pid;
             self.windows.forget(pid);
+            self.kept.borrow_mut().forget(pid);
             self.readers.retain(|waiting| waiting.sender != pid);
             self.writers.retain(|waiting| waiting.sender != pid);
             self.pollers.retain(|poller| poller.pid != pid);

@@ -21,6 +21,8 @@ pub trait Ports {
     fn write(&mut self, offset: u16, value: u8);
     /// One port, byte by byte.
     fn write_bytes(&mut self, offset: u16, bytes: &[u8]);
+    /// So many bytes of the queue are about to be given to the device.
+    fn sending(&mut self, _count: usize) {}
 }
 
 /// Bytes taken at one interrupt, and causes looked at: a bound for a device that always has more.
@@ -76,8 +78,18 @@ impl<P: Ports> Uart<P> {
     }
 
     pub fn send(&mut self, bytes: &[u8]) {
-        self.queue.extend(bytes);
+        self.enqueue(bytes);
         self.transmit();
+    }
+
+    /// As [`Uart::send`], for the next [`Uart::transmit`].
+    pub fn enqueue(&mut self, bytes: &[u8]) {
+        self.queue.extend(bytes);
+    }
+
+    /// Bytes not yet given to the device.
+    pub fn queue(&self) -> &VecDeque<u8> {
+        &self.queue
     }
 
     /// Serves the device's interrupt: received bytes are appended to `received`.
@@ -103,7 +115,8 @@ impl<P: Ports> Uart<P> {
         take(&mut self.ports, received);
     }
 
-    fn transmit(&mut self) {
+    /// Gives the device what it takes.
+    pub fn transmit(&mut self) {
         while !self.queue.is_empty() {
             let status = Lsr::from_bits_retain(self.ports.read(LSR));
             if !status.contains(Lsr::THR_EMPTY) {
@@ -111,6 +124,7 @@ impl<P: Ports> Uart<P> {
             }
             let count = self.queue.len().min(self.burst);
             let burst: Vec<u8> = self.queue.drain(..count).collect();
+            self.ports.sending(count);
             self.ports.write_bytes(THR, &burst);
         }
         let mut ier = Ier::RECEIVED_DATA;

@@ -7,6 +7,7 @@ use xinim_abi::services::vfs::{Dirent, NAME_MAX, mode, mount, open, report};
 use xinim_fs_kit::{DirBuffer, FileSystem, Map, SetAttributes, Sink, Source, entries};
 
 use crate::files::{FileId, Object};
+use crate::intents::Intent;
 use crate::pipe::PipeId;
 use crate::tree::NodeId;
 use crate::vfs::{Host, Vfs};
@@ -89,8 +90,15 @@ impl<H: Host> Vfs<H> {
         let mut to = self.position(id, offset)?;
         let regular = self.tree.node(node).kind == mode::REGULAR;
         if append && regular {
+            if let Some((to, count)) = self.wrote() {
+                if offset == -1 {
+                    self.set_position(id, to.saturating_add(count));
+                }
+                return Ok(Transfer::Done(count));
+            }
             // This operation owns the mount: nobody comes between.
             to = self.on(node, |fs, ino| fs.attributes(ino))?.size;
+            self.intend(&Intent::Append { node, to, len: len as u64 });
         }
         let who = self.process(pid)?.who.clone();
         if regular && len > 0 && self.mode_after_change(&who, node)?.is_some() {

@@ -28,6 +28,10 @@ impl<H: Host> Server<H> {
                 now(api::Connected {}.encode())
             }
             Call::Open(r) => {
+                if let Some(fd) = self.vfs.progress(pid) {
+                    // The last instance opened a FIFO, and then the caller waited.
+                    return self.opened(caller, fd as u32);
+                }
                 let path = self.text(pid, 0, r.path_len)?;
                 let fd = self.vfs.open(pid, &path, r.flags, r.mode)?;
                 self.opened(caller, fd)
@@ -41,7 +45,11 @@ impl<H: Host> Server<H> {
                 now(api::OpenedFor { fd, no_suid }.encode())
             }
             Call::Close(r) => {
-                self.vfs.close(pid, r.fd)?;
+                match self.vfs.close(pid, r.fd) {
+                    // The last instance closed it, and then had to tell a server.
+                    Err(Error::BadF) if self.vfs.repeated(pid).is_some() => {}
+                    result => result?,
+                }
                 now(api::Closed {}.encode())
             }
             Call::Read(r) => self.read(caller, r),
@@ -129,7 +137,11 @@ impl<H: Host> Server<H> {
             }
             Call::Umount(r) => {
                 let path = self.text(pid, 0, r.path_len)?;
-                self.vfs.umount(pid, &path, r.lazy)?;
+                match self.vfs.umount(pid, &path, r.lazy) {
+                    // The last instance had taken it out of the tree already.
+                    Err(Error::Inval) if self.vfs.repeated(pid).is_some() => {}
+                    result => result?,
+                }
                 now(api::UmountDone {}.encode())
             }
             Call::Mounts(_) => {

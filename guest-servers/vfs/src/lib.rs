@@ -10,7 +10,8 @@
 //!           ├ files      open files (position, flags), shared by descriptors
 //!           ├ process    descriptor tables, working directories, credentials (access)
 //!           ├ pipe, pump pipes, named pipes       locks, locking   file locks
-//!           └ polling    who waits for events     sharing          files in memory
+//!           ├ polling    who waits for events     sharing          files in memory
+//!           └ keeping    what outlives VFS, and how the next instance goes on: restoring, intents
 //! Host               what the surroundings give: file-system servers, windows, replies
 //! ```
 //! * VFS is the only client of a file system, so what it looked up stays true until it changes it
@@ -34,6 +35,8 @@ mod attributes;
 mod data;
 mod dispatch;
 mod files;
+mod intents;
+mod keeping;
 mod locking;
 mod locks;
 mod mounting;
@@ -45,6 +48,7 @@ mod pipe;
 mod polling;
 mod process;
 mod pump;
+mod restoring;
 pub mod server;
 mod sharing;
 mod slab;
@@ -57,7 +61,9 @@ mod vfs;
 pub use access::Credentials;
 pub use attributes::Target;
 pub use data::Transfer;
+pub use keeping::has_state;
 pub use locking::Locking;
+pub use mounts::ServerName;
 pub use server::Server;
 pub use vfs::{Host, Vfs};
 pub use xinim_fs_kit::{FileSystem, conformance};

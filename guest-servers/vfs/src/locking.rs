@@ -101,7 +101,7 @@ impl<H: Host> Vfs<H> {
                 start: got.start,
                 len: if got.end == END { 0 } else { got.end - got.start },
             };
-            self.host.reply(token, &reply.encode());
+            self.answer(got.pid, token, reply.encode());
         }
     }
 

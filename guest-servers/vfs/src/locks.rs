@@ -62,11 +62,13 @@ struct FileLocks {
 #[derive(Debug)]
 pub struct Locks<K> {
     files: BTreeMap<K, FileLocks>,
+    /// Since [`Locks::take_changed`].
+    changed: bool,
 }
 
 impl<K: Ord + Copy> Locks<K> {
     pub fn new() -> Self {
-        Self { files: BTreeMap::new() }
+        Self { files: BTreeMap::new(), changed: false }
     }
 
     pub fn is_empty(&self) -> bool {
@@ -89,6 +91,7 @@ impl<K: Ord + Copy> Locks<K> {
         }
         file.remove(&lock);
         file.add(lock);
+        self.changed = true;
         Ok(())
     }
 
@@ -141,6 +144,7 @@ impl<K: Ord + Copy> Locks<K> {
     /// Gives up `start..end` of an owner's locks on a file. Answers who has theirs now.
     pub fn release(&mut self, key: K, owner: Owner, start: u64, end: u64) -> Vec<Waiting> {
         let Some(file) = self.files.get_mut(&key) else { return Vec::new() };
+        self.changed = true;
         file.remove(&Lock { owner, pid: 0, start, end, exclusive: false });
         self.grant(key)
     }
@@ -164,10 +168,22 @@ impl<K: Ord + Copy> Locks<K> {
         if old != new
             && let Some(mut moved) = self.files.remove(&old)
         {
+            self.changed = true;
             let file = self.files.entry(new).or_default();
             file.held.append(&mut moved.held);
             file.waiting.append(&mut moved.waiting);
         }
+    }
+
+    /// Whether locks that are held may have changed since this was last asked.
+    pub fn take_changed(&mut self) -> bool {
+        core::mem::take(&mut self.changed)
+    }
+
+    /// A lock that another instance of VFS had given.
+    pub fn put_back(&mut self, key: K, lock: Lock) {
+        self.files.entry(key).or_default().held.push(lock);
+        self.changed = true;
     }
 
     /// Every lock, with `true` for those that wait.

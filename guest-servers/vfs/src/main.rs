@@ -1,7 +1,8 @@
 //! The VFS service: file systems are servers reached by messages, clients' windows are mappings.
 //!
 //! Boot: `/` from ramfs (RS starts it first), `/dev`; then it announces itself. `/proc` is started
-//! and mounted when a path first leads there.
+//! and mounted when a path first leads there. An instance after the first takes up the state that the
+//! last one left in kept memory instead (see `keeping.rs`).
 #![no_std]
 #![no_main]
 #![forbid(unsafe_code)]
@@ -9,6 +10,7 @@
 extern crate alloc;
 
 use alloc::format;
+use alloc::string::String;
 use alloc::sync::Arc;
 use core::sync::atomic::{AtomicU32, Ordering};
 
@@ -27,11 +29,12 @@ use xinim_fs_kit::remote::{Remote, Transport};
 use xinim_fs_server::SharedWindow;
 use xinim_rt::handle::OwnedHandle;
 use xinim_rt::ipc::{self, Service};
+use xinim_rt::keep::{self, KeptArea};
 use xinim_rt::memory::Memory;
 use xinim_rt::server::{self, Request};
 use xinim_rt::{kip, log, start, sys, thread};
 use xinim_vfs::server::{Caller, Server};
-use xinim_vfs::{Host, Vfs};
+use xinim_vfs::{Host, ServerName, Vfs, has_state};
 
 xinim_rt::program!(main);
 
@@ -41,12 +44,26 @@ const MEMORY_WINDOW_LEN: usize = 68 * 1024;
 const DEVICE_WINDOW_LEN: usize = 132 * 1024;
 const TEXT_WINDOW_LEN: usize = 16 * 1024;
 
+/// The kept journal, and its length: a large page or two.
+const JOURNAL: u64 = 1;
+const JOURNAL_LEN: u64 = 4 << 20;
+
 /// A file-system server and the window shared with it.
 struct FsServer {
     service: Service,
     window: SharedWindow,
     /// What goes with `Mount`.
     shared: OwnedHandle,
+}
+
+/// How much window a server of this type needs.
+fn window_len(fs_type: &str) -> usize {
+    match fs_type {
+        "ramfs" | "tmpfs" => MEMORY_WINDOW_LEN,
+        "devfs" => DEVICE_WINDOW_LEN,
+        "procfs" => TEXT_WINDOW_LEN,
+        _ => WINDOW_LEN,
+    }
 }
 
 impl FsServer {
@@ -129,15 +146,16 @@ impl Workers {
 impl Host for Machine {
     type Fs = Remote<FsServer>;
     type Window = SharedWindow;
+    type Area = KeptArea;
 
     fn start(&mut self, fs_type: &str) -> Result<Self::Fs> {
-        let (program, window_len) = match fs_type {
-            "ramfs" | "tmpfs" => (Name::new("ramfs"), MEMORY_WINDOW_LEN),
-            "procfs" => (Name::new("procfs"), TEXT_WINDOW_LEN),
+        let program = match fs_type {
+            "ramfs" | "tmpfs" => Name::new("ramfs"),
+            "procfs" => Name::new("procfs"),
             // One server for all of them: the superblock says which it is.
-            "ext2" | "ext3" | "ext4" => (Name::new("fs-ext"), WINDOW_LEN),
-            "iso9660" => (Name::new("fs-iso"), WINDOW_LEN),
-            other => (Name::new(&format!("fs-{other}")), WINDOW_LEN),
+            "ext2" | "ext3" | "ext4" => Name::new("fs-ext"),
+            "iso9660" => Name::new("fs-iso"),
+            other => Name::new(&format!("fs-{other}")),
         };
         let request = rs::Spawn { program: program.map_err(|_| Error::NoDev)? };
         let spawned = ipc::call(start::rs(), &request).map_err(|error| match error {
@@ -145,8 +163,29 @@ impl Host for Machine {
             error => error,
         })?;
         let endpoint = OwnedHandle::from_raw(spawned.endpoint);
-        let service = Service::with_endpoint(spawned.label.as_str(), endpoint);
-        Ok(Remote::new(FsServer::new(service, window_len)?))
+        let service = Service::with_instance(spawned.label.as_str(), endpoint, spawned.pid);
+        Ok(Remote::new(FsServer::new(service, window_len(fs_type))?))
+    }
+
+    fn describe(&mut self, fs: &mut Self::Fs) -> ServerName {
+        let (source, flags) = fs.mounted_with();
+        let (source, service) = (String::from(source), &fs.transport().service);
+        let label = String::from(service.label().as_str());
+        // One that has died since is another one to the next instance in any case.
+        let instance = service.known_pid();
+        ServerName { label, instance, source, flags }
+    }
+
+    fn adopt(&mut self, server: &ServerName, fs_type: &str) -> Result<(Self::Fs, bool)> {
+        let service = Service::with_name(Name::new(&server.label)?);
+        // One that is being restarted is waited for; one that was given up stays an error.
+        let same = service.pid().is_ok_and(|pid| pid == server.instance && pid != 0);
+        let transport = FsServer::new(service, window_len(fs_type))?;
+        Ok((Remote::adopted(transport, &server.source, server.flags), same))
+    }
+
+    fn log(&mut self, line: &str) {
+        log!("{line}");
     }
 
     fn stop(&mut self, mut fs: Self::Fs) {
@@ -269,8 +308,8 @@ impl server::Server for VfsServer {
     }
 }
 
-fn ready(label: &str, window_len: usize) -> Result<Remote<FsServer>> {
-    FsServer::new(Service::new(label), window_len).map(Remote::new)
+fn ready(label: &str) -> Result<Remote<FsServer>> {
+    FsServer::new(Service::new(label), window_len(label)).map(Remote::new)
 }
 
 fn main() -> i32 {
@@ -291,12 +330,38 @@ fn main() -> i32 {
 
 fn boot() -> Result<VfsServer> {
     let endpoint = server::own_endpoint()?;
-    let root = ready("ramfs", MEMORY_WINDOW_LEN)?;
     let workers = Arc::new(Workers::default());
-    let machine = Machine { endpoint, workers: workers.clone() };
-    let vfs = Vfs::new(machine, root, "bundle", "ramfs", 0);
+    let mut machine = Machine { endpoint, workers: workers.clone() };
+    let mut kept = match keep::journal(JOURNAL, JOURNAL_LEN) {
+        Ok((journal, _)) => Some(journal),
+        Err(error) => {
+            log!("no memory to keep state in: {error}");
+            None
+        }
+    };
+    if let Some(journal) = kept.take_if(|journal| has_state(journal)) {
+        match Vfs::restore(machine, journal) {
+            Ok(mut vfs) => {
+                if vfs.mounted("procfs") == 0
+                    && let Err(error) = vfs.mount_later(b"/proc", "procfs")
+                {
+                    log!("/proc is not mounted: {error}");
+                }
+                return Ok(VfsServer { server: Server::new(vfs), endpoint, workers });
+            }
+            Err((host, mut journal, error)) => {
+                machine = host;
+                keep::refused(&mut journal, error)?;
+                kept = Some(journal);
+            }
+        }
+    }
+    let vfs = Vfs::new(machine, ready("ramfs")?, "bundle", "ramfs", 0);
     let mut vfs = vfs.map_err(|(_, error)| error)?;
-    let devices = ready("devfs", DEVICE_WINDOW_LEN);
+    if let Some(journal) = kept {
+        vfs.keep_in(journal);
+    }
+    let devices = ready("devfs");
     let mounted = devices.and_then(|fs| vfs.mount_ready(fs, "devfs", b"/dev", "devfs", 0));
     if let Err(error) = mounted {
         log!("/dev is not mounted: {error}");

@@ -69,7 +69,7 @@ impl<H: Host> Vfs<H> {
             }
             // The request's flags stay even if the server forgot to answer them.
             let info = MountInfo { flags: info.flags | flags, ..info };
-            self.add_mount(fs, info, Some(covers), &name, &fs_type);
+            self.put_mount(fs, info, covers, &name, &fs_type);
             Ok(())
         });
         self.unpin(covers);
@@ -159,8 +159,20 @@ impl<H: Host> Vfs<H> {
             return Err(Error::NotDir);
         }
         let info = fs.mount(source, flags)?;
-        self.add_mount(fs, info, Some(covers), source, fs_type);
+        self.put_mount(fs, info, covers, source, fs_type);
         Ok(())
+    }
+
+    fn put_mount(
+        &mut self,
+        mut fs: H::Fs,
+        info: MountInfo,
+        covers: NodeId,
+        source: &str,
+        fs_type: &str,
+    ) -> MountId {
+        let server = self.host.describe(&mut fs);
+        self.add_mount(fs, server, info, Some(covers), source, fs_type)
     }
 
     /// Has `fs_type`, which needs no device, mounted on a directory when a path first leads there:
@@ -196,11 +208,16 @@ impl<H: Host> Vfs<H> {
         match started {
             Ok((fs, info, _)) => {
                 self.later.swap_remove(at);
-                self.add_mount(fs, info, Some(node), fs_type, fs_type);
+                self.put_mount(fs, info, node, fs_type, fs_type);
                 self.unpin(node);
             }
             Err(_) => self.later[at].starting = false,
         }
+    }
+
+    /// How many file systems of a type are mounted.
+    pub fn mounted(&self, fs_type: &str) -> usize {
+        self.mounts().filter(|(_, mount)| mount.fs_type == fs_type).count()
     }
 
     /// What waits for its first visitor is mounted now.

@@ -15,6 +15,17 @@ use crate::tree::NodeId;
 
 pub(crate) type MountId = u32;
 
+/// How another instance of VFS finds the server of a mount.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ServerName {
+    pub label: String,
+    /// Which instance of it: another one has other numbers.
+    pub instance: u32,
+    /// What it was mounted with.
+    pub source: String,
+    pub flags: u32,
+}
+
 pub(crate) struct Mount<F> {
     /// Away while its owner asks it something.
     pub fs: Option<F>,
@@ -37,6 +48,9 @@ pub(crate) struct Mount<F> {
     pub generation: u32,
     /// Lazily unmounted: ends with its last user.
     pub detached: bool,
+    pub server: ServerName,
+    /// Adopted from another instance of VFS, from the server that this one had.
+    pub same_server: bool,
 }
 
 impl<F> Mount<F> {
@@ -54,6 +68,8 @@ impl<F> Mount<F> {
             fs_type: String::from(fs_type),
             generation: 0,
             detached: false,
+            server: ServerName::default(),
+            same_server: false,
         }
     }
 

@@ -11,12 +11,16 @@ use xinim_abi::services::vfs::{PATH_MAX, mode};
 use xinim_fs_kit::{FileSystem, Ino, NewFile};
 
 use crate::access::{Credentials, EXECUTE, WRITE};
+use crate::intents::Intent;
 use crate::path::Found;
 use crate::tree::{NEVER, NodeId};
 use crate::vfs::{Host, Vfs};
 
 impl<H: Host> Vfs<H> {
     pub fn mkdir(&mut self, pid: u32, path: &[u8], mode: u32) -> Result<()> {
+        if self.is_done() {
+            return Ok(());
+        }
         let found = self.resolve_for(pid, path, false)?;
         if found.node.is_some() {
             return Err(Error::Exist);
@@ -31,6 +35,9 @@ impl<H: Host> Vfs<H> {
         if target.len() >= PATH_MAX {
             return Err(Error::NameTooLong);
         }
+        if self.is_done() {
+            return Ok(());
+        }
         let found = self.free_name(pid, path)?;
         self.create(pid, &found, &NewFile::link(mode::SYMLINK | 0o777, target)).map(|_| ())
     }
@@ -44,6 +51,9 @@ impl<H: Host> Vfs<H> {
             mode::FIFO | mode::SOCKET | mode::REGULAR => false,
             _ => return Err(Error::Inval),
         };
+        if self.is_done() {
+            return Ok(());
+        }
         let found = self.free_name(pid, path)?;
         let rdev = if device { rdev } else { 0 };
         self.create(pid, &found, &NewFile { rdev, ..NewFile::new(mode) }).map(|_| ())
@@ -83,6 +93,7 @@ impl<H: Host> Vfs<H> {
                 new.mode |= mode::SET_GID;
             }
         }
+        self.intend(&Intent::Make { dir, name: name.into() });
         let stat = self.on_again(dir, |fs, ino, again| match fs.create(ino, name, &new) {
             Err(Error::Exist) if again => fs.lookup(ino, name),
             result => result,
@@ -100,6 +111,9 @@ impl<H: Host> Vfs<H> {
     }
 
     pub fn unlink(&mut self, pid: u32, path: &[u8], directory: bool) -> Result<()> {
+        if self.is_done() {
+            return Ok(());
+        }
         let found = self.resolve_for(pid, path, false)?;
         found.node()?;
         if found.name.is_empty() {
@@ -126,6 +140,7 @@ impl<H: Host> Vfs<H> {
         }
         self.writable(dir)?;
         self.hold_aliases(dir, node)?;
+        self.intend(&Intent::Remove { dir, name: name.as_slice().into(), node });
         self.on_again(dir, |fs, ino, again| match fs.unlink(ino, &name, directory) {
             Err(Error::NoEnt) if again => Ok(()),
             result => result,
@@ -146,7 +161,7 @@ impl<H: Host> Vfs<H> {
 
     /// The name is gone. Other names of the file in the same directory are looked up anew: in a file
     /// system that ignores case they may have been the same name.
-    fn forget_aliases(&mut self, dir: NodeId, node: NodeId) {
+    pub(crate) fn forget_aliases(&mut self, dir: NodeId, node: NodeId) {
         let ino = self.tree.node(node).ino;
         for alias in self.tree.aliases(dir, ino) {
             self.forget(alias);
@@ -154,6 +169,9 @@ impl<H: Host> Vfs<H> {
     }
 
     pub fn link(&mut self, pid: u32, from: &[u8], to: &[u8]) -> Result<()> {
+        if self.is_done() {
+            return Ok(());
+        }
         let old = self.resolve_for(pid, from, false)?.node()?;
         if self.tree.node(old).kind == mode::DIRECTORY {
             return Err(Error::Perm);
@@ -169,6 +187,7 @@ impl<H: Host> Vfs<H> {
         let who = self.process(pid)?.who.clone();
         self.permit(&who, parent, WRITE | EXECUTE)?;
         self.writable(parent)?;
+        self.intend(&Intent::Make { dir: parent, name: name.as_slice().into() });
         for attempt in 0..2 {
             let target = self.live_ino(old)?;
             let result = self.on_again(parent, |fs, dir, again| match again {
@@ -186,6 +205,9 @@ impl<H: Host> Vfs<H> {
     }
 
     pub fn rename(&mut self, pid: u32, from: &[u8], to: &[u8]) -> Result<()> {
+        if self.is_done() {
+            return Ok(());
+        }
         let found = self.resolve_for(pid, from, false)?;
         found.node()?;
         if found.name.is_empty() {
@@ -242,6 +264,8 @@ impl<H: Host> Vfs<H> {
             }
         }
         self.hold(node)?;
+        let (from, to) = (from_name.as_slice().into(), to_name.as_slice().into());
+        self.intend(&Intent::Move { node, from_dir, from, to_dir, to, replaced: replaced_ino });
         self.rename_at_server((from_dir, &from_name), (to_dir, &to_name))?;
         self.rename_node(node, replaced_ino, to_dir, &to_name);
         Ok(())
@@ -290,7 +314,13 @@ impl<H: Host> Vfs<H> {
     }
 
     /// Brings the tree in line with a rename that was done.
-    fn rename_node(&mut self, node: NodeId, replaced: Option<Ino>, to_dir: NodeId, to_name: &[u8]) {
+    pub(crate) fn rename_node(
+        &mut self,
+        node: NodeId,
+        replaced: Option<Ino>,
+        to_dir: NodeId,
+        to_name: &[u8],
+    ) {
         let ino = self.tree.node(node).ino;
         if let Some(replaced) = replaced
             && replaced != ino

@@ -32,7 +32,10 @@ impl<H: Host> Vfs<H> {
             self.own_node(found.parent)?;
             found = self.resolve_for(pid, path, follow)?;
         }
+        // The last instance of VFS made it for this very request: as below, nothing is checked.
+        let made = self.is_done();
         let node = match found.node {
+            Some(node) if made => node,
             Some(_) if exclusive => return Err(Error::Exist),
             Some(node) => self.open_node(pid, node, flags).map(|()| node)?,
             None if !create => return Err(Error::NoEnt),
@@ -156,7 +159,7 @@ impl<H: Host> Vfs<H> {
         pipe.writers -= u32::from(file.writable());
         // With requests waiting, `Server::pump` answers them and drops the pipe.
         if pipe.readers == 0 && pipe.writers == 0 {
-            pipe.buffer.clear();
+            pipe.take(pipe.buffer.len());
         }
         self.touched.push(id);
         self.drop_pipe_if_unused(id);
@@ -255,6 +258,7 @@ impl<H: Host> Vfs<H> {
             process.set(to, file).into_iter().for_each(|old| self.close_file(old));
         }
         self.pin(cwd);
+        self.touched_processes.push(child);
         // Closing what was there may let others in: the child is whole before.
         if let Some(old) = self.processes.insert(child, process) {
             self.end_process(child, old);

@@ -58,11 +58,29 @@ pub(crate) struct Pipe {
     pub opening: Vec<Opening>,
     /// Which FIFO it belongs to.
     pub fifo: Option<(MountId, Ino)>,
+    /// Bytes that were taken out.
+    pub taken: u64,
+    pub kept: KeptBytes,
+}
+
+/// Which bytes of a pipe are in records; positions count from the first byte ever put in.
+#[derive(Debug, Default)]
+pub(crate) struct KeptBytes {
+    /// Records from the oldest: number, first byte, end.
+    pub records: VecDeque<(u32, u64, u64)>,
+    /// Number of the next record.
+    pub next: u32,
 }
 
 impl Pipe {
     pub fn room(&self) -> usize {
         CAPACITY - self.buffer.len()
+    }
+
+    /// Takes bytes out from the front.
+    pub fn take(&mut self, count: usize) {
+        self.buffer.drain(..count);
+        self.taken += count as u64;
     }
 
     /// Bytes of this writer that may go in now.

@@ -84,6 +84,12 @@ impl Process {
         all.filter(|(_, d)| d.is_some_and(|d| !d.close_on_exec)).map(|(fd, _)| fd as u32)
     }
 
+    /// Number, open file, closed on exec.
+    pub fn all(&self) -> impl Iterator<Item = (u32, FileId, bool)> {
+        let all = self.descriptors.iter().enumerate();
+        all.filter_map(|(fd, d)| d.map(|d| (fd as u32, d.file, d.close_on_exec)))
+    }
+
     /// Files of all descriptors, once for each.
     pub fn files(&self) -> impl Iterator<Item = FileId> {
         self.descriptors.iter().flatten().map(|descriptor| descriptor.file)

@@ -20,7 +20,8 @@ impl<H: Host> Vfs<H> {
         while let Some(id) = self.touched.pop() {
             if let Some(pipe) = self.pipes.get_mut(id) {
                 for opening in pipe.opened() {
-                    self.host.reply(opening.token, &api::Opened { fd: opening.fd }.encode());
+                    let answer = api::Opened { fd: opening.fd }.encode();
+                    self.answer(opening.pid, opening.token, answer);
                 }
                 while self.pump(id) {}
             }
@@ -43,7 +44,7 @@ impl<H: Host> Vfs<H> {
                 0 => error_message(Error::Pipe),
                 done => api::Written { count: done as u64 }.encode(),
             };
-            self.host.reply(writer.token, &answer);
+            self.answer(writer.pid, writer.token, answer);
             return true;
         }
         let count = pipe.acceptable(&writer);
@@ -67,7 +68,7 @@ impl<H: Host> Vfs<H> {
             Ok(()) => api::Written { count: front.done as u64 }.encode(),
         };
         pipe.waiting_writers.pop_front();
-        self.host.reply(writer.token, &answer);
+        self.answer(writer.pid, writer.token, answer);
         true
     }
 
@@ -95,12 +96,12 @@ impl<H: Host> Vfs<H> {
         };
         let answer = match moved {
             Ok(()) => {
-                pipe.buffer.drain(..count);
+                pipe.take(count);
                 api::Count { count: count as u64 }.encode()
             }
             Err(error) => error_message(error),
         };
-        self.host.reply(reader.token, &answer);
+        self.answer(reader.pid, reader.token, answer);
         true
     }
 }

@@ -58,6 +58,7 @@ impl<H: Host> Server<H> {
     pub fn new(mut vfs: Vfs<H>) -> Self {
         vfs.enter();
         vfs.finish();
+        vfs.flush();
         vfs.leave();
         Self { vfs }
     }
@@ -72,6 +73,7 @@ impl<H: Host> Server<H> {
         self.vfs.enter();
         let result = work(&mut self.vfs);
         self.vfs.finish();
+        self.vfs.flush();
         self.vfs.leave();
         result
     }
@@ -79,7 +81,11 @@ impl<H: Host> Server<H> {
     /// One request. `None`: the reply was sent already or comes later.
     pub fn call(&mut self, caller: Caller, message: &Message) -> Option<Message> {
         self.vfs.enter();
-        let mut answer = self.attempt(Parked { caller, message: *message });
+        let mut answer = match self.vfs.noted(caller.pid, message.tag) {
+            Some(answered) => Some(answered),
+            None => self.attempt(Parked { caller, message: *message }),
+        };
+        self.vfs.flush();
         if self.has_more() {
             // First the caller, then what became possible meanwhile.
             if let Some(message) = answer.take() {
@@ -97,6 +103,7 @@ impl<H: Host> Server<H> {
         self.vfs.remove_process(pid);
         self.vfs.finish();
         self.vfs.pump_all();
+        self.vfs.flush();
         self.run_more();
         self.vfs.leave();
     }
@@ -107,10 +114,12 @@ impl<H: Host> Server<H> {
 
     fn run_more(&mut self) {
         while self.has_more() {
-            if let Some(parked) = self.vfs.ready.pop_front()
-                && let Some(message) = self.attempt(parked)
-            {
-                self.vfs.host.reply(parked.caller.token, &message);
+            if let Some(parked) = self.vfs.ready.pop_front() {
+                let answer = self.attempt(parked);
+                self.vfs.flush();
+                if let Some(message) = answer {
+                    self.vfs.host.reply(parked.caller.token, &message);
+                }
             }
             if !self.vfs.telling
                 && let Some((server, cookie)) = self.vfs.closing.pop_front()
@@ -128,7 +137,9 @@ impl<H: Host> Server<H> {
     /// Does a request, or parks it.
     fn attempt(&mut self, request: Parked) -> Option<Message> {
         let Parked { caller, message } = request;
+        self.vfs.caller = caller.pid;
         let answer = Call::decode(&message).and_then(|call| self.run(caller, call));
+        self.vfs.caller = 0;
         let parked = answer.as_ref().err().and_then(|&error| self.vfs.parked(error));
         self.vfs.finish();
         if let Some(mount) = parked {
@@ -141,10 +152,14 @@ impl<H: Host> Server<H> {
         }
         self.vfs.pump_all();
         self.vfs.tree.trim();
-        match answer {
+        let answer = match answer {
             Ok(message) => message,
             Err(error) => Some(error_message(error)),
+        };
+        if let Some(message) = &answer {
+            self.vfs.record_answer(caller.pid, message);
         }
+        answer
     }
 
     pub(crate) fn connect(&mut self, pid: u32, len: u64, window: u32) -> Result<()> {
@@ -193,6 +208,7 @@ impl<H: Host> Server<H> {
 
     /// Replies with a handle that VFS itself does not keep.
     pub(crate) fn reply_with(&mut self, caller: Caller, handle: u32, message: Message) -> Answer {
+        self.vfs.flush();
         self.vfs.host.reply(caller.token, &message);
         self.vfs.host.close(handle);
         Ok(None)
@@ -285,7 +301,9 @@ impl<H: Host> Server<H> {
                 if len == 0 {
                     return Ok(Some(api::Written { count: 0 }.encode()));
                 }
-                let waiter = Waiter { token, pid, at, len, done: 0, at_once };
+                let done = self.vfs.progress(pid).map_or(0, |done| (done as usize).min(len));
+                let waiter = Waiter { token, pid, at, len, done, at_once };
+                let pipe = self.vfs.pipes.get_mut(id).ok_or(Error::BadF)?;
                 pipe.waiting_writers.push_back(waiter);
                 self.vfs.touched.push(id);
                 Ok(None)

@@ -11,9 +11,10 @@ use xinim_abi::services::vfs::{Stat, mode};
 use xinim_fs_kit::{Ino, MountInfo};
 
 use crate::files::OpenFile;
+use crate::keeping::Keeping;
 use crate::locking::Key;
 use crate::locks::Locks;
-use crate::mounts::{Mount, MountId};
+use crate::mounts::{Mount, MountId, ServerName};
 use crate::pipe::{Pipe, PipeId};
 use crate::polling::PollWait;
 use crate::process::Process;
@@ -28,7 +29,7 @@ const FILES_MAX: usize = 16 * 1024;
 
 pub struct State<H: Host> {
     pub(crate) tree: Tree,
-    mounts: Slab<Mount<H::Fs>>,
+    pub(crate) mounts: Slab<Mount<H::Fs>>,
     pub(crate) root_mount: MountId,
     pub(crate) files: Slab<OpenFile>,
     pub(crate) pipes: Slab<Pipe>,
@@ -54,6 +55,9 @@ pub struct State<H: Host> {
     pub(crate) windows: BTreeMap<u32, Arc<H::Window>>,
     /// Requests that were parked and may be tried again.
     pub(crate) ready: VecDeque<Parked>,
+    pub(crate) keeping: Keeping<H::Area>,
+    /// Processes that may have changed since they were last recorded.
+    pub(crate) touched_processes: Vec<u32>,
 }
 
 /// A mount to be made when a path first leads to its directory, which is pinned.
@@ -66,8 +70,21 @@ pub(crate) struct Later {
 }
 
 impl<H: Host> State<H> {
-    pub(crate) fn new(fs: H::Fs, info: MountInfo, source: &str, fs_type: &str) -> Self {
-        let mut state = Self {
+    pub(crate) fn new(
+        fs: H::Fs,
+        server: ServerName,
+        info: MountInfo,
+        source: &str,
+        fs_type: &str,
+    ) -> Self {
+        let mut state = Self::empty();
+        state.root_mount = state.add_mount(fs, server, info, None, source, fs_type);
+        state
+    }
+
+    /// Without a root.
+    pub(crate) fn empty() -> Self {
+        Self {
             tree: Tree::new(),
             mounts: Slab::new(),
             root_mount: 0,
@@ -86,9 +103,9 @@ impl<H: Host> State<H> {
             mounting: Vec::new(),
             windows: BTreeMap::new(),
             ready: VecDeque::new(),
-        };
-        state.root_mount = state.add_mount(fs, info, None, source, fs_type);
-        state
+            keeping: Keeping::new(),
+            touched_processes: Vec::new(),
+        }
     }
 
     // --- mounts ----------------------------------------------------------------------------
@@ -96,6 +113,7 @@ impl<H: Host> State<H> {
     pub(crate) fn add_mount(
         &mut self,
         fs: H::Fs,
+        server: ServerName,
         info: MountInfo,
         covers: Option<NodeId>,
         source: &str,
@@ -103,7 +121,8 @@ impl<H: Host> State<H> {
     ) -> MountId {
         let id = self.mounts.insert(Mount::new(fs, info.flags, covers, source, fs_type));
         let root = self.tree.add_root(id, info.root);
-        self.mount_mut(id).root = root;
+        let mount = self.mount_mut(id);
+        (mount.root, mount.server) = (root, server);
         if let Some(covered) = covers {
             self.tree.node_mut(covered).covered_by = Some(id);
         }
@@ -164,7 +183,9 @@ impl<H: Host> State<H> {
     }
 
     pub(crate) fn process_mut(&mut self, pid: u32) -> Result<&mut Process> {
-        self.processes.get_mut(&pid).ok_or(Error::Fault)
+        let process = self.processes.get_mut(&pid).ok_or(Error::Fault)?;
+        self.touched_processes.push(pid);
+        Ok(process)
     }
 
     /// `NFile` when there are too many open files.

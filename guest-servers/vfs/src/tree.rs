@@ -14,6 +14,7 @@ use alloc::collections::BTreeMap;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
+use xinim_abi::error::{Error, Result};
 use xinim_abi::services::vfs::{Stat, mode};
 use xinim_fs_kit::Ino;
 
@@ -106,9 +107,74 @@ impl Tree {
         self.nodes.get_mut(id).expect("a node id outlived its node")
     }
 
+    /// `None`: there is no such node (in a record that makes no sense).
+    pub fn get(&self, id: NodeId) -> Option<&Node> {
+        self.nodes.get(id)
+    }
+
+    /// Nodes that were made, freed or may have changed.
+    pub fn take_touched(&mut self) -> Vec<NodeId> {
+        self.nodes.take_touched()
+    }
+
+    /// Puts back a node that another instance of VFS knew; [`Tree::mend`] follows.
+    pub fn put_back(&mut self, id: NodeId, node: Node) -> bool {
+        self.nodes.insert_at(id, node)
+    }
+
+    /// After [`Tree::put_back`]: children and their counts follow from the parents. `BadMessage`:
+    /// a parent is not there, is no directory or of another mount, two children have one name, or
+    /// parents go in a circle.
+    pub fn mend(&mut self) -> Result<()> {
+        self.nodes.mend();
+        let ids: Vec<NodeId> = self.nodes.iter().map(|(id, _)| id).collect();
+        for &id in &ids {
+            let node = self.node(id);
+            let (mount, parent, gone, name) =
+                (node.mount, node.parent, node.gone, node.name.clone());
+            if parent == id {
+                continue;
+            }
+            let above = self.nodes.get_mut(parent).ok_or(Error::BadMessage)?;
+            if above.mount != mount || above.kind != mode::DIRECTORY {
+                return Err(Error::BadMessage);
+            }
+            above.child_count += 1;
+            if !gone && above.children.insert(name, id).is_some() {
+                return Err(Error::BadMessage);
+            }
+        }
+        for &id in &ids {
+            let (mut at, mut steps) = (id, 0);
+            while self.node(at).parent != at {
+                at = self.node(at).parent;
+                steps += 1;
+                if steps > ids.len() {
+                    return Err(Error::BadMessage);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Forgets everything that nobody uses.
+    pub fn forget_unused(&mut self) {
+        for id in 0..self.nodes.end() {
+            if self.nodes.get(id).is_some() {
+                self.free(id);
+            }
+        }
+    }
+
+    pub fn iter(&self) -> impl Iterator<Item = (NodeId, &Node)> {
+        self.nodes.iter()
+    }
+
     pub fn child(&mut self, parent: NodeId, name: &[u8]) -> Option<NodeId> {
         let id = *self.node(parent).children.get(name)?;
-        self.node_mut(id).recent = true;
+        if !self.node(id).recent {
+            self.node_mut(id).recent = true;
+        }
         Some(id)
     }
 
@@ -223,7 +289,7 @@ impl Node {
         self.read_counts = stat.atime <= stat.mtime.max(stat.ctime);
     }
 
-    fn new(mount: MountId, ino: Ino, kind: u32, parent: NodeId, name: &[u8]) -> Self {
+    pub fn new(mount: MountId, ino: Ino, kind: u32, parent: NodeId, name: &[u8]) -> Self {
         Self {
             mount,
             ino,

@@ -26,9 +26,10 @@ use xinim_abi::ipc::{Message, ReplyToken};
 use xinim_abi::object::Handle;
 use xinim_abi::services::vfs::mode;
 use xinim_fs_kit::{FileSystem, Ino, Window};
+use xinim_keep::Area;
 
 use crate::files::FileId;
-use crate::mounts::MountId;
+use crate::mounts::{MountId, ServerName};
 use crate::process::Process;
 use crate::state::State;
 use crate::tree::{NEVER, NodeId};
@@ -41,11 +42,18 @@ const ATTEMPTS: u32 = 3;
 pub trait Host: Clone {
     type Fs: FileSystem;
     type Window: Window;
+    /// Memory that outlives VFS.
+    type Area: Area;
 
     /// A fresh server for a file-system type (`fat`, `ramfs`, …). `NoDev`: no such type.
     fn start(&mut self, fs_type: &str) -> Result<Self::Fs>;
     /// The server is not needed any more.
     fn stop(&mut self, fs: Self::Fs);
+    /// How to find the server again.
+    fn describe(&mut self, fs: &mut Self::Fs) -> ServerName;
+    /// The server that an earlier instance of VFS described, not asked anything yet; and whether it
+    /// is the very instance that was described. One that is no more answers `ServerDied`.
+    fn adopt(&mut self, server: &ServerName, fs_type: &str) -> Result<(Self::Fs, bool)>;
     /// Types to try for a device whose type nobody told.
     fn types(&self) -> &[&'static str];
 
@@ -66,6 +74,8 @@ pub trait Host: Clone {
     fn share_memory(&mut self, len: usize) -> Result<(Self::Window, Handle)>;
     /// A handle to memory for a program.
     fn mint(&mut self, memory: Handle, writable: bool) -> Result<Handle>;
+    /// A line for the log.
+    fn log(&mut self, line: &str);
     /// Nanoseconds since 1970.
     fn now(&self) -> u64;
     /// Another worker holds what this one needs: lets it run.
@@ -91,6 +101,8 @@ pub struct Vfs<H: Host> {
     wanted: Option<MountId>,
     /// The operation has done something that must not be done twice: it waits instead of parking.
     committed: bool,
+    /// Whose request this is, 0 outside of one.
+    pub(crate) caller: u32,
 }
 
 impl<H: Host> Deref for Vfs<H> {
@@ -109,7 +121,7 @@ impl<H: Host> DerefMut for Vfs<H> {
 impl<H: Host> Vfs<H> {
     /// Mounts `fs` as the root. The new view has the state already.
     pub fn new(
-        host: H,
+        mut host: H,
         mut fs: H::Fs,
         source: &str,
         fs_type: &str,
@@ -119,8 +131,12 @@ impl<H: Host> Vfs<H> {
             Ok(info) => info,
             Err(error) => return Err((host, error)),
         };
-        let state = State::new(fs, info, source, fs_type);
-        Ok(Self::view(Arc::new(Shared(Mutex::new(None))), Some(Box::new(state)), host))
+        let server = host.describe(&mut fs);
+        Ok(Self::with_state(host, State::new(fs, server, info, source, fs_type)))
+    }
+
+    pub(crate) fn with_state(host: H, state: State<H>) -> Self {
+        Self::view(Arc::new(Shared(Mutex::new(None))), Some(Box::new(state)), host)
     }
 
     fn view(shared: Arc<Shared<H>>, state: Option<Box<State<H>>>, host: H) -> Self {
@@ -133,6 +149,7 @@ impl<H: Host> Vfs<H> {
             kept_files: Vec::new(),
             wanted: None,
             committed: false,
+            caller: 0,
         }
     }
 
@@ -272,12 +289,14 @@ impl<H: Host> Vfs<H> {
         let root = self.root();
         self.pin(root);
         self.processes.insert(pid, Process::new(root));
+        self.touched_processes.push(pid);
         true
     }
 
     /// Closes what a dead process had.
     pub fn remove_process(&mut self, pid: u32) {
         self.windows.remove(&pid);
+        self.forget_requests_of(pid);
         if let Some(process) = self.processes.remove(&pid) {
             self.end_process(pid, process);
         }
@@ -469,7 +488,11 @@ impl<H: Host> Vfs<H> {
     /// The server died: goes on with its next instance. `Io`: there is none.
     pub(crate) fn recover(&mut self, id: MountId) -> Result<()> {
         let info = self.with_fs(id, |fs| fs.recover()).map_err(|_| Error::Io)?;
-        let mount = self.mount_mut(id);
+        let state = self.state.as_deref_mut().expect("entered");
+        let mount = state.mount_mut(id);
+        if let Some(fs) = &mut mount.fs {
+            mount.server = self.host.describe(fs);
+        }
         mount.generation += 1;
         mount.flags |= info.flags;
         mount.deferred.clear();

@@ -66,6 +66,10 @@ crate::interface! {
         /// the file of that name in the root is read from its start.
         23 idempotent Tell { kind: u32, len: u32 } -> Told { }
         22 idempotent Remount { flags: u32 } -> Remounted { flags: u32 }
+        /// A new instance of VFS goes on with this mount: another window, and the `count` inode numbers
+        /// (`u64`, once for each hold) at its start are all that VFS holds. Nothing else changes; the
+        /// answer is that of `Mount`. `NoDev`: nothing is mounted.
+        24 idempotent Attach { count: u32, len: u64; window: handle } -> Attached { root: u64, flags: u32 }
     }
 }
 

@@ -22,7 +22,7 @@ use xinim_abi::services::vfs::{PATH_MAX, Stat, StatFs, vfs};
 use xinim_abi::start::role;
 
 use crate::handle::OwnedHandle;
-use crate::ipc::Service;
+use crate::ipc::{self, Numbers, Service};
 use crate::start;
 use crate::window::{self, Window};
 
@@ -39,7 +39,8 @@ pub use xinim_abi::services::vfs::{KEEP_ID, mode, mount as mount_flags, open as 
 
 struct Connection {
     vfs: Service,
-    /// Process id of the VFS instance that knows our window; 0: none yet.
+    numbers: Numbers,
+    /// VFS knows our window.
     connected: Mutex<bool>,
 }
 
@@ -51,59 +52,54 @@ fn connection() -> &'static Connection {
             Some(handle) => Service::with_endpoint("vfs", OwnedHandle::from_raw(handle)),
             None => Service::new("vfs"),
         };
-        Connection { vfs, connected: Mutex::new(false) }
+        Connection { vfs, numbers: Numbers::new(), connected: Mutex::new(false) }
     })
 }
 
-/// VFS, knowing the window.
-fn vfs_with(window: &Window) -> Result<&'static Service> {
-    let connection = connection();
-    let mut connected = connection.connected.lock();
-    if !*connected {
-        let shared = window.share()?;
-        let len = window.mapping().len() as u64;
-        connection.vfs.call(&vfs::Connect { len, window: shared.raw() })?;
-        *connected = true;
-    }
-    Ok(&connection.vfs)
-}
-
-/// One request to VFS while `window` is held.
+/// One request to VFS while `window` is held. VFS goes on where it was when it dies: the request is
+/// repeated, if need be, and done once (see `call_through`). Only what VFS does not overwrite in the
+/// window may be an argument; else see [`ask_about`].
 pub(crate) fn ask<R: Request>(window: &Window, request: &R) -> Result<R::Reply> {
-    match vfs_with(window)?.call(request) {
-        Err(Error::ServerDied) => {
-            *connection().connected.lock() = false;
-            Err(Error::ServerDied)
-        }
-        other => other,
-    }
+    ask_about(window, &[], request)
 }
 
-/// Puts paths into the window, one behind the other.
-fn put(window: &Window, parts: &[&str]) -> Result<()> {
-    let mut at = 0;
-    for part in parts {
-        if part.len() > PATH_MAX {
-            return Err(Error::NameTooLong);
+/// As [`ask`]; before each attempt the arguments are put into the window, one behind the other.
+fn ask_about<R: Request>(window: &Window, parts: &[&[u8]], request: &R) -> Result<R::Reply> {
+    let connection = connection();
+    connection.vfs.call_through(&connection.numbers, request, |endpoint, again| {
+        let mut connected = connection.connected.lock();
+        if again || !*connected {
+            let shared = window.share()?;
+            let len = window.mapping().len() as u64;
+            ipc::call(endpoint, &vfs::Connect { len, window: shared.raw() })?;
+            *connected = true;
         }
-        window.mapping().copy_in(at, part.as_bytes())?;
-        at += part.len();
+        let mut at = 0;
+        for part in parts {
+            window.mapping().copy_in(at, part)?;
+            at += part.len();
+        }
+        Ok(())
+    })
+}
+
+/// Paths as arguments.
+fn ask_with_paths<R: Request>(window: &Window, paths: &[&str], request: &R) -> Result<R::Reply> {
+    if paths.iter().any(|path| path.len() > PATH_MAX) {
+        return Err(Error::NameTooLong);
     }
-    Ok(())
+    let parts: Vec<&[u8]> = paths.iter().map(|path| path.as_bytes()).collect();
+    ask_about(window, &parts, request)
 }
 
 fn with_paths<R: Request>(parts: &[&str], request: &R) -> Result<R::Reply> {
-    let window = window::lock()?;
-    put(&window, parts)?;
-    ask(&window, request)
+    ask_with_paths(&*window::lock()?, parts, request)
 }
 
 /// Any request of the `vfs` interface, with `bytes` at the start of the window: for callers
 /// this module has no function for (the process manager).
 pub fn request<R: Request>(bytes: &[u8], request: &R) -> Result<R::Reply> {
-    let window = window::lock()?;
-    window.mapping().copy_in(0, bytes)?;
-    ask(&window, request)
+    ask_about(&*window::lock()?, &[bytes], request)
 }
 
 fn len(path: &str) -> u32 {
@@ -192,8 +188,7 @@ pub fn seek(fd: u32, offset: i64, whence: u32) -> Result<u64> {
 
 fn stat_with(path: &str, follow: bool) -> Result<Stat> {
     let window = window::lock()?;
-    put(&window, &[path])?;
-    ask(&window, &vfs::Stat { path_len: len(path), follow })?;
+    ask_with_paths(&window, &[path], &vfs::Stat { path_len: len(path), follow })?;
     window.mapping().read(0)
 }
 
@@ -213,8 +208,7 @@ pub fn fstat(fd: u32) -> Result<Stat> {
 
 pub fn statfs(path: &str) -> Result<StatFs> {
     let window = window::lock()?;
-    put(&window, &[path])?;
-    ask(&window, &vfs::Statfs { path_len: len(path) })?;
+    ask_with_paths(&window, &[path], &vfs::Statfs { path_len: len(path) })?;
     window.mapping().read(0)
 }
 
@@ -285,8 +279,7 @@ fn text(window: &Window, len: u32) -> Result<String> {
 
 pub fn readlink(path: &str) -> Result<String> {
     let window = window::lock()?;
-    put(&window, &[path])?;
-    let reply = ask(&window, &vfs::Readlink { path_len: len(path) })?;
+    let reply = ask_with_paths(&window, &[path], &vfs::Readlink { path_len: len(path) })?;
     text(&window, reply.len)
 }
 
@@ -382,8 +375,6 @@ pub fn who_is(pid: u32) -> Result<(vfs::ThisIs, Vec<u32>)> {
 
 /// Process manager only: `maps` is an array of `FdMap` as bytes. See `vfs::Inherit`.
 pub fn inherit(parent: u32, child: u32, maps: &[u8]) -> Result<()> {
-    let window = window::lock()?;
-    window.mapping().copy_in(0, maps)?;
     let count = (maps.len() / 8) as u32;
-    ask(&window, &vfs::Inherit { parent, child, count }).map(drop)
+    request(maps, &vfs::Inherit { parent, child, count }).map(drop)
 }

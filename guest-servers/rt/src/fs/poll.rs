@@ -7,7 +7,6 @@ use alloc::vec::Vec;
 
 use spin::Mutex;
 use xinim_abi::error::{Error, Result};
-use xinim_abi::ipc::bits;
 use xinim_abi::object::Rights;
 use xinim_abi::services::vfs::{POLL_MAX, poll, vfs};
 use zerocopy::{FromBytes, IntoBytes};
@@ -21,6 +20,9 @@ pub use xinim_abi::services::vfs::PollFd;
 
 /// The bit servers raise.
 const BIT: u32 = 0;
+
+/// A server that dies forgets whom it meant to tell: all are asked anew after this long, ns.
+const ASK_AGAIN: u64 = 1_000_000_000;
 
 static ENDPOINT: Mutex<Option<Endpoint>> = Mutex::new(None);
 
@@ -41,13 +43,10 @@ pub fn poll(fds: &mut [PollFd], deadline: Option<u64>) -> Result<u32> {
         if ready > 0 || deadline.is_some_and(|deadline| deadline <= now) {
             return Ok(ready);
         }
-        sys::timer_set(endpoint.raw(), deadline.unwrap_or(u64::MAX))?;
-        let received = endpoint.receive()?;
+        let ask_again = now.saturating_add(ASK_AGAIN);
+        sys::timer_set(endpoint.raw(), deadline.unwrap_or(u64::MAX).min(ask_again))?;
+        endpoint.receive()?;
         sys::timer_set(endpoint.raw(), u64::MAX)?;
-        let only_timer = received.notification() == Some(bits::TIMER);
-        if only_timer && deadline.is_none() {
-            continue;
-        }
     }
 }
 

@@ -7,7 +7,7 @@ use std::prelude::v1::*;
 use std::rc::Rc;
 use std::vec;
 
-use crate::{Host, Transfer, Vfs};
+use crate::{Host, ServerName, Transfer, Vfs};
 use xinim_abi::error::{Error, Result};
 use xinim_abi::interface::Name;
 use xinim_abi::ipc::{Message, ReplyToken};
@@ -16,6 +16,7 @@ use xinim_abi::services::vfs::{Stat, StatFs, mode, open};
 use xinim_fs_kit::{
     DirBuffer, FileSystem, Ino, Map, MountInfo, NewFile, SetAttributes, Window, check_name,
 };
+use xinim_keep::Area;
 use xinim_ramfs::{RamFs, Settings};
 
 pub const PID: u32 = 10;
@@ -40,13 +41,20 @@ pub struct Control {
     pub lookups: Cell<u32>,
     pub holds: Cell<i32>,
     dead: Cell<bool>,
+    held: RefCell<Vec<Ino>>,
+    /// VFS dies at the operation after so many; `true`: when it is done.
+    pub kills_vfs: Cell<Option<(u32, bool)>>,
 }
+
+/// What a dying VFS says.
+pub const KILLED: &str = "VFS is killed";
 
 /// By name: file type, and whether another server serves it.
 type Devices = BTreeMap<Vec<u8>, (u32, bool)>;
 
 /// A "disk" that survives its servers. Each instance has other inode numbers and forgets what was
 /// held.
+#[derive(Clone)]
 pub struct TestFs {
     disk: Rc<RefCell<RamFs<'static>>>,
     pub control: Rc<Control>,
@@ -84,6 +92,17 @@ impl TestFs {
     fn run<R>(&self, operation: impl FnOnce(&mut RamFs<'static>) -> Result<R>) -> Result<R> {
         if self.control.dead.get() {
             return Err(Error::ServerDied);
+        }
+        match self.control.kills_vfs.get() {
+            Some((0, late)) => {
+                self.control.kills_vfs.set(None);
+                if late {
+                    let _ = operation(&mut self.disk.borrow_mut());
+                }
+                std::panic::panic_any(KILLED);
+            }
+            Some((n, late)) => self.control.kills_vfs.set(Some((n - 1, late))),
+            None => {}
         }
         match self.control.die_after.get() {
             Some(0) => {
@@ -177,12 +196,20 @@ impl FileSystem for TestFs {
         self.run(|fs| fs.read_dir(self.inner(dir), cookie, out))
     }
     fn hold(&mut self, ino: Ino) -> Result<()> {
-        self.run(|fs| fs.hold(self.inner(ino)))?;
+        self.run(|fs| {
+            self.control.held.borrow_mut().push(self.inner(ino));
+            fs.hold(self.inner(ino))
+        })?;
         self.control.holds.set(self.control.holds.get() + 1);
         Ok(())
     }
     fn release(&mut self, ino: Ino) -> Result<()> {
-        self.run(|fs| fs.release(self.inner(ino)))?;
+        self.run(|fs| {
+            let mut held = self.control.held.borrow_mut();
+            let at = held.iter().position(|&held| held == self.inner(ino));
+            at.map(|at| held.swap_remove(at));
+            fs.release(self.inner(ino))
+        })?;
         self.control.holds.set(self.control.holds.get() - 1);
         Ok(())
     }
@@ -201,12 +228,32 @@ impl FileSystem for TestFs {
     fn map(&mut self, ino: Ino) -> Result<Map> {
         self.run(|fs| fs.map(self.inner(ino)))
     }
+    fn attach(&mut self, held: &[Ino]) -> Result<MountInfo> {
+        // As `Serve` does it.
+        if self.control.dead.get() {
+            return Err(Error::ServerDied);
+        }
+        let mut wanted: Vec<Ino> = held.iter().map(|&ino| self.inner(ino)).collect();
+        let mut disk = self.disk.borrow_mut();
+        for ino in self.control.held.take() {
+            match wanted.iter().position(|&wanted| wanted == ino) {
+                Some(at) => drop(wanted.swap_remove(at)),
+                None => disk.release(ino)?,
+            }
+        }
+        wanted.into_iter().try_for_each(|ino| disk.hold(ino))?;
+        let held: Vec<Ino> = held.iter().map(|&ino| self.inner(ino)).collect();
+        self.control.holds.set(held.len() as i32);
+        *self.control.held.borrow_mut() = held;
+        Ok(MountInfo { root: self.out(1), flags: self.flags })
+    }
     fn recover(&mut self) -> Result<MountInfo> {
         if self.control.failed.get() {
             return Err(Error::ServerDied);
         }
         // What was held ends with the instance; ramfs forgets it at the next mount.
         self.control.holds.set(0);
+        self.control.held.borrow_mut().clear();
         self.salt += 0x10_0000;
         let source = self.source.clone();
         loop {
@@ -261,11 +308,62 @@ pub struct Inner {
     pub notified: Vec<(Handle, u64)>,
     pub attached_closed: Vec<(String, u64)>,
     pub now: u64,
+    pub log: Vec<String>,
+    /// Servers by label, and the instance they are.
+    pub known: BTreeMap<String, (TestFs, u32)>,
+}
+
+impl Inner {
+    fn label(&self, control: &Rc<Control>) -> String {
+        let same = |(_, (fs, _)): &(&String, &(TestFs, u32))| Rc::ptr_eq(&fs.control, control);
+        let known = self.known.iter().find(same).map(|(label, _)| label.clone());
+        known.unwrap_or_else(|| std::format!("fs-{}", self.known.len()))
+    }
+}
+
+/// Memory that outlives VFS.
+#[derive(Clone)]
+pub struct TestArea(pub Rc<RefCell<Vec<u8>>>);
+
+impl TestArea {
+    pub fn new() -> Self {
+        Self(Rc::new(RefCell::new(vec![0; 1 << 20])))
+    }
+}
+
+impl Area for TestArea {
+    fn len(&self) -> usize {
+        self.0.borrow().len()
+    }
+    fn read(&self, at: usize, out: &mut [u8]) -> Result<()> {
+        out.copy_from_slice(&self.0.borrow()[at..at + out.len()]);
+        Ok(())
+    }
+    fn write(&self, at: usize, bytes: &[u8]) -> Result<()> {
+        self.0.borrow_mut()[at..at + bytes.len()].copy_from_slice(bytes);
+        Ok(())
+    }
 }
 
 impl Host for TestHost {
     type Fs = TestFs;
     type Window = TestWindow;
+    type Area = TestArea;
+
+    fn describe(&mut self, fs: &mut TestFs) -> ServerName {
+        let (source, flags) = (fs.source.clone(), fs.flags);
+        let label = self.inner().label(&fs.control);
+        self.inner().known.insert(label.clone(), (fs.clone(), fs.salt as u32));
+        ServerName { label, instance: fs.salt as u32, source, flags }
+    }
+    fn adopt(&mut self, server: &ServerName, _: &str) -> Result<(TestFs, bool)> {
+        let inner = self.inner();
+        let (fs, instance) = inner.known.get(&server.label).ok_or(Error::ServerDied)?;
+        Ok((fs.clone(), *instance == server.instance))
+    }
+    fn log(&mut self, line: &str) {
+        self.inner().log.push(line.into());
+    }
 
     fn start(&mut self, fs_type: &str) -> Result<TestFs> {
         let servers = &mut self.inner().servers;
@@ -331,6 +429,7 @@ impl Deref for Direct {
 impl DerefMut for Direct {
     fn deref_mut(&mut self) -> &mut Vfs<TestHost> {
         self.0.finish();
+        self.0.flush();
         &mut self.0
     }
 }

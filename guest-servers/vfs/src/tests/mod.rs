@@ -10,4 +10,5 @@ mod mounts;
 mod names;
 mod parallel;
 mod permissions;
+mod survival;
 mod waiting;

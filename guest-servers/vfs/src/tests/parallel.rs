@@ -17,7 +17,7 @@ use xinim_ramfs::RamFs;
 
 use super::host::ramfs;
 use crate::server::{Caller, Server};
-use crate::{Host, Vfs};
+use crate::{Host, ServerName, Vfs};
 
 /// Lets nobody pass while it is shut.
 #[derive(Default)]
@@ -137,9 +137,33 @@ impl Window for Shared {
     }
 }
 
+/// Nothing is kept here.
+struct Nowhere;
+
+impl xinim_keep::Area for Nowhere {
+    fn len(&self) -> usize {
+        0
+    }
+    fn read(&self, _: usize, _: &mut [u8]) -> Result<()> {
+        Err(Error::Fault)
+    }
+    fn write(&self, _: usize, _: &[u8]) -> Result<()> {
+        Err(Error::Fault)
+    }
+}
+
 impl Host for Machine {
     type Fs = Gated;
     type Window = Shared;
+    type Area = Nowhere;
+
+    fn describe(&mut self, _: &mut Gated) -> ServerName {
+        ServerName::default()
+    }
+    fn adopt(&mut self, _: &ServerName, _: &str) -> Result<(Gated, bool)> {
+        Err(Error::ServerDied)
+    }
+    fn log(&mut self, _: &str) {}
 
     fn start(&mut self, _: &str) -> Result<Gated> {
         let gate = Arc::new(Gate::default());
