@@ -10,32 +10,63 @@ use xinim_block_client::Storage;
 
 /// The storage of a mounted volume: lamfat's view of it and ours.
 #[derive(Clone)]
-pub struct Shared(Rc<RefCell<Box<dyn Storage>>>);
+pub struct Shared(Rc<RefCell<Inner>>);
+
+struct Inner {
+    storage: Box<dyn Storage>,
+    /// An access has failed, perhaps in the middle of an operation.
+    failed: bool,
+}
+
+impl Inner {
+    fn noted(&mut self, result: OurResult<()>) -> OurResult<()> {
+        self.failed |= result.is_err();
+        result
+    }
+}
 
 impl Shared {
     pub fn new(storage: Box<dyn Storage>) -> Self {
-        Self(Rc::new(RefCell::new(storage)))
+        Self(Rc::new(RefCell::new(Inner { storage, failed: false })))
+    }
+
+    /// An operation may have been left half done: lamfat cannot undo.
+    pub fn failed(&self) -> bool {
+        self.0.borrow().failed
     }
 }
 
 impl Storage for Shared {
     fn len(&self) -> u64 {
-        self.0.borrow().len()
+        self.0.borrow().storage.len()
     }
     fn read_only(&self) -> bool {
-        self.0.borrow().read_only()
+        self.0.borrow().storage.read_only()
     }
     fn read(&mut self, offset: u64, out: &mut [u8]) -> OurResult<()> {
-        self.0.borrow_mut().read(offset, out)
+        let mut inner = self.0.borrow_mut();
+        let result = inner.storage.read(offset, out);
+        inner.noted(result)
     }
     fn write(&mut self, offset: u64, data: &[u8]) -> OurResult<()> {
-        self.0.borrow_mut().write(offset, data)
+        let mut inner = self.0.borrow_mut();
+        let result = inner.storage.write(offset, data);
+        inner.noted(result)
     }
     fn barrier(&mut self) -> OurResult<()> {
-        self.0.borrow_mut().barrier()
+        self.0.borrow_mut().storage.barrier()
     }
     fn flush(&mut self) -> OurResult<()> {
-        self.0.borrow_mut().flush()
+        self.0.borrow_mut().storage.flush()
+    }
+    fn discard(&mut self, offset: u64, len: u64) -> OurResult<()> {
+        self.0.borrow_mut().storage.discard(offset, len)
+    }
+    fn read_ahead(&mut self, offset: u64, len: u64) {
+        self.0.borrow_mut().storage.read_ahead(offset, len);
+    }
+    fn background(&mut self, tick: bool) -> bool {
+        self.0.borrow_mut().storage.background(tick)
     }
 }
 

@@ -215,6 +215,12 @@ impl FileSystem for Fat {
             mounted.volume()?.close_all();
             mounted.remove_orphans()?;
             mounted.sync()?;
+            if mounted.storage.failed() {
+                // What an operation left half done is put right before the volume counts as clean.
+                mounted.volume = None;
+                check::check(&mut mounted.storage, true)?;
+                mounted.volume = Some(Volume::open(&mounted.storage, mounted.clock)?);
+            }
             check::mark(&mut mounted.storage, false)?;
             mounted.storage.flush()?;
         }

@@ -285,3 +285,36 @@ fn names_beyond_ascii() {
         fat.unlink(dir, name.as_bytes(), false).expect(name);
     }
 }
+
+#[test]
+fn a_volume_that_met_errors_is_put_right_when_it_is_unmounted() {
+    let mut wrong = 0;
+    for seed in campaign(30) {
+        let mut random = Random::new(seed);
+        let image = formatted([12, 16][seed as usize % 2], 6 << 20);
+        let (mut fat, root) = mounted(&image);
+        conformance::model::exercise(&mut fat, root, &abilities(), seed, 40);
+        // The device fails in the middle of something, and comes back.
+        let fails_at = image.accesses() + random.below(400);
+        drop(image.clone().budget(fails_at));
+        for n in 0..8u8 {
+            let Ok(stat) = fat.create(
+                root,
+                &[b'x', b'0' + n],
+                &NewFile::new(xinim_abi::services::vfs::mode::REGULAR | 0o644),
+            ) else {
+                break;
+            };
+            if fat.write(stat.ino, 0, &[n; 9000]).is_err() || fat.sync().is_err() {
+                break;
+            }
+        }
+        assert!(image.exhausted(), "seed {seed}");
+        drop(image.clone().budget(u64::MAX));
+        wrong += u32::from(check(&mut image.clone(), false).is_ok_and(|report| report.found > 0));
+        fat.unmount().expect("unmount");
+        let report = check(&mut image.clone(), false).expect("check");
+        assert_eq!(report.found, 0, "seed {seed}: {:?}", report.problems);
+    }
+    assert!(wrong > 0, "nothing was left half done: the test tests nothing");
+}

@@ -71,6 +71,11 @@ impl Image {
         self
     }
 
+    /// Reads and writes so far.
+    pub fn accesses(&self) -> u64 {
+        self.0.borrow().accesses
+    }
+
     pub fn exhausted(&self) -> bool {
         let inner = self.0.borrow();
         inner.accesses > inner.budget
