@@ -1,0 +1,4 @@
+//! Hostile images: see `xinim_fs_fuzz::partitions`.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| xinim_fs_fuzz::partitions(data));
