@@ -24,8 +24,15 @@ pub fn vmm() -> PathBuf {
     path
 }
 
-/// Engines to test on. Without KVM that half is skipped, which is said and counted.
+/// Engines to test on. Without KVM that half is skipped, which is said and counted. `XINIM_ENGINE`
+/// asks for one of them: for long campaigns, which say so themselves.
 pub fn engines(test: &str) -> Vec<&'static str> {
+    match std::env::var("XINIM_ENGINE").as_deref() {
+        Ok("kvm") => return vec!["kvm"],
+        Ok("qemu") => return vec!["qemu"],
+        Ok(other) => panic!("XINIM_ENGINE is kvm or qemu, not {other}"),
+        Err(_) => {}
+    }
     if std::fs::OpenOptions::new().read(true).write(true).open("/dev/kvm").is_ok() {
         return vec!["kvm", "qemu"];
     }

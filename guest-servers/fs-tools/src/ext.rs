@@ -12,9 +12,10 @@ use xinim_fs_ext::Surroundings;
 use xinim_fs_ext::check::{Failure, check, is_clean};
 use xinim_fs_ext::format::{Kind, Options as Format, format as make};
 use xinim_os::{Error, Os, Result, open as flags};
-use xinim_tools::{Context, Options, parse_size};
+use xinim_tools::{Context, Options};
 
-use crate::device::{open, open_for_change};
+use crate::common::{blocks, open_for_check, parse, size, tell};
+use crate::device::open_for_change;
 
 const MKFS_USAGE: &str =
     "mkfs.ext4 [-F] [-b BLOCK] [-i BYTES] [-I SIZE] [-J size=MIB] [-L LABEL] DEVICE [BLOCKS]";
@@ -64,23 +65,13 @@ fn random(os: &dyn Os) -> Result<[u8; 32]> {
 }
 
 fn mkfs(c: &mut Context<'_>, kind: Kind) -> i32 {
-    let wanted = Options::parse(c.args, "b:Fi:I:J:L:q", MKFS_USAGE).and_then(|options| {
-        if !(1..=2).contains(&options.operands.len()) {
-            return Err(format!("a device is needed\nusage: {MKFS_USAGE}"));
-        }
+    let parsed = parse(c, "b:Fi:I:J:L:q", MKFS_USAGE, 1, |c, options| {
         let seed = random(c.os).map_err(|error| format!("/dev/random: {error}"))?;
-        Ok((format_options(&options, kind, seed)?, options))
+        format_options(options, kind, seed)
     });
-    let ((wanted, journal_mib), options) = match wanted {
-        Ok(wanted) => wanted,
-        Err(message) => {
-            c.usage(message);
-            return MKFS_FAILED;
-        }
-    };
+    let Some((options, (mut wanted, journal_mib))) = parsed else { return MKFS_FAILED };
     let path = &options.operands[0];
     let Some(mut device) = open_for_change(c, path) else { return MKFS_FAILED };
-    let mut wanted = wanted;
     if let Some(mib) = journal_mib {
         let block = wanted.block_size.unwrap_or(4096) as u64;
         wanted.block_size = Some(block as usize);
@@ -116,17 +107,10 @@ fn format_options(
     kind: Kind,
     seed: [u8; 32],
 ) -> core::result::Result<(Format, Option<u64>), String> {
-    let size = |letter: char| match options.value(letter) {
-        None => Ok(None),
-        Some(text) => {
-            let size = parse_size(text).filter(|&size| size > 0);
-            size.map(Some).ok_or_else(|| format!("-{letter}: bad size '{text}'"))
-        }
-    };
     let mut format = Format::new(kind, seed);
-    format.block_size = size('b')?.map(|size| size as usize);
-    format.inode_ratio = size('i')?;
-    format.inode_size = size('I')?.map_or(format.inode_size, |size| size as usize);
+    format.block_size = size(options, 'b')?.map(|size| size as usize);
+    format.inode_ratio = size(options, 'i')?;
+    format.inode_size = size(options, 'I')?.map_or(format.inode_size, |size| size as usize);
     if let Some(label) = options.value('L') {
         format.label = label.as_bytes().to_vec();
     }
@@ -138,32 +122,21 @@ fn format_options(
             Some(mib.filter(|&mib| mib < 1 << 20).ok_or_else(bad)?)
         }
     };
-    if let Some(blocks) = options.operands.get(1) {
-        format.blocks = Some(blocks.parse().map_err(|_| format!("bad number '{blocks}'"))?);
-    }
+    format.blocks = blocks(options)?;
     Ok((format, journal))
 }
 
 pub fn fsck(c: &mut Context<'_>) -> i32 {
-    let options = match Options::parse(c.args, "fnpavy", FSCK_USAGE) {
-        Ok(options) if options.operands.len() == 1 => options,
-        Ok(_) => {
-            c.usage(format_args!("a device is needed\nusage: {FSCK_USAGE}"));
-            return FSCK_USAGE_STATUS;
+    let parsed = parse(c, "fnpavy", FSCK_USAGE, 0, |_, options| {
+        let repair = ['p', 'a', 'y'].into_iter().any(|letter| options.has(letter));
+        match repair && options.has('n') {
+            true => Err("-n goes with none of -p, -a and -y".into()),
+            false => Ok(repair),
         }
-        Err(message) => {
-            c.usage(message);
-            return FSCK_USAGE_STATUS;
-        }
-    };
+    });
+    let Some((options, repair)) = parsed else { return FSCK_USAGE_STATUS };
     let path = &options.operands[0];
-    let repair = ['p', 'a', 'y'].into_iter().any(|letter| options.has(letter));
-    if repair && options.has('n') {
-        c.usage("-n goes with none of -p, -a and -y");
-        return FSCK_USAGE_STATUS;
-    }
-    let device = if repair { open_for_change(c, path) } else { open(c, path, false) };
-    let Some(mut device) = device else { return FAILED };
+    let Some(mut device) = open_for_check(c, path, repair) else { return FAILED };
     let judged = match is_clean(&mut device) {
         Ok(true) if !options.has('f') => {
             let _ = writeln!(c.out, "{path}: clean");
@@ -186,13 +159,7 @@ pub fn fsck(c: &mut Context<'_>) -> i32 {
     if report.replayed > 0 {
         let _ = writeln!(c.out, "{path}: journal replayed");
     }
-    for problem in &report.problems {
-        let _ = writeln!(c.out, "{path}: {problem}");
-    }
-    let told = report.problems.len() as u64;
-    if report.found > told {
-        let _ = writeln!(c.out, "{path}: and {} more", report.found - told);
-    }
+    tell(c, &format!("{path}: "), &report.problems, report.found);
     let _ = writeln!(
         c.out,
         "{path}: {}/{} files, {}/{} blocks",

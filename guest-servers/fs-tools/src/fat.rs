@@ -10,9 +10,10 @@ use core::fmt::Write;
 use xinim_fs_fat::check::check;
 use xinim_fs_fat::format::{Options as Format, format};
 use xinim_os::Error;
-use xinim_tools::{Context, Options};
+use xinim_tools::{Context, Options, USAGE};
 
-use crate::device::{open, open_for_change};
+use crate::common::{open_for_check, parse, tell};
+use crate::device::open_for_change;
 
 const MKFS_USAGE: &str = "mkfs.fat [-F 12|16|32] [-s SECTORS] [-n LABEL] [-i VOLUME-ID] DEVICE";
 const FSCK_USAGE: &str = "fsck.fat [-a] [-n] [-v] DEVICE";
@@ -21,15 +22,8 @@ const ERRORS_FOUND: i32 = 1;
 const FSCK_USAGE_STATUS: i32 = 2;
 
 pub fn mkfs(c: &mut Context<'_>) -> i32 {
-    let options = match Options::parse(c.args, "F:s:n:i:", MKFS_USAGE) {
-        Ok(options) if options.operands.len() == 1 => options,
-        Ok(_) => return c.usage(format_args!("a device is needed\nusage: {MKFS_USAGE}")),
-        Err(message) => return c.usage(message),
-    };
-    let wanted = match wanted(c, &options) {
-        Ok(wanted) => wanted,
-        Err(message) => return c.usage(message),
-    };
+    let parsed = parse(c, "F:s:n:i:", MKFS_USAGE, 0, wanted);
+    let Some((options, wanted)) = parsed else { return USAGE };
     let path = &options.operands[0];
     let Some(mut device) = open_for_change(c, path) else { return 1 };
     match format(&mut device, &wanted) {
@@ -67,21 +61,12 @@ fn wanted(c: &Context<'_>, options: &Options) -> Result<Format, String> {
 }
 
 pub fn fsck(c: &mut Context<'_>) -> i32 {
-    let options = match Options::parse(c.args, "anv", FSCK_USAGE) {
-        Ok(options) if options.operands.len() == 1 => options,
-        Ok(_) => {
-            c.usage(format_args!("a device is needed\nusage: {FSCK_USAGE}"));
-            return FSCK_USAGE_STATUS;
-        }
-        Err(message) => {
-            c.usage(message);
-            return FSCK_USAGE_STATUS;
-        }
+    let repair = |_: &Context<'_>, options: &Options| Ok(options.has('a') && !options.has('n'));
+    let Some((options, repair)) = parse(c, "anv", FSCK_USAGE, 0, repair) else {
+        return FSCK_USAGE_STATUS;
     };
     let path = &options.operands[0];
-    let repair = options.has('a') && !options.has('n');
-    let device = if repair { open_for_change(c, path) } else { open(c, path, false) };
-    let Some(mut device) = device else { return ERRORS_FOUND };
+    let Some(mut device) = open_for_check(c, path, repair) else { return ERRORS_FOUND };
     let report = match check(&mut device, repair) {
         Ok(report) => report,
         Err(Error::Inval) => {
@@ -93,14 +78,7 @@ pub fn fsck(c: &mut Context<'_>) -> i32 {
             return ERRORS_FOUND;
         }
     };
-    for problem in &report.problems {
-        // A sink that cannot be written to is reported at the end.
-        let _ = writeln!(c.out, "{problem}");
-    }
-    let told = report.problems.len() as u64;
-    if report.found > told {
-        let _ = writeln!(c.out, "and {} more", report.found - told);
-    }
+    tell(c, "", &report.problems, report.found);
     let _ = writeln!(
         c.out,
         "{path}: {} files, {}/{} clusters{}",

@@ -110,6 +110,18 @@ fn measure(os: &dyn Os, own: &str, files: u64, mebibytes: u64, text: &mut String
     os.rmdir(own)
 }
 
+/// Runs something and answers how long it took, in ns.
+fn time(os: &dyn Os, run: impl FnOnce() -> Result<()>) -> Result<u64> {
+    let start = os.now_ns();
+    run()?;
+    Ok((os.now_ns() - start).max(1))
+}
+
+/// `count` in a second, where they took `ns`.
+fn rate(count: u64, ns: u64) -> u128 {
+    u128::from(count) * 1_000_000_000 / u128::from(ns)
+}
+
 fn timed(
     os: &dyn Os,
     what: &str,
@@ -117,11 +129,9 @@ fn timed(
     text: &mut String,
     run: impl FnOnce() -> Result<()>,
 ) -> Result<()> {
-    let start = os.now_ns();
-    run()?;
-    let ns = (os.now_ns() - start).max(1);
-    let per_second = u128::from(count) * 1_000_000_000 / u128::from(ns);
-    let _ = writeln!(text, "{what}_per_second {per_second}\n{what}_ns {}", ns / count.max(1));
+    let ns = time(os, run)?;
+    let _ = writeln!(text, "{what}_per_second {}", rate(count, ns));
+    let _ = writeln!(text, "{what}_ns {}", ns / count.max(1));
     Ok(())
 }
 
@@ -132,10 +142,7 @@ fn timed_bytes(
     text: &mut String,
     run: impl FnOnce() -> Result<()>,
 ) -> Result<()> {
-    let start = os.now_ns();
-    run()?;
-    let ns = (os.now_ns() - start).max(1);
-    let rate = u128::from(bytes) * 1_000_000_000 / u128::from(ns);
-    let _ = writeln!(text, "{what}_bytes_per_second {rate}");
+    let ns = time(os, run)?;
+    let _ = writeln!(text, "{what}_bytes_per_second {}", rate(bytes, ns));
     Ok(())
 }

@@ -7,6 +7,7 @@
 //! | `fdisk -l` | partition tables |
 //! | `fsck.minix`, `fsck.fat` | check and repair one |
 //! | `fsbench` | what a file system does in a second |
+//! | `fsdurable` | steps whose durability is known, for tests that take the power away |
 //! | `iostat` | what block devices do |
 //! | `lsblk` | block devices as a tree |
 //! | `mkfs.minix`, `mkfs.fat` | make a MINIX or FAT file system |
@@ -23,9 +24,11 @@ extern crate alloc;
 extern crate std;
 
 mod blkid;
+mod common;
 mod device;
 #[cfg(test)]
 mod disk_tests;
+mod durable;
 mod exercise;
 mod ext;
 mod fat;
@@ -53,6 +56,7 @@ const TOOLS: &[(&str, Tool)] = &[
     ("fsck.fat", fat::fsck),
     ("fsck.minix", minix::fsck),
     ("fsbench", fsbench::run),
+    ("fsdurable", durable::run),
     ("fstest", exercise::fstest),
     ("iostat", iostat::run),
     ("lsblk", lsblk::run),

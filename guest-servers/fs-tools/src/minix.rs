@@ -4,6 +4,7 @@
 //! Options and exit statuses are those of util-linux, and so is version 1 with names of 30 bytes
 //! as what mkfs makes when nothing is said.
 
+use alloc::string::String;
 use core::fmt::Write;
 
 use xinim_block_client::Storage;
@@ -11,9 +12,10 @@ use xinim_fs_minix::check::check;
 use xinim_fs_minix::format::{Options as Format, format};
 use xinim_fs_minix::{Geometry, Version};
 use xinim_os::Error;
-use xinim_tools::{Context, Options, parse_size};
+use xinim_tools::{Context, Options};
 
-use crate::device::{open, open_for_change};
+use crate::common::{blocks, open_for_check, parse, size, tell};
+use crate::device::open_for_change;
 
 const MKFS_USAGE: &str = "mkfs.minix [-1|-2|-3] [-n 14|30] [-i INODES] [-B BLOCK] DEVICE [BLOCKS]";
 const FSCK_USAGE: &str = "fsck.minix [-a] [-f] [-s] [-v] DEVICE";
@@ -29,24 +31,8 @@ const FAILED: i32 = 8;
 const FSCK_USAGE_STATUS: i32 = 16;
 
 pub fn mkfs(c: &mut Context<'_>) -> i32 {
-    let options = match Options::parse(c.args, "123n:i:B:", MKFS_USAGE) {
-        Ok(options) if (1..=2).contains(&options.operands.len()) => options,
-        Ok(_) => {
-            c.usage(format_args!("a device is needed\nusage: {MKFS_USAGE}"));
-            return MKFS_USAGE_STATUS;
-        }
-        Err(message) => {
-            c.usage(message);
-            return MKFS_USAGE_STATUS;
-        }
-    };
-    let wanted = match wanted(c, &options) {
-        Ok(wanted) => wanted,
-        Err(message) => {
-            c.usage(message);
-            return MKFS_USAGE_STATUS;
-        }
-    };
+    let parsed = parse(c, "123n:i:B:", MKFS_USAGE, 1, wanted);
+    let Some((options, wanted)) = parsed else { return MKFS_USAGE_STATUS };
     let path = &options.operands[0];
     let Some(mut device) = open_for_change(c, path) else { return MKFS_FAILED };
     let geometry = match format(&mut device, &wanted) {
@@ -71,7 +57,7 @@ pub fn mkfs(c: &mut Context<'_>) -> i32 {
     0
 }
 
-fn wanted(c: &Context<'_>, options: &Options) -> Result<Format, alloc::string::String> {
+fn wanted(c: &Context<'_>, options: &Options) -> Result<Format, String> {
     let version = match (options.has('3'), options.has('2')) {
         (true, _) => Version::V3,
         (_, true) => Version::V2,
@@ -83,35 +69,23 @@ fn wanted(c: &Context<'_>, options: &Options) -> Result<Format, alloc::string::S
     }
     if let Some(inodes) = options.number('i')? {
         let inodes = u32::try_from(inodes);
-        format.inodes = Some(inodes.map_err(|_| alloc::string::String::from("-i: too many"))?);
+        format.inodes = Some(inodes.map_err(|_| String::from("-i: too many"))?);
     }
-    if let Some(block) = options.value('B') {
-        let size = parse_size(block).and_then(|size| usize::try_from(size).ok());
-        format.block = size.ok_or_else(|| alloc::format!("-B: bad size '{block}'"))?;
+    if let Some(block) = size(options, 'B')? {
+        format.block = usize::try_from(block).map_err(|_| String::from("-B: too large"))?;
     }
-    if let Some(blocks) = options.operands.get(1) {
-        let number = blocks.parse().map_err(|_| alloc::format!("bad number '{blocks}'"))?;
-        format.blocks = Some(number);
-    }
+    format.blocks = blocks(options)?;
     format.now = u32::try_from(c.os.wall_clock_ns() / 1_000_000_000).unwrap_or(u32::MAX);
     Ok(format)
 }
 
 pub fn fsck(c: &mut Context<'_>) -> i32 {
-    let options = match Options::parse(c.args, "afsv", FSCK_USAGE) {
-        Ok(options) if options.operands.len() == 1 => options,
-        Ok(_) => {
-            c.usage(format_args!("a device is needed\nusage: {FSCK_USAGE}"));
-            return FSCK_USAGE_STATUS;
-        }
-        Err(message) => {
-            c.usage(message);
-            return FSCK_USAGE_STATUS;
-        }
+    let repair = |_: &Context<'_>, options: &Options| Ok(options.has('a'));
+    let Some((options, repair)) = parse(c, "afsv", FSCK_USAGE, 0, repair) else {
+        return FSCK_USAGE_STATUS;
     };
-    let (path, repair) = (&options.operands[0], options.has('a'));
-    let device = if repair { open_for_change(c, path) } else { open(c, path, false) };
-    let Some(mut device) = device else { return FAILED };
+    let path = &options.operands[0];
+    let Some(mut device) = open_for_check(c, path, repair) else { return FAILED };
     let geometry = match Geometry::read(&mut device) {
         Ok(geometry) => geometry,
         Err(error) => {
@@ -146,13 +120,7 @@ pub fn fsck(c: &mut Context<'_>) -> i32 {
             return FAILED;
         }
     };
-    for problem in &report.problems {
-        let _ = writeln!(c.out, "{problem}");
-    }
-    let told = report.problems.len() as u64;
-    if report.found > told {
-        let _ = writeln!(c.out, "and {} more", report.found - told);
-    }
+    tell(c, "", &report.problems, report.found);
     if options.has('v') {
         let _ = writeln!(
             c.out,

@@ -162,3 +162,20 @@ fn fsbench_leaves_nothing_behind() {
     assert_ne!(tool("fsbench -n 0 /tmp"), 0);
     assert_ne!(tool("fsbench /nonexistent"), 0);
 }
+
+#[test]
+fn fsdurable_knows_what_it_wrote() {
+    let dir = tempdir().expect("directory");
+    let at = arg(dir.path());
+    assert_eq!(tool(&format!("fsdurable -n 20 {at}")), 0);
+    assert!(!dir.path().join("f4").exists() && dir.path().join("f5").exists());
+    assert_eq!(tool(&format!("fsdurable -c {at} 5 6 19 20")), 0);
+    assert_eq!(tool(&format!("fsdurable -c {at} 4")), 1, "removed");
+    fs::write(dir.path().join("f7"), "other").expect("file");
+    assert_eq!(tool(&format!("fsdurable -c {at} 6 7 8")), 1);
+    assert_eq!(tool(&format!("fsdurable -n 2 {at} 20")), 0);
+    assert_eq!(tool(&format!("fsdurable -c {at} 20 21 22")), 0);
+    assert_eq!(tool(&format!("fsdurable -u {at}/f22 {at} 22")), 0, "at once");
+    assert_ne!(tool(&format!("fsdurable {at} x")), 0);
+    assert_ne!(tool("fsdurable"), 0);
+}
