@@ -177,12 +177,33 @@ fn disks_come_and_go_while_the_machine_runs() {
     let info = machine.ctl(&["info"]).expect(0).out();
     assert!(info.contains("disk1 ahci:0 8388608 bytes raw"), "{info}");
     machine.ctl(&["detach", "disk1"]).expect(0);
-    machine.wait_for("! ls /dev | grep -q sda");
+    machine.wait_for("! [ -b /dev/sda ]");
+    // Every way to ask says the same, and what was remembered of the name is forgotten.
+    let gone = machine.shell(
+        "ls /dev | grep -c sda; stat /dev/sda 2> /dev/null || echo none; [ -e /dev/sda ] || echo none",
+    );
+    assert_eq!(gone, "0\nnone\nnone\n");
     // The host has it back, whole.
     fsck_fat(&second);
     tool("mtype", &["-i", arg(&second), "::/f"]);
-    // And again, at another port, as the host sees it.
+    // And again, at another port: names go by ports.
     machine.ctl(&["attach", arg(&second), "--port", "3"]).expect(0);
+    machine.wait_for("[ -b /dev/sdd ]");
+    let said = machine.shell("[ -e /dev/sda ] || mount /dev/sdd /mnt && cat /mnt/f && umount /mnt");
+    assert_eq!(said, "hot\n");
+    // What is removed while it is mounted is an error for its files, and can be unmounted.
+    machine.shell("mount /dev/sdd /mnt; exec 8< /mnt/f");
+    let info = machine.ctl(&["info"]).expect(0).out();
+    assert!(info.contains("disk1 ahci:3"), "{info}");
+    machine.ctl(&["detach", "disk1"]).expect(0);
+    machine.wait_for("! [ -b /dev/sdd ]");
+    let said = machine.shell(
+        "echo x > /mnt/new; sync 2> /dev/null || echo lost; exec 8<&-; umount -l /mnt; ls /mnt",
+    );
+    assert_eq!(said, "lost\n");
+    machine.ctl(&["attach", arg(&second), "--port", "3"]).expect(0);
+    machine.wait_for("[ -b /dev/sdd ]");
+    assert_eq!(machine.shell("mount /dev/sdd /mnt && cat /mnt/f && umount /mnt"), "hot\n");
 
     for (args, why) in [
         (&["attach", arg(&second)][..], "in use"),

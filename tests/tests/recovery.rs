@@ -97,3 +97,39 @@ fn services_are_listed_stopped_and_started() {
         assert!(output.err().contains("no-such-service"), "{}", output.err());
     }
 }
+
+/// A driver that is stopped by hand is an error for who needs it, at once; started again, everything
+/// goes on, and what waited in the file system's cache is written.
+#[test]
+fn a_stopped_driver_fails_its_clients_and_started_serves_them_again() {
+    for engine in engines("a_stopped_driver_fails_its_clients_and_started_serves_them_again") {
+        let dir = tempdir().expect("directory");
+        let (image, file) = (dir.path().join("disk.img"), dir.path().join("file"));
+        fat_image(&image, 48 << 20, 32);
+        fs::write(&file, noise(5, 8 << 20)).expect("file");
+        tool("mcopy", &["-i", arg(&image), arg(&file), "::/file"]);
+        let sum = tool("sha256sum", &[arg(&file)]);
+        let sum = sum.split_once(' ').expect("sum and name").0.to_owned();
+        // Stopped twice: while nothing waits for it, and in the middle of a copy.
+        let script = "mount /dev/vda /mnt || exit 9
+            echo kept > /mnt/kept
+            service stop virtio-blk
+            cat /mnt/file > /dev/null 2>&1; echo read $?
+            sync 2> /dev/null; echo sync $?
+            service start virtio-blk; sync; sync; echo sync $?
+            (sleep 0.1; service stop virtio-blk) &
+            i=0; while cp /mnt/file /mnt/copy 2> /dev/null && sync 2> /dev/null && [ $i -lt 50 ]; do
+                i=$((i+1)); done
+            wait; service start virtio-blk; sync
+            cp /mnt/file /mnt/copy; sync; echo sync $?
+            sha256sum /mnt/copy; cat /mnt/kept; umount /mnt; echo umount $?";
+        let output = exec(engine, script, &["--disk", arg(&image)]).output().expect(0);
+        let expected =
+            format!("read 1\nsync 1\nsync 0\nsync 0\n{sum}  /mnt/copy\nkept\numount 0\n");
+        assert_eq!(output.out(), expected, "{engine}: {}", output.err());
+        fsck_fat(&image);
+        let back = dir.path().join("back");
+        tool("mcopy", &["-n", "-i", arg(&image), "::/copy", arg(&back)]);
+        assert!(fs::read(&back).expect("copied file") == fs::read(&file).expect("file"));
+    }
+}

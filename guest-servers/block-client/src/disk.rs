@@ -7,9 +7,12 @@
 //!           outstanding
 //! ```
 //! Requests are idempotent, so doing one twice is harmless; completions that the dead driver had
-//! published are taken first. After [`MAX_RECOVERIES`] in a row without one completion, or where
-//! the next instance finds another device at the unit, the device counts as gone. Where the unit
-//! is torn away from a living driver, its requests complete with `NxIo`.
+//! published are taken first. After [`MAX_RECOVERIES`] in a row without one completion, where
+//! the next instance finds another device at the unit, or where there will be no next instance
+//! (somebody stopped the service, or RS gave it up) what is outstanding fails, and the disk is
+//! *detached*: each further request asks for the driver again, so that everything goes on when
+//! the service is started. Where the unit is torn away from a living driver, its requests
+//! complete with `NxIo`.
 
 use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
@@ -65,6 +68,8 @@ pub struct Disk {
     /// Bit for the driver's doorbell.
     doorbell: u64,
     driver: u32,
+    /// False: there is no driver; its obituary has been read, none will come.
+    attached: bool,
     info: Info,
     limits: Limits,
     /// To know the device again after its driver died.
@@ -102,6 +107,7 @@ impl Disk {
             mapping,
             doorbell: 0,
             driver: 0,
+            attached: false,
             info,
             limits,
             serial,
@@ -123,6 +129,8 @@ impl Disk {
 
     fn attach(&mut self) -> Result<()> {
         for _ in 0..MAX_RECOVERIES {
+            // RS waits with its answer while an instance is on its way.
+            self.service.pid().map_err(|_| Error::Io)?;
             match self.try_attach() {
                 // It died again while we were talking to it.
                 Err(Error::ServerDied | Error::Srch) => self.service.disconnect(),
@@ -130,6 +138,16 @@ impl Disk {
             }
         }
         Err(Error::Io)
+    }
+
+    /// Looks for the driver's next instance. Where there is none, everything has failed.
+    fn recover(&mut self) -> Result<()> {
+        self.attached = false;
+        self.service.disconnect();
+        self.attach().inspect_err(|_| {
+            self.service.disconnect();
+            self.outstanding.clear();
+        })
     }
 
     fn try_attach(&mut self) -> Result<()> {
@@ -161,6 +179,7 @@ impl Disk {
             xinim_rt::ipc::call(endpoint, &block::Claim { unit, first, sectors })?;
         }
         self.driver = driver;
+        self.attached = true;
         self.doorbell = 1 << answer.bit;
         self.unheard = false;
         let again: Vec<Submission> = self.outstanding.values().copied().collect();
@@ -237,6 +256,9 @@ impl Transport for Disk {
     }
 
     fn submit(&mut self, requests: &[Submission]) -> Result<()> {
+        if !self.attached {
+            self.recover()?;
+        }
         let mut absolute: Vec<Submission> = requests.to_vec();
         for request in &mut absolute {
             request.offset += DATA_OFFSET as u32;
@@ -285,14 +307,11 @@ impl Transport for Disk {
                 self.take(completions).ok();
                 recoveries += 1;
                 if recoveries > MAX_RECOVERIES {
+                    self.attached = false;
                     self.outstanding.clear();
                     return Err(Error::Io);
                 }
-                self.service.disconnect();
-                if let Err(error) = self.attach() {
-                    self.outstanding.clear();
-                    return Err(error);
-                }
+                self.recover()?;
             }
         }
     }

@@ -8,6 +8,7 @@ use alloc::vec::Vec;
 
 use xinim_abi::error::{Error, Result};
 use xinim_abi::object::Handle;
+use xinim_abi::services::fs::mounted;
 use xinim_abi::services::vfs::{NAME_MAX, Stat, StatFs, mode};
 use xinim_block_client::Transport;
 use xinim_fs_kit::{DirBuffer, FileSystem, Ino, MountInfo, NewFile, SetAttributes, Sink, Source};
@@ -220,7 +221,8 @@ fn link_kind(dir: Ino) -> Option<LinkKind> {
 
 impl<P: Platform> FileSystem for DevFs<P> {
     fn mount(&mut self, _source: &str, flags: u32) -> Result<MountInfo> {
-        Ok(MountInfo { root: ROOT, flags })
+        // Disks come and go: nobody may remember their names.
+        Ok(MountInfo { root: ROOT, flags: flags | mounted::VOLATILE_DISKS })
     }
 
     fn unmount(&mut self) -> Result<()> {

@@ -186,9 +186,10 @@ impl FileSystem for Ext {
     }
 
     fn unmount(&mut self) -> Result<()> {
-        let result = self.volume()?.unmount();
+        // Where that fails (a driver that is stopped) it can be tried again.
+        self.volume()?.unmount()?;
         self.volume = None;
-        result
+        Ok(())
     }
 
     fn sync(&mut self) -> Result<()> {

@@ -196,6 +196,7 @@ impl<H: Host> Vfs<H> {
         }
         let stat = self.on(node, |fs, ino| fs.set_attributes(ino, set))?;
         self.note(node, &stat);
+        self.changed(node);
         if let Some(size) = set.size {
             self.cut_shares(node, size);
         }
@@ -224,10 +225,18 @@ impl<H: Host> Vfs<H> {
         self.on(node, |fs, _| fs.statfs())
     }
 
+    /// `Io`, once for each open file: a server died with changes that were not durable.
     pub fn fsync(&mut self, pid: u32, fd: u32) -> Result<()> {
+        let id = self.file_id(pid, fd)?;
         let node = self.file_node(pid, fd)?;
+        self.keep_file(id);
         self.settle_shares(node)?;
-        self.on(node, |fs, ino| fs.fsync(ino))
+        let result = self.on(node, |fs, ino| fs.fsync(ino));
+        if result.is_ok() {
+            self.tree.node_mut(node).unsaved = false;
+        }
+        let heard = self.hear_of_losses(id, node);
+        result.and(heard)
     }
 
     /// Writes everything everywhere; the first error is answered, but no file system left out.
@@ -237,8 +246,7 @@ impl<H: Host> Vfs<H> {
         self.commit();
         for id in all {
             if self.is_mounted(id) {
-                let root = self.mount(id).root;
-                result = result.and(self.on(root, |fs, _| fs.sync()));
+                result = result.and(self.sync_mount(id));
                 self.give_up_mounts();
             }
         }

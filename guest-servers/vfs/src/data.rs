@@ -111,6 +111,7 @@ impl<H: Host> Vfs<H> {
         };
         if count > 0 {
             self.tree.node_mut(node).read_counts = true;
+            self.changed(node);
             self.write_to_shares(node, to, count, data);
         }
         if offset == -1 {

@@ -31,11 +31,13 @@ pub(crate) struct OpenFile {
     pub refs: u32,
     /// Locks of its own may be there.
     pub locked: bool,
+    /// Losses of the file that were told through it, or are not its business.
+    pub heard: u32,
 }
 
 impl OpenFile {
     pub fn new(object: Object, flags: u32) -> Self {
-        Self { object, flags, position: 0, refs: 1, locked: false }
+        Self { object, flags, position: 0, refs: 1, locked: false, heard: 0 }
     }
 
     pub fn readable(&self) -> bool {

@@ -39,6 +39,7 @@ mod intents;
 mod keeping;
 mod locking;
 mod locks;
+mod losses;
 mod mounting;
 mod mounts;
 mod names;

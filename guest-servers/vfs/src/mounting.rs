@@ -1,13 +1,14 @@
 //! Mounting and unmounting.
 //!
-//! The type of a device's file system is found by asking one server after the other; a server
-//! answers `Inval` when the device holds something else.
+//! The type of a device's file system is found by asking one server after the other, the likeliest
+//! first; a server answers `Inval` when the device holds something else.
 
 use alloc::string::String;
 use alloc::vec::Vec;
 
 use xinim_abi::error::{Error, Result};
 use xinim_abi::services::vfs::{mode, mount};
+use xinim_block_client::probe::probe;
 use xinim_fs_kit::{FileSystem, MountInfo};
 
 use crate::access::Credentials;
@@ -15,7 +16,7 @@ use crate::files::Object;
 use crate::mounts::{Mount, MountId};
 use crate::state::Later;
 use crate::tree::NodeId;
-use crate::vfs::{Host, Vfs};
+use crate::vfs::{ATTEMPTS, Host, Vfs};
 
 /// Types that need no device; their source is only a label.
 const WITHOUT_DEVICE: &[&str] = &["ramfs", "tmpfs", "devfs", "procfs"];
@@ -45,6 +46,7 @@ impl<H: Host> Vfs<H> {
             return Err(Error::Limit);
         }
         let (name, device) = self.source(pid, source, fs_type)?;
+        let likely = if fs_type.is_empty() { self.likely_type(pid, source) } else { None };
         if name != device {
             // A device is mounted once.
             let taken = self.mounts().any(|(_, mount)| mount.source == name);
@@ -56,7 +58,7 @@ impl<H: Host> Vfs<H> {
         self.pin(covers);
         self.mounting.push(name.clone());
         self.commit();
-        let started = self.start_server(&device, fs_type, flags);
+        let started = self.start_server(&device, fs_type, likely, flags);
         if let Some(at) = self.mounting.iter().position(|mounting| *mounting == name) {
             self.mounting.swap_remove(at);
         }
@@ -97,6 +99,26 @@ impl<H: Host> Vfs<H> {
         Ok((path, self.path_within_mount(node)?))
     }
 
+    /// What a block device seems to hold. Only a hint as to whom to ask first: starting a server, with
+    /// its cache, to hear that it knows nothing of it is expensive.
+    fn likely_type(&mut self, pid: u32, source: &[u8]) -> Option<&'static str> {
+        let node = self.resolve_for(pid, source, true).ok()?.node?;
+        let len = self.stat_of(node).ok()?.size;
+        let found =
+            probe(len, |offset, out| match self.on(node, |fs, ino| fs.read(ino, offset, out)) {
+                Ok(count) if count == out.len() => Ok(()),
+                Ok(_) => Err(Error::Io),
+                Err(error) => Err(error),
+            });
+        match found.ok()??.kind {
+            "vfat" => Some("fat"),
+            "minix" => Some("minix"),
+            "iso9660" => Some("iso"),
+            "ext2" | "ext3" | "ext4" => Some("ext"),
+            _ => None,
+        }
+    }
+
     /// Other flags for what is mounted at a directory.
     pub fn remount(&mut self, pid: u32, path: &[u8], flags: u32) -> Result<()> {
         self.root_only(pid)?;
@@ -117,7 +139,7 @@ impl<H: Host> Vfs<H> {
             let granted = match self.on(root, |fs, _| fs.remount(flags)) {
                 // It cannot, but nothing prevents VFS from refusing changes.
                 Err(Error::NotSup) if asked != 0 => {
-                    self.on(root, |fs, _| fs.sync())?;
+                    self.sync_mount(id)?;
                     asked
                 }
                 // Only VFS refused them.
@@ -203,7 +225,7 @@ impl<H: Host> Vfs<H> {
         }
         let Some(at) = place(self) else { return };
         let fs_type = self.later[at].fs_type;
-        let started = self.start_server(fs_type, fs_type, 0);
+        let started = self.start_server(fs_type, fs_type, None, 0);
         let Some(at) = place(self) else { return };
         match started {
             Ok((fs, info, _)) => {
@@ -232,12 +254,14 @@ impl<H: Host> Vfs<H> {
         &mut self,
         device: &str,
         fs_type: &str,
+        likely: Option<&str>,
         flags: u32,
     ) -> Result<(H::Fs, MountInfo, String)> {
-        let candidates: Vec<&str> = match fs_type {
+        let mut candidates: Vec<&str> = match fs_type {
             "" => self.host.types().to_vec(),
             named => [named].to_vec(),
         };
+        candidates.sort_by_key(|name| Some(*name) != likely);
         for name in candidates {
             let started = self.unlocked(|host| {
                 host.about_to_wait();
@@ -321,14 +345,17 @@ impl<H: Host> Vfs<H> {
         self.pin(covered);
         self.tree.node_mut(covered).covered_by = None;
         self.mount_mut(id).covers = None;
-        let root = self.mount(id).root;
         let result = if busy {
             self.mount_mut(id).detached = true;
             self.detached += 1;
             // Its users may never go; what is dirty now is on the disk at least.
-            self.on(root, |fs, _| fs.sync())
+            self.sync_mount(id)
         } else {
-            let closed = self.close_server(id);
+            let closed = match self.close_server(id) {
+                // What is dirty can go nowhere, and the caller does not want to wait for better.
+                Err(_) if lazy => Ok(()),
+                closed => closed,
+            };
             self.drop_kept();
             match closed {
                 Ok(()) => self.end_server(id),
@@ -343,14 +370,22 @@ impl<H: Host> Vfs<H> {
         result
     }
 
-    /// Has everything written and the device forgotten.
+    /// Has everything written and the device forgotten. The operation owns the mount.
     fn close_server(&mut self, id: MountId) -> Result<()> {
-        let root = self.mount(id).root;
-        match self.on(root, |fs, _| fs.unmount()) {
-            // It is dead and RS gave it up: there is nothing left to write back.
-            Err(Error::Io) if self.recover(id).is_err() => Ok(()),
-            result => result,
+        for _ in 0..ATTEMPTS {
+            match self.with_fs(id, |fs| fs.unmount()) {
+                Err(Error::ServerDied) => {
+                    if self.recover(id).is_err() {
+                        // RS gave it up: there is nobody left who could write anything.
+                        return Ok(());
+                    }
+                }
+                // The device was torn away: there is nothing left to write to.
+                Err(Error::NxIo) => return Ok(()),
+                result => return result,
+            }
         }
+        Err(Error::Io)
     }
 
     /// The mount is no more.

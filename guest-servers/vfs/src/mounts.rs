@@ -6,7 +6,7 @@ use alloc::string::String;
 use alloc::vec::Vec;
 
 use xinim_abi::services::fs::mounted;
-use xinim_abi::services::vfs::mount;
+use xinim_abi::services::vfs::{mode, mount};
 
 use xinim_fs_kit::Ino;
 
@@ -51,6 +51,10 @@ pub(crate) struct Mount<F> {
     pub server: ServerName,
     /// Adopted from another instance of VFS, from the server that this one had.
     pub same_server: bool,
+    /// Something was changed since the last `sync`.
+    pub unsaved: bool,
+    /// A server died with such changes, and no `sync` has told so yet.
+    pub lost: bool,
 }
 
 impl<F> Mount<F> {
@@ -70,6 +74,8 @@ impl<F> Mount<F> {
             detached: false,
             server: ServerName::default(),
             same_server: false,
+            unsaved: false,
+            lost: false,
         }
     }
 
@@ -79,6 +85,12 @@ impl<F> Mount<F> {
 
     pub fn volatile(&self) -> bool {
         self.flags & mounted::VOLATILE != 0
+    }
+
+    /// Names of files of this kind come and go without VFS.
+    pub fn volatile_kind(&self, kind: u32) -> bool {
+        let disks = matches!(kind, mode::BLOCK | mode::SYMLINK);
+        self.volatile() || disks && self.flags & mounted::VOLATILE_DISKS != 0
     }
 
     /// Options as `mount` prints them.

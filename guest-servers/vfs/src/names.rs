@@ -99,7 +99,10 @@ impl<H: Host> Vfs<H> {
             result => result,
         })?;
         self.tree.node_mut(dir).read_counts = true;
-        self.learn(dir, name, &stat)
+        self.changed(dir);
+        let node = self.learn(dir, name, &stat)?;
+        self.changed(node);
+        Ok(node)
     }
 
     pub fn read_link(&mut self, pid: u32, path: &[u8]) -> Result<Vec<u8>> {
@@ -146,6 +149,8 @@ impl<H: Host> Vfs<H> {
             result => result,
         })?;
         self.tree.node_mut(dir).read_counts = true;
+        self.changed(dir);
+        self.changed(node);
         self.forget_aliases(dir, node);
         Ok(())
     }
@@ -188,12 +193,19 @@ impl<H: Host> Vfs<H> {
         self.permit(&who, parent, WRITE | EXECUTE)?;
         self.writable(parent)?;
         self.intend(&Intent::Make { dir: parent, name: name.as_slice().into() });
+        self.link_at_server(old, parent, &name)?;
+        self.changed(parent);
+        self.changed(old);
+        Ok(())
+    }
+
+    fn link_at_server(&mut self, old: NodeId, parent: NodeId, name: &[u8]) -> Result<()> {
         for attempt in 0..2 {
             let target = self.live_ino(old)?;
             let result = self.on_again(parent, |fs, dir, again| match again {
                 // The server was reincarnated: `target` must be looked up again.
                 true => Err(Error::Stale),
-                false => fs.link(target, dir, &name),
+                false => fs.link(target, dir, name),
             });
             match result {
                 Err(Error::Stale) if attempt == 0 => {}
@@ -341,7 +353,9 @@ impl<H: Host> Vfs<H> {
         self.tree.rename(node, to_dir, to_name);
         for dir in [from_dir, to_dir] {
             self.tree.node_mut(dir).read_counts = true;
+            self.changed(dir);
         }
+        self.changed(node);
         let node = self.tree.node_mut(node);
         if !node.held {
             // It may have another number now.

@@ -115,7 +115,11 @@ impl<H: Host> Vfs<H> {
     /// Puts a new open file at the lowest free descriptor.
     pub(crate) fn install(&mut self, pid: u32, object: Object, flags: u32) -> Result<u32> {
         let fd = self.process(pid)?.free_descriptor(0)?;
-        let file = self.files.insert(OpenFile::new(object, flags & KEPT));
+        let mut file = OpenFile::new(object, flags & KEPT);
+        if let Object::Node(node) = object {
+            file.heard = self.tree.node(node).losses.at_open();
+        }
+        let file = self.files.insert(file);
         let process = self.process_mut(pid)?;
         process.set(fd, file);
         process.set_close_on_exec(fd, flags & open::CLOSE_ON_EXEC != 0)?;

@@ -203,7 +203,7 @@ impl<H: Host> Vfs<H> {
         let known = self.tree.child(dir, name);
         let mount = self.mount(self.tree.node(dir).mount);
         if let Some(child) = known
-            && !mount.volatile()
+            && !mount.volatile_kind(self.tree.node(child).kind)
         {
             if self.tree.node(child).generation == mount.generation {
                 return Ok(child);
@@ -236,7 +236,7 @@ impl<H: Host> Vfs<H> {
         if target.is_empty() {
             return Err(Error::NoEnt);
         }
-        if !self.mount(self.tree.node(node).mount).volatile() {
+        if !self.mount(self.tree.node(node).mount).volatile_kind(mode::SYMLINK) {
             self.tree.node_mut(node).target = Some(target.clone());
         }
         Ok(target)

@@ -194,6 +194,8 @@ fn read_node(record: &[u8]) -> Result<Node> {
     let mut node = Node::new(mount, ino, kind, parent, name);
     node.generation = reader.u32()?;
     (node.held, node.gone) = (reader.bool()?, reader.bool()?);
+    // Nobody knows any more what was made durable.
+    node.unsaved = !matches!(kind, mode::BLOCK | mode::CHARACTER);
     // Somebody may have read it since its last change: then the next read does not count, which
     // costs an access time that is a little too old.
     reader.end()?;
@@ -229,6 +231,7 @@ fn read_mount<H: Host>(
     (mount.root, mount.server_read_only) = (root, server_read_only);
     (mount.generation, mount.server) = (generation, server);
     mount.same_server = same_server;
+    mount.unsaved = true;
     // One that stands nowhere was being unmounted.
     mount.detached = detached || covers.is_none() && id != state.root_mount;
     state.detached += u32::from(mount.detached);

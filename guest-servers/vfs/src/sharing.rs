@@ -136,6 +136,7 @@ impl<H: Host> Vfs<H> {
             let count = self.on(node, |fs, ino| fs.read(ino, at as u64, &mut file[..len]))?;
             if count == len && mine[..len] != file[..len] {
                 self.on(node, |fs, ino| fs.write(ino, at as u64, &mine[..len]))?;
+                self.changed(node);
             }
         }
         Ok(())

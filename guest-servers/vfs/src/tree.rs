@@ -18,6 +18,7 @@ use xinim_abi::error::{Error, Result};
 use xinim_abi::services::vfs::{Stat, mode};
 use xinim_fs_kit::Ino;
 
+use crate::losses::Losses;
 use crate::mounts::MountId;
 use crate::slab::Slab;
 
@@ -27,6 +28,8 @@ pub(crate) type NodeId = u32;
 pub(crate) const NEVER: u32 = u32::MAX;
 /// Nodes remembered; beyond it, those not in use are forgotten.
 const REMEMBERED: usize = 4096;
+/// Beyond it, those too whose changes are not known to be durable.
+const REMEMBERED_AT_MOST: usize = 4 * REMEMBERED;
 
 #[derive(Debug)]
 pub(crate) struct Node {
@@ -57,6 +60,10 @@ pub(crate) struct Node {
     pub target: Option<Arc<[u8]>>,
     /// For a character device: whether another server serves it, once known.
     pub elsewhere: Option<bool>,
+    /// Changed since it was last made durable, as far as VFS knows.
+    pub unsaved: bool,
+    /// What servers that died took of it.
+    pub losses: Losses,
     children: BTreeMap<Box<[u8]>, NodeId>,
     /// Nodes whose parent this is, detached ones too.
     child_count: u32,
@@ -265,14 +272,22 @@ impl Tree {
         nodes.any(|(_, node)| node.pins > 0 || node.keeps > 0 || node.covered_by.is_some())
     }
 
-    /// Forgets nodes not used since the last sweep, when there are too many.
+    /// Nodes of a mount.
+    pub fn of_mount(&mut self, mount: MountId) -> impl Iterator<Item = &mut Node> {
+        self.nodes.iter_mut().map(|(_, node)| node).filter(move |node| node.mount == mount)
+    }
+
+    /// Forgets nodes not used since the last sweep, when there are too many. What is to be told of
+    /// a file goes with it only when there are far too many.
     pub fn trim(&mut self) {
         if self.nodes.len() <= REMEMBERED {
             return;
         }
+        let pressed = self.nodes.len() > REMEMBERED_AT_MOST;
         for id in 0..self.nodes.end() {
             match self.nodes.get_mut(id) {
                 Some(node) if node.recent => node.recent = false,
+                Some(node) if !pressed && (node.unsaved || node.losses.untold()) => {}
                 Some(_) => drop(self.free(id)),
                 None => {}
             }
@@ -309,6 +324,8 @@ impl Node {
             covered_by: None,
             target: None,
             elsewhere: None,
+            unsaved: false,
+            losses: Losses::default(),
             children: BTreeMap::new(),
             child_count: 0,
             recent: true,

@@ -35,7 +35,7 @@ use crate::state::State;
 use crate::tree::{NEVER, NodeId};
 
 /// Instances of a server tried for one operation before it is an error.
-const ATTEMPTS: u32 = 3;
+pub(crate) const ATTEMPTS: u32 = 3;
 
 /// What the surroundings give to VFS. On the host side of tests: plain memory. Every worker has a
 /// clone; all mean the same.
@@ -487,6 +487,7 @@ impl<H: Host> Vfs<H> {
 
     /// The server died: goes on with its next instance. `Io`: there is none.
     pub(crate) fn recover(&mut self, id: MountId) -> Result<()> {
+        self.count_losses(id);
         let info = self.with_fs(id, |fs| fs.recover()).map_err(|_| Error::Io)?;
         let state = self.state.as_deref_mut().expect("entered");
         let mount = state.mount_mut(id);

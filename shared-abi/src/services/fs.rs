@@ -79,6 +79,9 @@ pub mod mounted {
     pub const VOLATILE: u32 = 1 << 16;
     /// It wants to be told what VFS reports about itself.
     pub const REPORTS: u32 = 1 << 17;
+    /// The same as [`VOLATILE`] for block devices and symbolic links alone (`/dev`): what is
+    /// looked up all the time, as /dev/null, may be remembered.
+    pub const VOLATILE_DISKS: u32 = 1 << 18;
 }
 
 /// Mask bits of `SetAttr`.

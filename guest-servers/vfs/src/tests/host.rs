@@ -40,6 +40,8 @@ pub struct Control {
     pub unmounts: Cell<u32>,
     pub lookups: Cell<u32>,
     pub holds: Cell<i32>,
+    /// What unmounting answers.
+    pub unmount_error: Cell<Option<Error>>,
     dead: Cell<bool>,
     held: RefCell<Vec<Ino>>,
     /// VFS dies at the operation after so many; `true`: when it is done.
@@ -140,7 +142,10 @@ impl FileSystem for TestFs {
     }
     fn unmount(&mut self) -> Result<()> {
         self.control.unmounts.set(self.control.unmounts.get() + 1);
-        self.run(|fs| fs.unmount())
+        match self.control.unmount_error.get() {
+            Some(error) => self.run(|_| Err(error)),
+            None => self.run(|fs| fs.unmount()),
+        }
     }
     fn sync(&mut self) -> Result<()> {
         self.run(|fs| fs.sync())

@@ -4,6 +4,7 @@ mod crash;
 mod files;
 mod host;
 mod locks;
+mod losses;
 mod messages;
 mod model;
 mod mounts;

@@ -229,6 +229,54 @@ fn volatile_names_are_looked_up_each_time() {
 }
 
 #[test]
+fn a_volume_that_cannot_be_written_stays_mounted_unless_its_device_is_gone() {
+    let (mut vfs, _) = vfs();
+    with_devices(&mut vfs);
+    dirs(&mut vfs, &["/mnt"]);
+    let control = fat(&mut vfs, "/mnt", 0).unwrap();
+    touch(&mut vfs, "/mnt/file").unwrap();
+    control.unmount_error.set(Some(Error::Io));
+    assert_eq!(vfs.umount(PID, b"/mnt", false), Err(Error::Io));
+    assert!(exists(&mut vfs, "/mnt/file"));
+    assert_eq!((control.mounts.get(), vfs.host().inner().stopped), (1, 0), "the same server");
+    control.unmount_error.set(None);
+    assert_eq!(vfs.umount(PID, b"/mnt", false), Ok(()));
+    for (error, lazy) in [(Error::NxIo, false), (Error::Io, true)] {
+        let control = fat(&mut vfs, "/mnt", 0).unwrap();
+        control.unmount_error.set(Some(error));
+        assert_eq!(vfs.umount(PID, b"/mnt", lazy), Ok(()));
+        assert!(!vfs.mounts_text().contains("/mnt"));
+    }
+    assert_eq!(vfs.host().inner().stopped, 3);
+}
+
+#[test]
+fn names_of_disks_are_looked_up_each_time_and_of_other_devices_once() {
+    let (mut vfs, _) = vfs();
+    dirs(&mut vfs, &["/dev"]);
+    let mut fs = TestFs::new("devfs");
+    fs.mount_flags = xinim_abi::services::fs::mounted::VOLATILE_DISKS;
+    let (devices, control) = (fs.devices.clone(), fs.control.clone());
+    devices.borrow_mut().insert(b"sda".to_vec(), (mode::BLOCK, false));
+    devices.borrow_mut().insert(b"null".to_vec(), (mode::CHARACTER, false));
+    vfs.mount_ready(fs, "devfs", b"/dev", "devfs", 0).unwrap();
+    let fd = vfs.open(PID, b"/dev/sda", 0, 0).unwrap();
+    assert!(exists(&mut vfs, "/dev/sda") && exists(&mut vfs, "/dev/null"));
+    let lookups = control.lookups.get();
+    assert!(exists(&mut vfs, "/dev/null"));
+    assert_eq!(control.lookups.get(), lookups, "remembered");
+    // Another device has the name now: another file.
+    devices.borrow_mut().insert(b"aaa".to_vec(), (mode::BLOCK, false));
+    let old = vfs.fstat(PID, fd).map(|stat| stat.ino);
+    let new = vfs.stat(PID, b"/dev/sda", true).map(|stat| stat.ino);
+    assert_ne!(old, new);
+    devices.borrow_mut().remove(&b"sda"[..]);
+    assert!(!exists(&mut vfs, "/dev/sda"), "the disk is gone");
+    assert!(exists(&mut vfs, "/dev/null"));
+    vfs.close(PID, fd).unwrap();
+}
+
+#[test]
 fn mounted_when_first_visited() {
     let (mut vfs, _) = vfs();
     dirs(&mut vfs, &["/proc"]);
