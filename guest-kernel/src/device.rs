@@ -178,6 +178,11 @@ pub fn reset_done(device: Ref<Device>) {
     }
 }
 
+/// Bus mastering off for every function that has memory pinned.
+pub fn silence_all() {
+    ALL.iter().filter(|device| !device.pins.is_empty()).for_each(|device| silence(&device));
+}
+
 fn silence(device: &Device) {
     if device.config != 0 {
         let register = physical::map_registers_briefly(device.config) + COMMAND;

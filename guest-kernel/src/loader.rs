@@ -10,6 +10,7 @@ use zerocopy::IntoBytes;
 
 use xinim_abi::kip::GATE_ADDRESS;
 use xinim_abi::object::{DeviceMemoryFlags, MemoryFlags, Protection, Rights};
+use xinim_abi::platform::CMDLINE_MODE_EXEC;
 use xinim_abi::start::{START_MAGIC, StartBlock, StartHandle, role};
 use xinim_abi::syscall::{self, priority, resource};
 use xinim_kernel_logic::cpio;
@@ -37,8 +38,16 @@ const MAX_NAME: usize = 31;
 /// RS supervises everything else.
 const HANDLES: u32 = 4096;
 
+/// RS may be succeeded by a reboot: nobody outside waits for a command's status, and it is RS.
+static REBOOTS: Global<Cell<bool>> = Global::new(Cell::new(false));
+
 /// Where the first thread really begins, and its argument.
 static BEGIN: Global<Cell<(u64, u64)>> = Global::new(Cell::new((0, 0)));
+
+/// Whether the end of the first process ends in a reboot.
+pub fn reboots() -> bool {
+    REBOOTS.get()
+}
 
 /// Loads RS and makes its thread ready: first it executes the gate, as the probe.
 pub fn start(boot: &BootInfo, firmware: &Firmware) {
@@ -46,6 +55,7 @@ pub fn start(boot: &BootInfo, firmware: &Firmware) {
     let archive = physical::bytes(bundle.start, (bundle.end - bundle.start) as usize)
         .expect("the system bundle is out of reach");
     let path = boot.value(b"first").unwrap_or(PATH);
+    REBOOTS.set(path == PATH && !boot.has_word(CMDLINE_MODE_EXEC.as_bytes()));
     let (at, len) =
         cpio::find(archive, path).expect("the first program (sbin/rs) is not in the system bundle");
     let file = &archive[at..at + len];

@@ -54,7 +54,8 @@ pub fn exception(frame: &Frame, place: &str) -> ! {
     finish()
 }
 
-/// RS is gone: nobody is left to restart anything.
+/// RS is gone: nobody is left to restart anything. Reported, and the machine boots again unless
+/// somebody outside waits for a command's status, who is better told that the system died.
 pub fn first_process_died(obituary: &Obituary) -> ! {
     begin();
     let _ = write!(Console, "\nkernel panic: reincarnation server died: ");
@@ -77,6 +78,12 @@ pub fn first_process_died(obituary: &Obituary) -> ! {
             dump(&obituary.registers);
             instructions(obituary.registers.rip);
         }
+    }
+    if crate::loader::reboots() {
+        let _ = writeln!(Console, "the system reboots");
+        // No device writes into the next system's memory.
+        crate::device::silence_all();
+        crate::power::reboot();
     }
     finish()
 }

@@ -1,10 +1,12 @@
 //! Services that hang, hog, lie or cannot run, and what the Reincarnation Server makes of them.
 
 use std::fs;
+use std::io::{Read, Write};
+use std::process::{Command, Stdio};
 
 use tempfile::tempdir;
 use xinim_tests::host::{arg, fat_image, noise, tool};
-use xinim_tests::machine::{engines, exec};
+use xinim_tests::machine::{engines, exec, vmm};
 
 /// A FAT image with one file `::/file`, and the file's SHA-256.
 fn disk(dir: &std::path::Path, len: usize) -> (std::path::PathBuf, String) {
@@ -85,5 +87,113 @@ fn what_can_be_seen() {
         let expected =
             ["vfs needs ramfs", "digraph services {", "1", "TIME ALERT", "[]", "1", "1 crash"];
         assert_eq!(rest, expected, "{engine}: {text}");
+    }
+}
+
+/// A driver is replaced while a copy runs; a broken program is given up.
+#[test]
+fn drivers_are_updated_under_load() {
+    let dir = tempdir().expect("directory");
+    let (image, sum) = disk(dir.path(), 12 << 20);
+    for engine in engines("drivers_are_updated_under_load") {
+        let script = "mount /dev/vda /mnt || exit 9
+            (cp /mnt/file /mnt/copy; echo copied $?; touch /tmp/copied) &
+            service update virtio-blk /sbin/virtio-blk; echo updated $?
+            service update virtio-blk /bin/sh; echo broken $?
+            service update nobody /bin/sh; echo nobody $?
+            wait
+            sync; sha256sum /mnt/copy
+            service history virtio-blk | grep -c stopped
+            service status virtio-blk | grep state";
+        let output = exec(engine, script, &["--disk", arg(&image)]).output();
+        let text = output.out();
+        let has = |line: &str| {
+            assert!(text.lines().any(|l| l == line), "{engine}: {line}: {text}{}", output.err())
+        };
+        has("copied 0");
+        has("updated 0");
+        has("broken 1");
+        has("nobody 1");
+        has(&format!("{sum}  /mnt/copy"));
+        has("state: running");
+        // Both updates brought the driver to rest.
+        has("2");
+        let rolled_back = "virtio-blk: the new program failed; the old one runs again";
+        assert!(output.err().contains(rolled_back), "{engine}: {}", output.err());
+    }
+}
+
+#[test]
+fn services_are_loaded_at_run_time() {
+    for engine in engines("services_are_loaded_at_run_time") {
+        let script = "cd /tmp
+            echo 'needs = [\"vfs\"]\nheartbeat = 400' > extra.toml
+            service load extra.toml /sbin/log; echo loaded $?
+            until service status extra | grep -q 'state: running'; do sleep 0.05; done
+            service kill --hang extra
+            until service history extra | grep -q hung; do sleep 0.05; done
+            until service status extra | grep -q 'state: running'; do sleep 0.05; done
+            service unload extra; echo unloaded $?
+            service status extra; echo gone $?
+            echo 'needs = [\"ring\"]' > ring.toml; service load ring.toml /sbin/log
+            echo 'colour = 1' > bad.toml; service load bad.toml /sbin/log
+            echo 'restart = { limit = 1, backoff = 1 }\nescalate = \"alert\"' > loop.toml
+            service load loop.toml /bin/sh
+            until service status loop | grep -q 'state: failed'; do sleep 0.05; done
+            service alerts | grep -c 'loop has failed: crashed 2 times in a row'
+            service unload vfs";
+        let output = exec(engine, script, &[]).output();
+        let expected = "loaded 0\nunloaded 0\ngone 1\n1\n";
+        assert_eq!(output.out(), expected, "{engine}: {}", output.err());
+        for reason in [
+            "ring.toml: services depend on each other: ring -> ring",
+            "bad.toml: bad.toml: line 1: unknown field `colour`",
+            "vfs: ",
+        ] {
+            assert!(output.err().contains(reason), "{engine}: {reason}: {}", output.err());
+        }
+    }
+}
+
+/// The end of RS is the end of a command, which whoever waits for its status must learn.
+#[test]
+fn the_end_of_rs_under_a_command_is_the_machines() {
+    for engine in engines("the_end_of_rs_under_a_command_is_the_machines") {
+        let output = exec(engine, "service kill rs", &[]).output().expect(134);
+        let report = output.err();
+        assert!(report.contains("reincarnation server died: exit status 9"), "{engine}: {report}");
+    }
+}
+
+/// At a terminal it is reported, and the machine boots again.
+#[test]
+fn the_end_of_rs_is_reported_and_the_machine_boots_again() {
+    for engine in engines("the_end_of_rs_is_reported_and_the_machine_boots_again") {
+        let mut machine = Command::new(vmm())
+            .args(["run", "--engine", engine, "--timeout", "200s"])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("xinim-vmm");
+        let mut keyboard = machine.stdin.take().expect("piped");
+        let mut screen = machine.stdout.take().expect("piped");
+        let mut text = Vec::new();
+        for line in ["service kill rs\n", "echo second $((1 + 1)); poweroff\n"] {
+            text.clear();
+            while !text.ends_with(b"# ") {
+                let mut byte = [0];
+                assert_eq!(screen.read(&mut byte).expect("screen"), 1, "{engine}: no prompt");
+                text.push(byte[0]);
+            }
+            keyboard.write_all(line.as_bytes()).expect("typed");
+        }
+        screen.read_to_end(&mut text).expect("screen");
+        let output = machine.wait_with_output().expect("end");
+        let report = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(0), "{engine}: {report}");
+        assert!(report.contains("reincarnation server died: exit status 9"), "{engine}: {report}");
+        let text = String::from_utf8_lossy(&text).into_owned();
+        assert!(text.contains("second 2"), "{engine}: {text}");
     }
 }

@@ -67,7 +67,14 @@ pub fn run(args: RunArgs) -> Result<u8, Error> {
     let machine = (&control, &controller);
     let verdict = loop {
         let ended = run_once(&*selection.engine, &config, &spec, &console, machine, &mut log);
-        match ended.map(|ended| verdict::of(&config, &ended, control.reason().as_ref())) {
+        let ended = ended
+            .map(|ended| (verdict::of(&config, &ended, control.reason().as_ref()), ended.debug));
+        if let (Ok((Verdict::RunAgain, debug)), 0) = (&ended, config.verbose) {
+            // Why it reboots, where the guest said so. The terminal may be raw.
+            let text = String::from_utf8_lossy(debug).replace('\n', "\r\n");
+            eprint!("{text}");
+        }
+        match ended.map(|(verdict, _)| verdict) {
             Ok(Verdict::RunAgain) => {}
             other => break other,
         }

@@ -37,6 +37,8 @@ use crate::ring::{Ring, SharedMemory};
 use crate::{Cache, Info, Limits, Transport, names};
 
 const MAX_RECOVERIES: u32 = 64;
+/// Code of a complaint: the driver's ring indices make no sense.
+const RING_BROKEN: u32 = 1;
 /// Least memory worth attaching.
 const SMALLEST: usize = 128 * 1024;
 
@@ -301,7 +303,11 @@ impl Transport for Disk {
             if taken.is_ok() && self.ring.arm(&self.mapping, wanted)? {
                 continue;
             }
-            // A driver whose indices lie is as good as dead: start over with it.
+            // A driver whose indices lie is as good as dead: RS is told, who restarts it if this service
+            // may complain, and it is started over with in any case.
+            if taken.is_err() {
+                let _ = xinim_rt::rs::complain(self.service.label(), RING_BROKEN);
+            }
             let recover = taken.is_err() || self.wait_event()?;
             if recover {
                 self.take(completions).ok();

@@ -85,12 +85,53 @@ impl Catalog {
         }
     }
 
+    /// One manifest more; the numbers of the others stay. Refused as a whole directory would be.
+    pub fn add(&mut self, manifest: Manifest) -> Result<Index, Error> {
+        if self.by_label.contains_key(&manifest.label) {
+            return Err(Error::Duplicate { label: manifest.label });
+        }
+        let free = self.manifests.iter().position(|m| m.removed);
+        let index = free.unwrap_or(self.manifests.len());
+        if index == SERVICES_MAX {
+            return Err(Error::TooMany);
+        }
+        let label = manifest.label.clone();
+        let mut manifests = self.manifests.clone();
+        match free {
+            Some(free) => manifests[free] = manifest,
+            None => manifests.push(manifest),
+        }
+        self.rebuild(manifests)?;
+        self.by_label.insert(label, index);
+        Ok(index)
+    }
+
+    /// Takes a manifest out; refused when others name it.
+    pub fn remove(&mut self, index: Index) -> Result<(), Error> {
+        let mut manifests = self.manifests.clone();
+        manifests[index].removed = true;
+        self.rebuild(manifests)?;
+        let label = &self.manifests[index].label;
+        self.by_label.remove(label);
+        Ok(())
+    }
+
+    fn rebuild(&mut self, manifests: Vec<Manifest>) -> Result<(), Error> {
+        let (edges, order) = Self::build(&manifests).map_err(|(_, error)| error)?;
+        (self.manifests, self.edges, self.order) = (manifests, edges, order);
+        Ok(())
+    }
+
     /// The edges and a start order, or which manifests to leave out and why.
     #[allow(clippy::type_complexity)]
     fn build(manifests: &[Manifest]) -> Result<(Vec<Edges>, Vec<Index>), (Vec<Index>, Error)> {
         let mut all = Vec::with_capacity(manifests.len());
         let mut graph = Graph::new(manifests.len());
         for (index, manifest) in manifests.iter().enumerate() {
+            if manifest.removed {
+                all.push(Edges::default());
+                continue;
+            }
             let edges =
                 resolve(manifests, manifest).map_err(|error| (Vec::from([index]), error))?;
             let calls = edges.calls.iter().map(|(target, _)| target);
@@ -101,7 +142,9 @@ impl Catalog {
             all.push(edges);
         }
         match graph.order() {
-            Ok(order) => Ok((all, order)),
+            Ok(order) => {
+                Ok((all, order.into_iter().filter(|&index| !manifests[index].removed).collect()))
+            }
             Err(cycle) => {
                 let path = cycle.iter().map(|&i| manifests[i].label.clone()).collect();
                 Err((cycle, Error::Cycle { path }))
@@ -212,7 +255,7 @@ impl Catalog {
             let hits = m.pci.iter().filter(|p| p.matches(id, class));
             hits.map(|p| u8::from(p.device.is_some()) * 2 + u8::from(p.subclass.is_some())).max()
         };
-        let candidates = self.manifests.iter().enumerate();
+        let candidates = self.manifests.iter().enumerate().filter(|(_, m)| !m.removed);
         let ranked = candidates.filter_map(|(i, m)| rank(m).map(|r| (r, i)));
         ranked.max_by_key(|&(r, i)| (r, core::cmp::Reverse(i))).map(|(_, i)| i)
     }
@@ -284,7 +327,7 @@ fn resolve(manifests: &[Manifest], manifest: &Manifest) -> Result<Edges, Error> 
 /// A label is one service; `class:NAME` all of that class, at least one.
 fn targets_of(manifests: &[Manifest], name: &str) -> Option<Vec<Index>> {
     let of = |test: &dyn Fn(&Manifest) -> bool| -> Vec<Index> {
-        let service = |m: &Manifest| m.instances != Instances::Programs && test(m);
+        let service = |m: &Manifest| !m.removed && m.instances != Instances::Programs && test(m);
         manifests.iter().enumerate().filter(|(_, m)| service(m)).map(|(i, _)| i).collect()
     };
     let found = match name.strip_prefix("class:") {

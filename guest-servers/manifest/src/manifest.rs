@@ -15,6 +15,9 @@ pub struct Manifest {
     /// The file's name without `.toml`.
     #[serde(skip)]
     pub label: String,
+    /// Its place in the catalog is empty.
+    #[serde(skip)]
+    pub(crate) removed: bool,
     /// Path in the bundle. Default: `sbin/<label>`.
     #[serde(default)]
     pub program: String,

@@ -176,6 +176,26 @@ fn missing_targets_are_refused_and_so_is_who_needs_them() {
     assert!(matches!(catalog(&[("a", ""), ("a", "")]), Err(Error::Duplicate { .. })));
 }
 
+#[test]
+fn manifests_come_and_go() {
+    let mut c = catalog(&[("a", ""), ("b", "needs = [\"a\"]\nclass = \"block\"")]).unwrap();
+    let (a, b) = (c.find("a").unwrap(), c.find("b").unwrap());
+    let new = c.add(parse("c", "needs = [\"class:block\"]\nclass = \"block\"")).unwrap_err();
+    assert_eq!(new.to_string(), "services depend on each other: c -> c");
+    let missing = c.add(parse("c", "needs = [\"x\"]")).unwrap_err();
+    assert_eq!(missing.to_string(), "c.toml: needs: there is no service \"x\"");
+    assert!(matches!(c.add(parse("a", "")), Err(Error::Duplicate { .. })));
+    let index = c.add(parse("c", "needs = [\"b\"]")).unwrap();
+    assert_eq!((c.find("a"), c.find("b"), c.find("c")), (Some(a), Some(b), Some(index)));
+    assert_eq!(c.needs(index), [b]);
+    assert_eq!(c.dependents(a), [b, index]);
+    assert!(c.remove(b).is_err(), "c needs it");
+    c.remove(index).unwrap();
+    assert_eq!((c.find("c"), c.dependents(a)), (None, Vec::from([b])));
+    assert!(!c.order().contains(&index));
+    assert_eq!(c.add(parse("d", "wants = [\"b\"]")).unwrap(), index, "the place is used again");
+}
+
 proptest! {
     #[test]
     fn any_text_is_a_manifest_or_an_error(text in "[a-z =\\[\\]{}\"0-9\n.#:-]{0,200}") {

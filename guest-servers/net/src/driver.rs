@@ -47,6 +47,8 @@ struct Inner {
     capabilities: Capabilities,
     /// The driver was asked to tell of transmit buffers that come back.
     starved: bool,
+    /// RS has been told that this driver breaks the protocol.
+    accused: bool,
     /// The driver's doorbell while attached.
     doorbell: Option<u64>,
     link_up: bool,
@@ -54,6 +56,8 @@ struct Inner {
 
 pub struct Driver(Rc<RefCell<Inner>>);
 
+/// Code of a complaint: the driver's ring indices make no sense.
+const RING_BROKEN: u32 = 1;
 /// What the stack has of it.
 pub struct DriverLink(Rc<RefCell<Inner>>);
 
@@ -93,6 +97,7 @@ impl Driver {
             rings,
             capabilities,
             starved: false,
+            accused: false,
             doorbell: None,
             link_up: has(info::LINK_UP),
         }));
@@ -149,6 +154,7 @@ impl Inner {
         }
         self.rings.restart(&self.window)?;
         self.starved = false;
+        self.accused = false;
         let rights = Rights::READ | Rights::WRITE | Rights::TRANSFER;
         let memory = self.memory.handle().mint(rights, 0)?;
         let rights = (Rights::NOTIFY | Rights::TRANSFER).bits();
@@ -181,7 +187,16 @@ impl Link for DriverLink {
 
     fn receive(&mut self, frame: &mut Vec<u8>) -> Option<bool> {
         let inner = &mut *self.0.borrow_mut();
-        inner.rings.receive(&inner.window, frame).ok().flatten()
+        match inner.rings.receive(&inner.window, frame) {
+            Ok(received) => received,
+            // Indices that make no sense: RS restarts a driver that lies.
+            Err(_) => {
+                if !core::mem::replace(&mut inner.accused, true) {
+                    let _ = rs::complain(inner.service.label(), RING_BROKEN);
+                }
+                None
+            }
+        }
     }
 
     fn has_room(&self) -> bool {

@@ -210,6 +210,18 @@ impl Os for Xinim {
     fn service_query(&self, kind: u32, name: &str) -> Result<String> {
         rs::query(kind, name)
     }
+    fn service_load(&self, name: &str, manifest: &[u8], program: &[u8]) -> Result<Option<String>> {
+        rs::load(name, manifest, program)
+    }
+
+    fn service_unload(&self, name: &str) -> Result<Option<String>> {
+        rs::unload(name)
+    }
+
+    fn service_update(&self, name: &str, program: &[u8]) -> Result<bool> {
+        rs::update(name, program)
+    }
+
     fn service_control(&self, operation: u32, name: &str) -> Result<u32> {
         rs::control(operation, name)
     }

@@ -211,6 +211,18 @@ pub trait Os {
     fn service_control(&self, operation: u32, name: &str) -> Result<u32> {
         Err(Error::NoSys)
     }
+    /// Loads a manifest and its program (empty: the bundle has it); why it is refused.
+    fn service_load(&self, name: &str, manifest: &[u8], program: &[u8]) -> Result<Option<String>> {
+        Err(Error::NoSys)
+    }
+    /// Takes a loaded manifest back; why not.
+    fn service_unload(&self, name: &str) -> Result<Option<String>> {
+        Err(Error::NoSys)
+    }
+    /// Replaces a service's program; whether it was rolled back.
+    fn service_update(&self, name: &str, program: &[u8]) -> Result<bool> {
+        Err(Error::NoSys)
+    }
     /// Does not return on success.
     fn shutdown(&self, reboot: bool) -> Result<()> {
         Err(Error::NoSys)

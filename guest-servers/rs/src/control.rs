@@ -1,7 +1,7 @@
 //! `Control`: the operator's hand on a service.
 
 use crate::WAITERS_MAX;
-use crate::host::{Answer, Host};
+use crate::host::{Answer, End, Host};
 use crate::slot::{SlotId, State, Until, Waiter};
 use crate::system::{Caller, Core};
 use alloc::vec::Vec;
@@ -50,7 +50,12 @@ impl Core {
             return Err(Error::Perm);
         }
         if name.as_str() == "rs" {
-            return Err(Error::Perm);
+            // Whoever may control may also reboot, which is what comes of it.
+            if operation != control::KILL {
+                return Err(Error::Perm);
+            }
+            host.end(End::Fall);
+            return Ok(None);
         }
         let id = found.ok_or(Error::NoEnt)?;
         if self.shutdown.is_some() {

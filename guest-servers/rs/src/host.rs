@@ -1,6 +1,6 @@
 //! What the logic asks of the system around it.
 
-use crate::{Function, SlotId};
+use crate::{Function, ProgramId, SlotId};
 use core::fmt;
 use xinim_abi::error::{Error, Result};
 use xinim_abi::info::Pulse;
@@ -18,6 +18,8 @@ pub struct Launch<'a> {
     pub label: Name,
     pub manifest: &'a Manifest,
     pub function: Option<&'a Function>,
+    /// Instead of the manifest's program, where not 0.
+    pub program: ProgramId,
     pub incarnation: u32,
     /// Of the service's handle to RS.
     pub badge: u64,
@@ -47,6 +49,10 @@ pub enum Answer {
     FunctionAdded,
     FunctionsDone,
     Complained,
+    Updated {
+        pid: u32,
+        rolled_back: bool,
+    },
     Error(Error),
 }
 
@@ -55,6 +61,8 @@ pub enum Answer {
 pub enum End {
     PowerOff,
     Reboot,
+    /// RS itself is to die; the kernel does what is left to do.
+    Fall,
 }
 
 /// What an instance uses.
@@ -90,6 +98,8 @@ pub trait Host {
     fn retire(&mut self, slot: SlotId);
     /// The memory kept for the slot's instances is not for the next one.
     fn discard(&mut self, slot: SlotId);
+    /// Nobody is started from this program any more (0: nothing to do).
+    fn drop_program(&mut self, program: ProgramId);
     /// A handle is not needed any more.
     fn close(&mut self, handle: Handle);
     fn answer(&mut self, token: ReplyToken, answer: Answer);

@@ -23,6 +23,8 @@
 #![forbid(unsafe_code)]
 
 extern crate alloc;
+#[cfg(test)]
+extern crate std;
 
 pub mod bundle;
 mod control;
@@ -40,6 +42,7 @@ mod slot;
 mod system;
 #[cfg(test)]
 mod tests;
+mod update;
 
 pub use escalate::Alert;
 pub use functions::Function;
@@ -47,9 +50,12 @@ pub use history::{Cause, Death, History};
 pub use host::{Answer, End, Host, Launch, Usage};
 pub use slot::{Reason, Slot, SlotId, State};
 pub use system::Core;
+pub use update::{ProgramId, Refusal};
 
 /// How long a service may take to end after `bits::TERMINATE`, ns.
 pub const STOP_TIMEOUT: u64 = 2_000_000_000;
+/// How long a new program must live for an update to hold, ns.
+pub const UPDATE_TRIAL: u64 = 1_000_000_000;
 /// Longest back-off, ns.
 pub const BACKOFF_MAX: u64 = 5_000_000_000;
 /// How long a service may keep from its endpoint while it works or waits for others, ns: the slowest

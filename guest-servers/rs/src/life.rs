@@ -30,6 +30,7 @@ impl Core {
             label: slot.label,
             manifest,
             function: slot.function.map(|at| &self.functions[at]),
+            program: slot.program,
             incarnation: slot.incarnation,
             badge: (id as u64 + 1) << BADGE_LABEL_SHIFT,
         });
@@ -43,6 +44,9 @@ impl Core {
                     false => State::Starting { deadline },
                 };
                 slot.enter(state, now);
+            }
+            Err(_) if slot.update.is_some() => {
+                self.roll_back(host, id);
             }
             Err(error @ (Error::NoEnt | Error::NoExec)) => {
                 self.fail(host, id, Reason::Program(error));
@@ -70,6 +74,7 @@ impl Core {
         slot.enter(State::Running, now);
         slot.was_up = true;
         self.watch(id, now);
+        self.begin_trial(id, now);
         let slot = &mut self.slots[id];
         if core::mem::take(&mut slot.crashed) {
             let down = self.history.recovered(slot.label, now).unwrap_or(0);
@@ -168,13 +173,16 @@ impl Core {
         if !quiet {
             host.log(format_args!("{label} (pid {pid}) died: {}, {died_of}", died_of.name()));
         }
-        match self.slots[id].state {
+        let state = self.slots[id].state;
+        match state {
             _ if self.shutdown.is_some() => self.dead(host, id),
             State::Stopping { restart: false, .. } => self.dead(host, id),
             State::Stopping { restart: true, .. } => {
                 self.slots[id].failures = 0;
                 self.slots[id].enter(State::Waiting, now);
             }
+            // The end of the old program comes under Stopping: this was the new one's.
+            _ if self.roll_back(host, id) => {}
             _ => self.judge(host, id, died_of == Cause::Exit { status: 0 }),
         }
         self.judge_kept(host, id);
@@ -233,6 +241,7 @@ impl Core {
     /// Ended, and not to come again by itself.
     pub(crate) fn dead(&mut self, host: &mut impl Host, id: SlotId) {
         self.slots[id].enter(State::Dead, host.now());
+        self.abandon_update(host, id);
         host.discard(id);
         self.slots[id].crashed = false;
         self.give_up(host, id, Error::ServerDied);
@@ -242,6 +251,7 @@ impl Core {
     }
 
     pub(crate) fn fail(&mut self, host: &mut impl Host, id: SlotId, reason: Reason) {
+        self.abandon_update(host, id);
         let slot = &mut self.slots[id];
         slot.enter(State::Failed(reason), host.now());
         host.discard(id);
@@ -281,7 +291,7 @@ impl Core {
     }
 
     /// The slot may be used for another service.
-    fn free(&mut self, host: &mut impl Host, id: SlotId) {
+    pub(crate) fn free(&mut self, host: &mut impl Host, id: SlotId) {
         host.retire(id);
         let launches = self.slots[id].launches;
         // An obituary of the old service must not be taken for one of the next.
@@ -326,7 +336,9 @@ impl Core {
             | State::Stopping { deadline, .. } => Some(deadline),
             // One that is over waits for a service it needs.
             State::Crashed { until } => (until > now).then_some(until),
-            State::Running => Some(slot.health.next),
+            State::Running => {
+                Some(slot.health.next.min(slot.update.map_or(u64::MAX, |update| update.trial())))
+            }
             _ => None,
         });
         deadlines.min().filter(|&deadline| deadline != u64::MAX)
@@ -357,7 +369,15 @@ impl Core {
                     slot.doom = Some(Doom::StopTimeout);
                     host.kill(id);
                 }
-                State::Running if slot.health.next <= now => self.examine(host, id, now),
+                State::Running => {
+                    let lived = slot.update.is_some_and(|update| update.trial() <= now);
+                    if slot.health.next <= now {
+                        self.examine(host, id, now);
+                    }
+                    if lived && self.slots[id].doom.is_none() {
+                        self.end_trial(host, id);
+                    }
+                }
                 _ => {}
             }
         }

@@ -7,14 +7,14 @@ use xinim_abi::error::{Error, Result};
 use xinim_abi::info::{Kind, ProcessInfo, Pulse};
 use xinim_abi::interface::Reply;
 use xinim_abi::ipc::{ReplyToken, bits};
-use xinim_abi::object::{Handle, LARGE_PAGE_SIZE, MemoryFlags, Rights};
+use xinim_abi::object::{Handle, LARGE_PAGE_SIZE, MemoryFlags, PAGE_SIZE, Protection, Rights};
 use xinim_abi::platform::PORT_DEBUGCON;
 use xinim_abi::services::rs::rs;
 use xinim_abi::start::role;
 use xinim_abi::syscall::{control, limit, resource};
 use xinim_manifest::{Manifest, Resource};
 use xinim_rs::bundle::{self, Entry};
-use xinim_rs::{Answer, End, Host, KEPT_MAX, Launch, SlotId, Usage};
+use xinim_rs::{Answer, End, Host, KEPT_MAX, Launch, ProgramId, SlotId, Usage};
 use xinim_rt::handle::OwnedHandle;
 use xinim_rt::loader::{self, Give, Image, Program};
 use xinim_rt::memory::Memory;
@@ -24,6 +24,9 @@ const FRAMES_PER_MIB: u64 = 256;
 /// Code in the obituary of a service that RS killed.
 const KILL_CODE: i64 = 9;
 const DEFAULT_HANDLES: u32 = 256;
+/// Programs from outside the bundle at one time, and bytes of one.
+const PROGRAMS_MAX: usize = 32;
+const PROGRAM_MAX: u64 = 16 << 20;
 
 /// Everything RS holds.
 pub struct System {
@@ -34,6 +37,9 @@ pub struct System {
     bundle: &'static [u8],
     /// Regular files of the bundle.
     programs: BTreeMap<&'static str, Entry<'static>>,
+    /// Programs that came from outside the bundle.
+    files: BTreeMap<ProgramId, File>,
+    last_file: ProgramId,
     /// Live instances.
     instances: BTreeMap<SlotId, Instance>,
     /// What is made once and lent to every instance of a slot.
@@ -46,6 +52,13 @@ struct Instance {
     pid: u32,
     process: OwnedHandle,
     endpoint: OwnedHandle,
+}
+
+/// A program that was brought: copied, so that nobody can change it any more.
+struct File {
+    bytes: Vec<u8>,
+    /// The same, to be mapped in place.
+    memory: Memory,
 }
 
 #[derive(Default)]
@@ -71,6 +84,8 @@ impl System {
             bundle_memory,
             bundle,
             programs: programs.map(|entry| (entry.name, entry)).collect(),
+            files: BTreeMap::new(),
+            last_file: 0,
             instances: BTreeMap::new(),
             kept: BTreeMap::new(),
             memory: BTreeMap::new(),
@@ -124,6 +139,23 @@ impl System {
         self.memory.remove(&(slot, key));
     }
 
+    /// Takes a program over; 0 for memory of one page or less, which holds none.
+    pub fn add_program(&mut self, memory: OwnedHandle) -> Result<ProgramId> {
+        let theirs = Memory::from_handle(memory)?;
+        if theirs.len() <= PAGE_SIZE as u64 {
+            return Ok(0);
+        }
+        if theirs.len() > PROGRAM_MAX || self.files.len() == PROGRAMS_MAX {
+            return Err(Error::Limit);
+        }
+        let bytes = theirs.map(Protection::READ)?.to_vec(0, theirs.len() as usize)?;
+        let memory = Memory::create(theirs.len(), MemoryFlags::empty())?;
+        memory.map(Protection::READ | Protection::WRITE)?.copy_in(0, &bytes)?;
+        self.last_file += 1;
+        self.files.insert(self.last_file, File { bytes, memory });
+        Ok(self.last_file)
+    }
+
     /// Ports and interrupts of a slot, made at its first start.
     fn kept(&mut self, slot: SlotId, manifest: &Manifest) -> Result<&Kept> {
         if !self.kept.contains_key(&slot) {
@@ -167,6 +199,9 @@ impl System {
             Answer::Announced => sys::reply(token, &rs::Announced {}.encode()),
             Answer::Controlled { pid } => sys::reply(token, &rs::Controlled { pid }.encode()),
             Answer::FunctionAdded => sys::reply(token, &rs::FunctionAdded {}.encode()),
+            Answer::Updated { pid, rolled_back } => {
+                sys::reply(token, &rs::Updated { pid, rolled_back }.encode())
+            }
             Answer::Complained => sys::reply(token, &rs::Complained {}.encode()),
             Answer::FunctionsDone => sys::reply(token, &rs::FunctionsDoneReply {}.encode()),
             Answer::Error(error) => Err(error),
@@ -175,7 +210,9 @@ impl System {
 
     fn try_launch(&mut self, launch: &Launch<'_>) -> Result<u32> {
         let manifest = launch.manifest;
-        let program = *self.programs.get(manifest.program.as_str()).ok_or(Error::NoEnt)?;
+        if launch.program == 0 && !self.programs.contains_key(manifest.program.as_str()) {
+            return Err(Error::NoEnt);
+        }
         let endpoint = OwnedHandle::from_raw(sys::endpoint_create()?);
         let to_rs = self.endpoint.mint(Rights::SEND | Rights::TRANSFER, launch.badge)?;
         let manage = (Rights::MANAGE | Rights::TRANSFER).bits();
@@ -213,14 +250,22 @@ impl System {
         }
         let mut args = Vec::from([launch.label.as_str()]);
         args.extend(manifest.args.iter().map(|arg| arg.as_str()));
+        let image = match launch.program {
+            0 => {
+                let program = self.programs.get(manifest.program.as_str()).ok_or(Error::NoEnt)?;
+                let memory = Some((self.bundle_memory, program.offset as u64));
+                Image { bytes: program.data, memory }
+            }
+            number => {
+                let file = self.files.get(&number).ok_or(Error::NoEnt)?;
+                Image { bytes: &file.bytes, memory: Some((file.memory.raw(), 0)) }
+            }
+        };
         let loaded = loader::load(
             self.resource,
             &Program {
                 name: launch.label.as_str(),
-                image: Image {
-                    bytes: program.data,
-                    memory: Some((self.bundle_memory, program.offset as u64)),
-                },
+                image,
                 args: &args,
                 env: &[],
                 handles: &gives,
@@ -323,6 +368,10 @@ impl Host for System {
         self.memory.retain(|&(owner, _), _| owner != slot);
     }
 
+    fn drop_program(&mut self, program: ProgramId) {
+        self.files.remove(&program);
+    }
+
     fn close(&mut self, handle: Handle) {
         drop(OwnedHandle::from_raw(handle));
     }
@@ -350,6 +399,7 @@ impl Host for System {
 
     fn end(&mut self, end: End) {
         let operation = match end {
+            End::Fall => xinim_rt::process::exit(KILL_CODE as i32),
             End::PowerOff => control::POWER_OFF,
             End::Reboot => control::REBOOT,
         };

@@ -18,8 +18,8 @@ use xinim_abi::ipc::{Message, bits};
 use xinim_abi::object::Protection;
 use xinim_abi::services::rs::rs::{self, Call};
 use xinim_manifest::{Catalog, Manifest};
-use xinim_rs::{Answer, Core, Host, bundle};
-use xinim_rt::memory::Memory;
+use xinim_rs::{Answer, Core, Host, Refusal, bundle};
+use xinim_rt::memory::{Mapping, Memory};
 use xinim_rt::server::{self, Request, Server};
 use xinim_rt::{log, start, sys};
 
@@ -27,6 +27,8 @@ xinim_rt::program!(main);
 
 /// Where the manifests are in the bundle.
 const MANIFESTS: &str = "etc/services/";
+/// Longest manifest that is loaded.
+const MANIFEST_MAX: usize = 64 * 1024;
 /// Longest answer to a query.
 const QUERY_MAX: u64 = 256 * 1024;
 
@@ -102,6 +104,41 @@ impl Rs<'_> {
                 Some(self.core.add_function(host, badge, sender, &c))
             }
             Call::Complain(c) => Some(self.core.complain(host, badge, sender, &c.name, c.code)),
+            Call::Load(c) => {
+                let text = request.handle(c.manifest);
+                let program = self.system.add_program(request.handle(c.program))?;
+                let text = Memory::from_handle(text)?.map(Protection::READ | Protection::WRITE)?;
+                let bytes = text.to_vec(0, text.len().min(MANIFEST_MAX))?;
+                let end = bytes.iter().position(|&b| b == 0).unwrap_or(bytes.len());
+                let words = core::str::from_utf8(&bytes[..end]).map_err(|_| Error::Inval);
+                let loaded = match words {
+                    Ok(words) => {
+                        self.core.load(self.system, badge, sender, &c.name, words, program)
+                    }
+                    Err(error) => {
+                        self.system.drop_program(program);
+                        Err(error.into())
+                    }
+                };
+                let refused = refusal_text(loaded, &text)?;
+                sys::reply(token, &rs::Loaded { refused }.encode())?;
+                None
+            }
+            Call::Unload(c) => {
+                let reason = Memory::from_handle(request.handle(c.reason))?;
+                let reason = reason.map(Protection::READ | Protection::WRITE)?;
+                let unloaded = self.core.unload(self.system, badge, sender, &c.name);
+                let refused = refusal_text(unloaded, &reason)?;
+                sys::reply(token, &rs::Unloaded { refused }.encode())?;
+                None
+            }
+            Call::Update(c) => {
+                let program = self.system.add_program(request.handle(c.program))?;
+                if program == 0 {
+                    return Err(Error::NoExec);
+                }
+                self.core.update(self.system, badge, sender, token, &c.name, program)
+            }
             Call::FunctionsDone(_) => Some(self.core.functions_done(host, badge, sender)),
             Call::Keep(c) => {
                 let (slot, limit) = self.core.keeper(badge, sender)?;
@@ -141,6 +178,7 @@ impl Server for Rs<'_> {
         let message = answer.and_then(|answer| match answer {
             Answer::Announced => Some(rs::Announced {}.encode()),
             Answer::FunctionAdded => Some(rs::FunctionAdded {}.encode()),
+            Answer::Updated { pid, rolled_back } => Some(rs::Updated { pid, rolled_back }.encode()),
             Answer::Complained => Some(rs::Complained {}.encode()),
             Answer::FunctionsDone => Some(rs::FunctionsDoneReply {}.encode()),
             Answer::Controlled { pid } => Some(rs::Controlled { pid }.encode()),
@@ -166,6 +204,19 @@ impl Server for Rs<'_> {
             self.core.tick(self.system);
         }
         self.arm();
+    }
+}
+
+/// Writes why a manifest was refused to whoever brought it; how much.
+fn refusal_text(result: core::result::Result<(), Refusal>, to: &Mapping) -> Result<u64> {
+    match result {
+        Ok(()) => Ok(0),
+        Err(Refusal::Error(error)) => Err(error),
+        Err(Refusal::Text(text)) => {
+            let len = text.len().min(to.len());
+            to.copy_in(0, &text.as_bytes()[..len])?;
+            Ok(len as u64)
+        }
     }
 }
 

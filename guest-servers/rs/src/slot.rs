@@ -2,6 +2,7 @@
 
 use crate::health::Health;
 use crate::history::CAUSES;
+use crate::update::{ProgramId, Update};
 use alloc::vec::Vec;
 use xinim_abi::error::Error;
 use xinim_abi::interface::Name;
@@ -174,6 +175,9 @@ pub struct Slot {
     /// Why RS has killed it.
     pub(crate) doom: Option<Doom>,
     pub(crate) health: Health,
+    /// What its instances are started from.
+    pub(crate) program: ProgramId,
+    pub(crate) update: Option<Update>,
     pub statistics: Statistics,
     /// Started by `Spawn`: whose label number; such a slot is freed when it ends.
     pub(crate) spawner: Option<u64>,
@@ -207,6 +211,8 @@ impl Slot {
             by_hand: false,
             doom: None,
             health: Health::default(),
+            program: 0,
+            update: None,
             statistics: Statistics::default(),
             spawner: None,
             adopted: false,

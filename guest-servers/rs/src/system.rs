@@ -3,8 +3,8 @@
 use crate::host::Host;
 use crate::lookup::EarlyLookup;
 use crate::slot::{Reason, Slot, SlotId, State};
-use crate::{Alert, Function, History, SLOTS_MAX};
-use alloc::collections::VecDeque;
+use crate::{Alert, Function, History, ProgramId, SLOTS_MAX};
+use alloc::collections::{BTreeMap, VecDeque};
 use alloc::format;
 use alloc::vec::Vec;
 use xinim_abi::error::{Error, Result};
@@ -13,7 +13,7 @@ use xinim_abi::ipc::BADGE_LABEL_SHIFT;
 use xinim_manifest::{Catalog, Index, Instances, Start};
 
 /// All services of the system.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Core {
     pub(crate) catalog: Catalog,
     pub(crate) slots: Vec<Slot>,
@@ -26,6 +26,8 @@ pub struct Core {
     /// The system goes down; `true`: to come up again.
     pub(crate) shutdown: Option<bool>,
     pub(crate) ended: bool,
+    /// Manifests that were loaded at run time, and their programs.
+    pub(crate) loaded: BTreeMap<Index, ProgramId>,
     pub(crate) alerts: VecDeque<Alert>,
     /// Only services marked `safe`, and what they need, are started.
     pub(crate) safe_mode: bool,
@@ -68,6 +70,7 @@ impl Core {
             history: History::default(),
             shutdown: None,
             ended: false,
+            loaded: BTreeMap::new(),
             alerts: VecDeque::new(),
             safe_mode: false,
             pid,
@@ -110,7 +113,8 @@ impl Core {
             }
             number += 1;
         };
-        let slot = Slot::new(label, manifest, now);
+        let mut slot = Slot::new(label, manifest, now);
+        slot.program = self.program_of(manifest);
         if let Some(free) = self.slots.iter().position(|slot| slot.label.as_str().is_empty()) {
             self.slots[free] = slot;
             return Ok(free);

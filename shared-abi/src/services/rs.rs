@@ -39,6 +39,16 @@ crate::interface! {
         7 once Shutdown { reboot: bool } -> ShuttingDown { }
         /// From pci only: every function present at boot has been announced.
         8 idempotent FunctionsDone { } -> FunctionsDoneReply { }
+        /// One manifest more. `manifest` holds its text, ended by a zero byte or the memory's end;
+        /// `program` the program, or (one page or less) nothing: then the manifest's is in the bundle.
+        /// For callers that may control services. What is wrong with it is written back into
+        /// `manifest`: that many bytes of text, 0 when it was accepted.
+        10 once Load { name: Name; manifest: handle, program: handle } -> Loaded { refused: u64 }
+        /// Takes a manifest back that was loaded; its service must not run (`Busy`). Why not, as `Load`.
+        11 once Unload { name: Name; reason: handle } -> Unloaded { refused: u64 }
+        /// Replaces a running service's program (see docs/services.md). Answered when the new one has
+        /// run for a second, or when it was given up and the old one starts again.
+        12 once Update { name: Name; program: handle } -> Updated { pid: u32, rolled_back: bool }
         /// Memory that outlives the caller: the object that an instance of this service made under
         /// `key`, or (`len` not 0) a new one of `len` bytes, zeroed. `NoEnt`: there is none and `len`
         /// is 0; `Limit`: more than the manifest's `keep`. An object that is there keeps its length.

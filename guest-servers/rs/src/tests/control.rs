@@ -70,6 +70,8 @@ fn stop_start_restart() {
     let text = w.core.query(&w.host, query::HISTORY, &name("b"), 4096).unwrap();
     assert!(text.contains("stopped\tstatus 0") && text.contains("stop-timeout"), "{text}");
     assert_eq!(w.control(control::STOP, "nobody").1, Some(Answer::Error(Error::NoEnt)));
-    assert_eq!(w.control(control::KILL, "rs").1, Some(Answer::Error(Error::Perm)));
+    assert_eq!(w.control(control::STOP, "rs").1, Some(Answer::Error(Error::Perm)));
+    assert_eq!(w.control(control::KILL, "rs").1, None);
+    assert_eq!(w.host.end, Some(End::Fall));
     assert_eq!(w.control(99, "a").1, Some(Answer::Error(Error::Inval)));
 }

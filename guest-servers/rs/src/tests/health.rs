@@ -85,9 +85,9 @@ fn one_that_answers_late_is_well() {
         0 => (pulse::RAISED, Pulse::default()),
         n => pending(state::READY, 7, n * 100 * MS),
     });
-    assert_eq!(w.host.killed, [], "never three in a row behind the first");
+    assert_eq!(w.host.killed, [0; 0], "never three in a row behind the first");
     w.pass(5000, "a", |_| (pulse::WAITING, Pulse::default()));
-    assert_eq!(w.host.killed, []);
+    assert_eq!(w.host.killed, [0; 0]);
 }
 
 #[test]
@@ -95,7 +95,7 @@ fn one_that_gets_no_processor_is_not_to_blame() {
     let mut w = World::boot(&[("a", "")]);
     w.run();
     w.pass(60_000, "a", from_then_on(|_| pending(state::READY, 7, 5)));
-    assert_eq!(w.host.killed, []);
+    assert_eq!(w.host.killed, [0; 0]);
 }
 
 #[test]
@@ -108,7 +108,7 @@ fn one_that_works_or_waits_has_patience() {
             false => pending(state::READY, step, step * MS),
         };
         w.pass(29_000, "b", from_then_on(answer));
-        assert_eq!(w.host.killed, []);
+        assert_eq!(w.host.killed, [0; 0]);
         w.pass(4000, "b", answer);
         assert_eq!(w.host.killed, [w.id("b")], "but not for ever");
     }
@@ -121,7 +121,7 @@ fn patience_does_not_run_out_while_another_is_down() {
     w.run();
     w.fault("a"); // and it takes its time to come back
     w.pass(120_000, "b", from_then_on(|_| pending(state::AWAITING_REPLY, 7, 5)));
-    assert_eq!(w.host.killed, []);
+    assert_eq!(w.host.killed, [0; 0]);
     assert_eq!(w.state("a"), "recovering");
 }
 
@@ -131,7 +131,7 @@ fn misses_do_not_count_while_a_need_is_down() {
     w.run();
     w.fault("a");
     w.pass(60_000, "b", from_then_on(|step| pending(state::READY, 7, step * MS)));
-    assert_eq!(w.host.killed, []);
+    assert_eq!(w.host.killed, [0; 0]);
     w.run();
     w.pass(2000, "b", |step| pending(state::READY, 7, step * MS));
     assert_eq!(w.host.killed, [w.id("b")]);
@@ -182,7 +182,7 @@ fn complaints() {
     assert_eq!(complain(&mut w, (fs.0, 50), "disk"), access, "somebody else's badge");
     assert_eq!(complain(&mut w, fs, "other"), access, "not about that one");
     assert_eq!(complain(&mut w, fs, "nobody"), Answer::Error(Error::NoEnt));
-    assert_eq!(w.host.killed, []);
+    assert_eq!(w.host.killed, [0; 0]);
     assert_eq!(complain(&mut w, fs, "disk"), Answer::Complained);
     assert_eq!(complain(&mut w, fs, "disk"), Answer::Complained, "already done");
     assert_eq!(w.host.killed, [w.id("disk")]);

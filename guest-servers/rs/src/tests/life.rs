@@ -105,7 +105,7 @@ fn a_service_that_does_not_announce_itself_is_killed() {
     w.announce("a");
     w.fault("a");
     w.at(250);
-    assert_eq!(w.host.killed, []);
+    assert_eq!(w.host.killed, [0; 0]);
 }
 
 #[test]

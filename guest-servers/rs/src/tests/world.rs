@@ -16,7 +16,7 @@ use xinim_manifest::{Catalog, Manifest};
 pub const MS: u64 = 1_000_000;
 
 /// A system in which processes do what the test says.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub struct Fake {
     pub now: u64,
     pub next_pid: u32,
@@ -29,6 +29,12 @@ pub struct Fake {
     pub closed: Vec<Handle>,
     pub retired: Vec<SlotId>,
     pub discarded: Vec<SlotId>,
+    /// Programs that are not needed any more.
+    pub dropped: Vec<ProgramId>,
+    /// What each slot's instance was started from.
+    pub programs: BTreeMap<SlotId, ProgramId>,
+    /// Programs that cannot be started.
+    pub broken: Vec<ProgramId>,
     pub log: Vec<String>,
     pub end: Option<End>,
     pub started: Vec<String>,
@@ -47,6 +53,10 @@ impl Host for Fake {
         if self.missing.contains(&launch.manifest.program) {
             return Err(Error::NoEnt);
         }
+        if self.broken.contains(&launch.program) {
+            return Err(Error::NoExec);
+        }
+        self.programs.insert(launch.slot, launch.program);
         self.next_pid += 1;
         let pid = 100 + self.next_pid;
         let label = launch.label.to_string();
@@ -80,6 +90,11 @@ impl Host for Fake {
     }
     fn discard(&mut self, slot: SlotId) {
         self.discarded.push(slot);
+    }
+    fn drop_program(&mut self, program: ProgramId) {
+        if program != 0 {
+            self.dropped.push(program);
+        }
     }
     fn close(&mut self, handle: Handle) {
         self.closed.push(handle);

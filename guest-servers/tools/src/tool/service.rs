@@ -1,10 +1,10 @@
 //! `service list|statistics|alerts|graph`, `service status|history|start|stop|restart NAME`,
-//! `service kill [--wild|--hang|--block] NAME`, `lspci`
+//! `service kill [--wild|--hang|--block] NAME`, `service load|unload|update`, `lspci`
 
 use alloc::string::String;
 use core::fmt::Write;
 
-use xinim_os::{service_control as control, service_query as query};
+use xinim_os::{Error, base_name, read_file, service_control as control, service_query as query};
 
 use crate::Context;
 
@@ -14,8 +14,12 @@ const USAGE: &str = "usage: service [--json] list|statistics|alerts
        service status NAME
        service start|stop|restart NAME
        service kill [--wild|--hang|--block] NAME
+       service load FILE.toml [PROGRAM]
+       service unload NAME
+       service update NAME PROGRAM
 kill ends the instance as a crash would: --wild makes it write through a wild pointer, --hang makes
-it spin and --block sleep until its heartbeat is missed.";
+it spin and --block sleep until its heartbeat is missed. update replaces a running service's program
+and goes back to the old one when the new one fails in its first second.";
 
 pub fn run(c: &mut Context<'_>) -> i32 {
     let words: alloc::vec::Vec<&str> = c.args.iter().map(String::as_str).collect();
@@ -31,6 +35,10 @@ pub fn run(c: &mut Context<'_>) -> i32 {
         ["graph"] => return ask(c, query::GRAPH, "", show),
         ["graph", "--dot"] => return ask(c, query::GRAPH, "", as_dot),
         ["status", name] => return ask(c, query::STATUS, name, as_it_is),
+        ["load", file] => return load(c, file, None),
+        ["load", file, program] => return load(c, file, Some(program)),
+        ["unload", name] => return unload(c, name),
+        ["update", name, program] => return update(c, name, program),
         ["start", name] => (control::START, *name),
         ["stop", name] => (control::STOP, *name),
         ["restart", name] => (control::RESTART, *name),
@@ -42,6 +50,64 @@ pub fn run(c: &mut Context<'_>) -> i32 {
     };
     if let Err(error) = c.os.service_control(operation, name) {
         c.problem(name, error);
+    }
+    0
+}
+
+/// A file's bytes; what goes wrong is reported.
+fn read(c: &mut Context<'_>, path: &str) -> Option<alloc::vec::Vec<u8>> {
+    let file = c.open_input(path)?;
+    match read_file(c.os, file.fd) {
+        Ok(bytes) => Some(bytes),
+        Err(error) => {
+            c.problem(path, error);
+            None
+        }
+    }
+}
+
+fn load(c: &mut Context<'_>, file: &str, program: Option<&str>) -> i32 {
+    let Some(name) = base_name(file).strip_suffix(".toml") else {
+        return c.usage("load: the manifest's file is called NAME.toml");
+    };
+    let Some(text) = read(c, file) else { return 1 };
+    let program = match program.map(|path| read(c, path)) {
+        None => alloc::vec::Vec::new(),
+        Some(Some(bytes)) => bytes,
+        Some(None) => return 1,
+    };
+    match c.os.service_load(name, &text, &program) {
+        Ok(None) => {}
+        Ok(Some(reason)) => c.problem(file, reason),
+        Err(error) => c.problem(file, error),
+    }
+    0
+}
+
+fn unload(c: &mut Context<'_>, name: &str) -> i32 {
+    let unloaded = match c.os.service_unload(name) {
+        // Asked to end first, if it runs.
+        Err(Error::Busy) => {
+            c.os.service_control(control::STOP, name).and_then(|_| c.os.service_unload(name))
+        }
+        other => other,
+    };
+    match unloaded {
+        Ok(None) => {}
+        Ok(Some(reason)) => c.problem(name, reason),
+        Err(Error::Perm) => c.problem(name, "was not loaded, it is part of the system image"),
+        Err(error) => c.problem(name, error),
+    }
+    0
+}
+
+fn update(c: &mut Context<'_>, name: &str, program: &str) -> i32 {
+    let Some(bytes) = read(c, program) else { return 1 };
+    match c.os.service_update(name, &bytes) {
+        Ok(false) => {}
+        Ok(true) => c.problem(name, "the new program failed; the old one runs again"),
+        Err(Error::Busy) => c.problem(name, "does not run, or is being updated"),
+        Err(error) => c.problem(name, error),
     }
     0
 }
