@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Installs what the tests need beside Rust: QEMU, file-system tools, cpio, a disassembler.
-# As root by apt; otherwise it names the packages and fails.
+# As root by apt; otherwise it names the packages and fails. With --peers also what scripts/linux-peer.sh needs.
 set -euo pipefail
 
 packages=()
@@ -29,6 +29,19 @@ need python3 python3
 need pkg-config pkg-config
 pkg-config --exists gio-2.0 2>/dev/null || packages+=(libglib2.0-dev)
 need dpkg-source dpkg-dev
+if [ "${1:-}" = --peers ]; then
+    need flex flex
+    need bison bison
+    need bc bc
+    need make make
+    need xz xz-utils
+    need busybox busybox-static
+    need ping iputils-ping
+    need ip iproute2
+    need unshare util-linux
+    # Linux' objtool
+    [ -e /usr/include/libelf.h ] || packages+=(libelf-dev)
+fi
 
 [ ${#packages[@]} -eq 0 ] && exit 0
 if [ "$(id -u)" != 0 ] || ! command -v apt-get >/dev/null; then

@@ -2,10 +2,17 @@
 # Installs what the tests need and is missing, then runs all tests.
 #   scripts/test.sh           everything
 #   scripts/test.sh FILTER    only tests whose names contain FILTER
+#   scripts/test.sh --peers   everything, and the Linux kernel that judges our devices (docs/linux-peer.md)
 set -euo pipefail
 cd "$(dirname "$0")/.."
 export PATH=$PATH:/usr/sbin:/sbin
-scripts/install-test-tools.sh
+peers=
+if [ "${1:-}" = --peers ]; then
+    peers=--peers
+    shift
+fi
+# shellcheck disable=SC2086
+scripts/install-test-tools.sh $peers
 
 step() { printf '\n== %s (%ss)\n' "$1" "$SECONDS"; }
 
@@ -32,6 +39,11 @@ if [ $# -eq 0 ]; then
     step "QEMU's device tests"
     XINIM_QTEST=${CARGO_TARGET_DIR:-target}/debug/xinim-qtest
     XINIM_QTEST=$(realpath "$XINIM_QTEST") scripts/qtest-peer.sh
+fi
+
+if [ -n "$peers" ]; then
+    step "Linux as a judge"
+    XINIM_VMM=$(realpath "${CARGO_TARGET_DIR:-target}/debug/xinim-vmm") scripts/linux-peer.sh
 fi
 
 step "done"

@@ -1,7 +1,8 @@
 //! ACPI tables (ACPI 6.4): what a kernel without our paravirtual ports finds its machine by.
 //!
 //! RSDP -> XSDT -> FADT (-> FACS, DSDT), MADT, MCFG. Not hardware-reduced: PM1a, PM timer and
-//! reset register are the ports of q35. No HPET, no legacy PCI interrupt routing (`_PRT`): our functions interrupt by MSI-X only.
+//! reset register are the ports of q35. No HPET. The interrupt pins
+//! of PCI devices are routed by `_PRT`, pin A only: network cards have one, for drivers without MSI.
 
 use acpi_tables::aml::{
     AddressSpace, AddressSpaceCacheable, Device, EISAName, IO, Interrupt, Memory32Fixed, Name,
@@ -20,6 +21,7 @@ use xinim_abi::hw::chipset::SLEEP_TYPE_S5;
 use xinim_abi::platform;
 use zerocopy::{Immutable, IntoBytes};
 
+use crate::irq::pci_input;
 use crate::layout::{ACPI_BASE, ACPI_END, ECAM_SIZE, SCI_IRQ};
 
 const OEM_ID: [u8; 6] = *b"XINIM ";
@@ -176,6 +178,15 @@ fn madt(cpus: u32) -> Sdt {
 
 fn dsdt() -> Sdt {
     let mut children = Vec::new();
+    // Device number with any function, pin A, no link device, and the input.
+    let addresses: Vec<u32> = (0..32).map(|device| device << 16 | 0xFFFF).collect();
+    let inputs: Vec<u8> = (0..32).map(pci_input).collect();
+    let routes: Vec<Package> = addresses
+        .iter()
+        .zip(&inputs)
+        .map(|(address, input)| Package::new(vec![address, &ZERO, &ZERO, input]))
+        .collect();
+    let routes = Package::new(routes.iter().map(|route| route as &dyn Aml).collect());
     let mmio_end = (platform::MMIO32_END - 1) as u32;
     let uncached = AddressSpaceCacheable::NotCacheable;
     device(
@@ -186,6 +197,7 @@ fn dsdt() -> Sdt {
             &Name::new(Path::new("_CID"), &EISAName::new("PNP0A03")),
             &Name::new(Path::new("_SEG"), &ZERO),
             &Name::new(Path::new("_BBN"), &ZERO),
+            &Name::new(Path::new("_PRT"), &routes),
         ],
         vec![
             &AddressSpace::new_bus_number(0u16, 255),

@@ -109,3 +109,16 @@ fn tables_can_be_dumped() {
         }
     }
 }
+
+/// As a kernel would read it: `_PRT` is a package of packages, here for one device.
+#[test]
+fn the_dsdt_routes_interrupt_pins() {
+    let image = build(1).unwrap();
+    let dsdt = table(&image, u64::from(u32_at(find(&image, b"FACP"), 40)));
+    for (device, input) in [(1u8, 17u8), (7, 23), (8, 16), (31, 23)] {
+        // DWord address, pin A, no source, byte input.
+        let route = [0x0C, 0xFF, 0xFF, device, 0x00, 0x00, 0x00, 0x0A, input];
+        assert!(dsdt.windows(route.len()).any(|bytes| bytes == route), "device {device}");
+    }
+    assert!(dsdt.windows(4).any(|name| name == b"_PRT"));
+}

@@ -1,6 +1,6 @@
 //! Interrupts into KVM: wires to the in-kernel controllers, and MSI-X messages.
 //!
-//! A wire is `KVM_IRQ_LINE`. An MSI-X vector gets, when the guest programs it, an interrupt route
+//! A wire is `KVM_IRQ_LINE`; those of PCI pins lead to inputs 16 to 23 ([`pci_input`]). An MSI-X vector gets, when the guest programs it, an interrupt route
 //! of its own and an irqfd; delivering it is then one write to an eventfd, which a later back end
 //! in another thread or process can do as well. Where KVM has no irqfd, or is out of routes,
 //! the message goes by `KVM_SIGNAL_MSI`.
@@ -23,6 +23,8 @@ use crate::layout::IOAPIC_PINS;
 const PIC_PINS: u32 = 8;
 /// The pin of the I/O APIC that the PIT is wired to, instead of 0.
 const PIT_PIN: u32 = 2;
+/// Inputs of the I/O APIC for PCI pins, beyond those of the ISA bus.
+const PCI_INPUTS: std::ops::Range<u8> = 16..IOAPIC_PINS as u8;
 /// Vectors beyond these go by `KVM_SIGNAL_MSI`: Linux allows 4096 routes.
 const MSI_ROUTES_MAX: u32 = 1024;
 
@@ -31,6 +33,7 @@ pub struct Interrupts {
     vm: Arc<VmFd>,
     irqfd: bool,
     table: Mutex<Table>,
+    raised: Arc<Mutex<[u32; PCI_INPUTS.end as usize]>>,
 }
 
 #[derive(Default)]
@@ -48,6 +51,7 @@ impl Interrupts {
             vm,
             irqfd,
             table: Mutex::new(Table { next: IOAPIC_PINS, messages: BTreeMap::new() }),
+            raised: Arc::default(),
         };
         if interrupts.vm.check_extension(Cap::IrqRouting) {
             interrupts.install(&BTreeMap::new())?;
@@ -58,6 +62,12 @@ impl Interrupts {
     /// A wire to input `irq` of the interrupt controllers.
     pub fn line(&self, irq: u8) -> Wire {
         Wire { vm: self.vm.clone(), irq }
+    }
+
+    /// A wire from the pin of the PCI device with this number.
+    pub fn pci_line(&self, device: u8) -> PciWire {
+        let (vm, raised) = (self.vm.clone(), self.raised.clone());
+        PciWire { vm, input: pci_input(device), raised }
     }
 
     fn install(&self, messages: &BTreeMap<u32, MsiMessage>) -> Result<(), kvm_ioctls::Error> {
@@ -117,6 +127,30 @@ fn msi_route(gsi: u32, message: MsiMessage) -> kvm_irq_routing_entry {
     entry.u.msi.address_hi = (message.address >> 32) as u32;
     entry.u.msi.data = message.data;
     entry
+}
+
+/// The I/O APIC input that the interrupt pins of a PCI device are wired to, as the DSDT says.
+pub fn pci_input(device: u8) -> u8 {
+    PCI_INPUTS.start + device % (PCI_INPUTS.end - PCI_INPUTS.start)
+}
+
+/// A PCI interrupt wire, level-triggered: devices that share an input hold it together.
+pub struct PciWire {
+    vm: Arc<VmFd>,
+    input: u8,
+    /// How many devices raise each of [`PCI_INPUTS`].
+    raised: Arc<Mutex<[u32; PCI_INPUTS.end as usize]>>,
+}
+
+impl IrqLine for PciWire {
+    fn set(&self, level: bool) {
+        // Held until KVM knows, so that changes arrive in their order.
+        let mut raised = lock(&self.raised);
+        let count = &mut raised[usize::from(self.input)];
+        *count = if level { *count + 1 } else { count.saturating_sub(1) };
+        // Fails only without interrupt controllers, which the engine has made.
+        let _ = self.vm.set_irq_line(u32::from(self.input), *count > 0);
+    }
 }
 
 /// An interrupt wire of an ISA device.

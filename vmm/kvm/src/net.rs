@@ -13,7 +13,7 @@ use vmm_sys_util::epoll::{ControlOperation, Epoll, EpollEvent, EventSet};
 use vmm_sys_util::timerfd::TimerFd;
 use xinim_abi::hw::e1000::Model;
 use xinim_devices::backend::Clock;
-use xinim_devices::bus::{Bus, lock};
+use xinim_devices::bus::{Bus, BusError, lock};
 use xinim_devices::e1000::{E1000, E1000Config};
 use xinim_devices::net::{NetBackend, NetDevice, Timer};
 use xinim_devices::trace::Tracer;
@@ -99,6 +99,9 @@ pub fn add(
             }
             Some(model) => {
                 let name = format!("e1000.{index}");
+                // Not every driver uses the MSI of these cards: Linux' e1000 knows the pin only.
+                let place = bus.free_place().ok_or(machine_error(BusError::TooManyFunctions))?;
+                let line = interrupts.pci_line(place.device());
                 let setup = E1000Config {
                     name: name.clone(),
                     model,
@@ -106,14 +109,14 @@ pub fn add(
                     link: spec.link,
                     dma,
                     msi,
-                    intx: None,
+                    intx: Some(Arc::new(line)),
                     clock: Arc::new(parts.clock),
                     timer,
                     tracer: tracer.clone(),
                 };
                 let device = E1000::new(setup, backend).map_err(|error| failed(&name, error))?;
                 let device = Arc::new(Mutex::new(device));
-                bus.add_pci(device.clone()).map_err(machine_error)?;
+                bus.add_pci_at(place, device.clone()).map_err(machine_error)?;
                 device
             }
         };

@@ -146,9 +146,14 @@ impl Bus {
 
     /// Puts a function at the lowest free device number of bus 0.
     pub fn add_pci(&mut self, device: Arc<Mutex<dyn PciDevice>>) -> Result<Bdf, BusError> {
+        let place = self.free_place().ok_or(BusError::TooManyFunctions)?;
+        self.add_pci_at(place, device)
+    }
+
+    /// Where [`add_pci`](Self::add_pci) would put the next function.
+    pub fn free_place(&self) -> Option<Bdf> {
         let free = |number: &u8| self.functions.iter().all(|f| f.bdf.device() != *number);
-        let number = (0..MAX_DEVICES).find(free).ok_or(BusError::TooManyFunctions)?;
-        self.add_pci_at(Bdf::new(0, number, 0), device)
+        (0..MAX_DEVICES).find(free).map(|number| Bdf::new(0, number, 0))
     }
 
     /// Puts a function where it has to be on bus 0. Function 0 of a device that has others must be
