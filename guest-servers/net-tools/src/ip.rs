@@ -50,6 +50,7 @@ pub fn main(words: &[&str]) -> i32 {
                 Error::NoDev => String::from("there is no such interface"),
                 Error::Exist => String::from("the address is there already"),
                 Error::Srch => String::from("there is no such route"),
+                Error::Perm => String::from("only root may change the configuration"),
                 other => format!("{other}"),
             };
             xinim_rt::eprintln!("ip: {text}");

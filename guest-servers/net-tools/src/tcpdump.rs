@@ -64,7 +64,10 @@ pub fn main(words: &[&str]) -> i32 {
 
 fn run(plan: &Plan<'_>) -> Result<(), String> {
     let say = |error: Error| format!("{error}");
-    let socket = Socket::open(domain::PACKET, kind::RAW, 0).map_err(say)?;
+    let socket = Socket::open(domain::PACKET, kind::RAW, 0).map_err(|error| match error {
+        Error::Perm => String::from("only root may capture frames"),
+        other => say(other),
+    })?;
     if let Some(name) = plan.interface {
         let links = net::ask_about(query::LINKS).map_err(say)?;
         let own = |line: &str| line.split('\t').next() == Some(name);

@@ -2,7 +2,7 @@
 
 use smoltcp::wire::{IpAddress, IpEndpoint, IpListenEndpoint, Ipv4Address, Ipv6Address};
 use xinim_abi::error::{Error, Result};
-use xinim_abi::services::socket::Address;
+use xinim_abi::services::socket::{Address, PORTS_OF_ALL};
 use zerocopy::{FromBytes, IntoBytes};
 
 const MAPPED: [u8; 12] = [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xFF, 0xFF];
@@ -23,6 +23,11 @@ pub fn decode(bytes: &[u8]) -> Result<IpListenEndpoint> {
         _ => return Err(Error::AfNoSup),
     };
     Ok(IpListenEndpoint { addr: (!ip.is_unspecified()).then_some(ip), port })
+}
+
+/// Does this bind to a port that is for root?
+pub fn is_reserved(bytes: &[u8]) -> bool {
+    decode(bytes).is_ok_and(|local| (1..PORTS_OF_ALL).contains(&local.port))
 }
 
 /// An endpoint somebody can be reached at. `DestAddrReq`: no address or port.

@@ -29,6 +29,7 @@ pub struct Options {
     pub receive_timeout: u64,
     pub send_timeout: u64,
     pub hop_limit: u8,
+    pub non_blocking: bool,
 }
 
 impl Default for Options {
@@ -44,6 +45,7 @@ impl Default for Options {
             receive_timeout: 0,
             send_timeout: 0,
             hop_limit: 64,
+            non_blocking: false,
         }
     }
 }
@@ -57,6 +59,7 @@ impl Options {
             option::KEEP_ALIVE => self.keep_alive = flag,
             option::NO_DELAY => self.no_delay = flag,
             option::BROADCAST => self.broadcast = flag,
+            option::NON_BLOCKING => self.non_blocking = flag,
             option::SEND_BUFFER => self.send_buffer = value.clamp(BUFFER_MIN, BUFFER_MAX),
             option::RECEIVE_BUFFER => self.receive_buffer = value.clamp(BUFFER_MIN, BUFFER_MAX),
             option::LINGER => self.linger = value,
@@ -75,6 +78,7 @@ impl Options {
             option::KEEP_ALIVE => self.keep_alive.into(),
             option::NO_DELAY => self.no_delay.into(),
             option::BROADCAST => self.broadcast.into(),
+            option::NON_BLOCKING => self.non_blocking.into(),
             option::SEND_BUFFER => self.send_buffer,
             option::RECEIVE_BUFFER => self.receive_buffer,
             option::LINGER => self.linger,

@@ -56,6 +56,21 @@ pub enum Want {
     },
 }
 
+impl Want {
+    /// The socket it is about.
+    pub fn cookie(&self) -> Option<u64> {
+        match self {
+            Want::Accept { cookie }
+            | Want::Connect { cookie, .. }
+            | Want::Send { cookie, .. }
+            | Want::Receive { cookie, .. }
+            | Want::Read { cookie, .. }
+            | Want::Write { cookie, .. } => Some(*cookie),
+            Want::Nothing | Want::Name { .. } | Want::Resolve { .. } => None,
+        }
+    }
+}
+
 pub struct Waiting {
     pub token: ReplyToken,
     pub sender: u32,

@@ -10,8 +10,8 @@ use alloc::vec::Vec;
 use spin::Mutex;
 use xinim_abi::error::{Error, Result};
 use xinim_abi::interface::{Name, Request};
-use xinim_abi::object::{MemoryFlags, Protection, Rights};
-use xinim_abi::services::socket::{ADDRESS_MAX, Address, socket};
+use xinim_abi::object::{Handle, MemoryFlags, Protection, Rights};
+use xinim_abi::services::socket::{ADDRESS_MAX, Address, PORTS_OF_ALL, socket};
 use xinim_abi::services::vfs::{mode, vfs};
 use zerocopy::{FromBytes, IntoBytes};
 
@@ -37,23 +37,32 @@ struct Connection {
 
 static CONNECTION: Mutex<Option<Connection>> = Mutex::new(None);
 
+/// The network server, which knows our window.
+fn server(window: &Window) -> Result<Handle> {
+    let mut connection = CONNECTION.lock();
+    let connection =
+        connection.get_or_insert_with(|| Connection { service: Service::new(LABEL), knows: 0 });
+    let endpoint = connection.service.connect(true)?;
+    let pid = connection.service.pid()?;
+    if connection.knows != pid {
+        let shared = window.share()?;
+        let len = window.mapping().len() as u64;
+        ipc::call(endpoint, &socket::Attach { len, window: shared.raw() })?;
+        connection.knows = pid;
+    }
+    Ok(endpoint)
+}
+
+/// Has VFS tell the network server who we are: goes before what only root may do.
+fn show_user(window: &Window) -> Result<()> {
+    server(window)?;
+    fs::ask(window, &vfs::Vouch { server: Name::new(LABEL)? }).map(drop)
+}
+
 /// One request while `window` is held. `ServerDied`: the network server was restarted, and with it the
 /// sockets are gone.
 fn ask<R: Request>(window: &Window, request: &R) -> Result<R::Reply> {
-    let endpoint = {
-        let mut connection = CONNECTION.lock();
-        let connection =
-            connection.get_or_insert_with(|| Connection { service: Service::new(LABEL), knows: 0 });
-        let endpoint = connection.service.connect(true)?;
-        let pid = connection.service.pid()?;
-        if connection.knows != pid {
-            let shared = window.share()?;
-            let len = window.mapping().len() as u64;
-            ipc::call(endpoint, &socket::Attach { len, window: shared.raw() })?;
-            connection.knows = pid;
-        }
-        endpoint
-    };
+    let endpoint = server(window)?;
     let result = ipc::call(endpoint, request);
     if matches!(result, Err(Error::ServerDied)) {
         *CONNECTION.lock() = None;
@@ -109,8 +118,14 @@ pub struct Socket {
 
 impl Socket {
     pub fn open(domain: u32, kind: u32, protocol: u32) -> Result<Self> {
-        let reply = ask(&*window::lock()?, &socket::Open { domain, kind, protocol })?;
-        Self::adopt(reply.cookie)
+        let cookie = {
+            let window = window::lock()?;
+            if domain == domain::PACKET {
+                show_user(&window)?;
+            }
+            ask(&window, &socket::Open { domain, kind, protocol })?.cookie
+        };
+        Self::adopt(cookie)
     }
 
     pub fn tcp() -> Result<Self> {
@@ -163,6 +178,9 @@ impl Socket {
     }
 
     pub fn bind(&self, address: &Address) -> Result<()> {
+        if (1..PORTS_OF_ALL).contains(&port(address)) {
+            show_user(&*window::lock()?)?;
+        }
         self.bind_bytes(address.as_bytes())
     }
 
@@ -322,6 +340,7 @@ pub fn ask_about(kind: u32) -> Result<String> {
 /// A line of configuration, as `ip` takes it.
 pub fn configure(line: &str) -> Result<()> {
     let window = window::lock()?;
+    show_user(&window)?;
     window.mapping().copy_in(0, line.as_bytes())?;
     ask(&window, &socket::Configure { len: line.len() as u32 }).map(drop)
 }

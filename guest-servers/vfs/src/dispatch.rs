@@ -263,6 +263,10 @@ impl<H: Host> Server<H> {
                 let fd = self.vfs.attach(pid, r.server, r.cookie, r.flags)?;
                 now(api::AttachDone { fd }.encode())
             }
+            Call::Vouch(r) => {
+                self.vfs.vouch(pid, r.server)?;
+                now(api::Vouched {}.encode())
+            }
             Call::Share(r) => {
                 let (len, memory) = self.vfs.share_file(pid, r.fd, r.writable)?;
                 self.reply_with(caller, memory, api::Shared { len, memory }.encode())

@@ -238,6 +238,11 @@ impl Host for Machine {
         }
     }
 
+    fn vouch(&mut self, server: &Name, pid: u32, uid: u32) -> Result<()> {
+        let endpoint = OwnedHandle::from_raw(self.service(server)?);
+        ipc::call(endpoint.raw(), &socket::Identify { pid, uid }).map(drop)
+    }
+
     fn share_memory(&mut self, len: usize) -> Result<(SharedWindow, Handle)> {
         let memory = Memory::create(len as u64, MemoryFlags::empty())?;
         let window = SharedWindow::new(memory.map(Protection::READ | Protection::WRITE)?);

@@ -233,6 +233,15 @@ impl<H: Host> Vfs<H> {
         self.install(pid, Object::Attached { server, cookie }, flags | open::READ_WRITE)
     }
 
+    /// Tells `server` as whom the process acts.
+    pub fn vouch(&mut self, pid: u32, server: Name) -> Result<()> {
+        let uid = self.process(pid)?.who.uid;
+        self.unlocked(|host| {
+            host.about_to_wait();
+            host.vouch(&server, pid, uid)
+        })
+    }
+
     /// Gives a new process descriptors (child's number, parent's number), the working directory,
     /// credentials and umask of `parent`. What the child had is closed. All or nothing.
     pub fn inherit(&mut self, parent: u32, child: u32, map: &[(u32, u32)]) -> Result<()> {

@@ -70,6 +70,8 @@ pub trait Host: Clone {
     fn service(&mut self, name: &Name) -> Result<Handle>;
     /// Tells a service that nobody has this any more. May wait.
     fn close_attached(&mut self, server: &Name, cookie: u64);
+    /// Tells a service as whom a process acts. May wait. `NxIo`: it is not there.
+    fn vouch(&mut self, server: &Name, pid: u32, uid: u32) -> Result<()>;
     /// Memory to be shared with programs, mapped here as a window.
     fn share_memory(&mut self, len: usize) -> Result<(Self::Window, Handle)>;
     /// A handle to memory for a program.

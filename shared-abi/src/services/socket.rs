@@ -10,11 +10,13 @@ crate::interface! {
     /// Operations of the network server for programs.
     pub mod socket = 0x0C {
         1 idempotent Attach { len: u64; window: handle } -> Attached { }
-        /// See [`super::domain`] and [`super::kind`]. `protocol` 0 or the IP protocol.
+        /// See [`super::domain`] and [`super::kind`]. `protocol` 0 or the IP protocol. `PACKET` is for
+        /// root, as `Configure` is.
         2 once Open { domain: u32, kind: u32, protocol: u32 } -> Opened { cookie: u64 }
         /// A connected pair of Unix-domain sockets.
         3 once Pair { kind: u32 } -> Paired { first: u64, second: u64 }
-        /// Address at the start of the window, `len` bytes.
+        /// Address at the start of the window, `len` bytes. Internet ports below
+        /// [`super::PORTS_OF_ALL`] are for root, as `Configure` is, but `Access` otherwise.
         4 once Bind { cookie: u64, len: u32 } -> Bound { }
         5 once Listen { cookie: u64, backlog: u32 } -> Listening { }
         /// A connection that has come in; the peer's address at the start of the window.
@@ -47,8 +49,11 @@ crate::interface! {
         /// Text about interfaces, routes, neighbours, sockets or statistics (see [`super::query`]).
         17 idempotent Query { kind: u32; memory: handle } -> QueryReply { len: u64 }
         /// A line as `ip` takes it, e.g. `addr add 10.0.0.2/24 dev eth0`: `len` bytes of the window.
-        /// `Perm` unless the caller is root.
+        /// `Perm` unless VFS has just said (`vfs::Vouch`) that the caller is root.
         18 once Configure { len: u32 } -> Configured { }
+        /// VFS only (admin badge): process `pid` acts as user `uid`, which counts for the next of its
+        /// requests that only root may make. `Srch`: it has no window here.
+        20 idempotent Identify { pid: u32, uid: u32 } -> Identified { }
     }
 }
 
@@ -108,6 +113,8 @@ pub mod option {
     pub const AVAILABLE: u32 = 15;
     /// Longest TCP segment.
     pub const MAX_SEGMENT: u32 = 16;
+    /// Nothing waits, as if every operation had [`super::flags::DONT_WAIT`] (O_NONBLOCK).
+    pub const NON_BLOCKING: u32 = 17;
 }
 
 /// Kinds of `Query`; one record a line, fields separated by one tab.
@@ -126,6 +133,9 @@ pub mod query {
     /// Name servers, one a line.
     pub const RESOLVERS: u32 = 6;
 }
+
+/// The first TCP or UDP port that everybody may bind to.
+pub const PORTS_OF_ALL: u16 = 1024;
 
 /// Longest address in a window.
 pub const ADDRESS_MAX: usize = 128;

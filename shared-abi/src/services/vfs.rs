@@ -122,6 +122,9 @@ crate::interface! {
         /// Text about VFS itself, see [`super::report`], from `offset` to the start of the window;
         /// answers its whole length.
         52 idempotent Report { kind: u32, offset: u32, len: u32 } -> Reported { len: u32, total: u32 }
+        /// Has service `server` know as whom the caller acts (`socket::Identify`), so that it can permit
+        /// or refuse what the caller asks of it next. `NxIo`: there is no such service.
+        54 idempotent Vouch { server: crate::interface::Name } -> Vouched { }
     }
 }
 

@@ -7,6 +7,7 @@ use xinim_abi::error::{Error, Result};
 use xinim_abi::interface::{Request, decode_reply};
 use xinim_abi::object::Handle;
 use xinim_abi::services::chardev::{chardev, control as op};
+use xinim_abi::services::socket::{option, socket};
 use xinim_abi::services::vfs::vfs;
 
 use crate::handle::OwnedHandle;
@@ -150,6 +151,16 @@ pub fn control(fd: u32, operation: u32, argument: u64) -> Result<u64> {
     let window = window::lock()?;
     let make = |cookie, _| chardev::Control { cookie, operation, argument };
     through(fd, &window, make, |reply| reply.value, false).unwrap_or(Err(Error::NotTy))
+}
+
+/// Tells the server of a socket whether its operations may wait. Devices have no such thing.
+pub(super) fn set_nonblocking(fd: u32, on: bool) {
+    if attach_device(fd).is_ok()
+        && let Some((endpoint, cookie, _)) = lookup(fd)
+    {
+        let option = option::NON_BLOCKING;
+        let _ = ipc::call(endpoint, &socket::SetOption { cookie, option, value: on.into() });
+    }
 }
 
 /// Is `fd` a terminal?

@@ -245,8 +245,14 @@ pub fn fchdir(fd: u32) -> Result<()> {
 
 /// See `vfs::Control`.
 pub fn descriptor_control(fd: u32, operation: u32, argument: u64) -> Result<u64> {
-    let window = window::lock()?;
-    Ok(ask(&window, &vfs::Control { fd, operation, argument })?.value)
+    let value = {
+        let window = window::lock()?;
+        ask(&window, &vfs::Control { fd, operation, argument })?.value
+    };
+    if operation == xinim_abi::services::vfs::control::SET_FLAGS {
+        device::set_nonblocking(fd, argument & u64::from(flags::NONBLOCK) != 0);
+    }
+    Ok(value)
 }
 
 /// A descriptor of what service `server` keeps under `cookie`. See `vfs::Attach`.

@@ -312,6 +312,7 @@ pub struct Inner {
     pub dead: Vec<u32>,
     pub notified: Vec<(Handle, u64)>,
     pub attached_closed: Vec<(String, u64)>,
+    pub vouched: Vec<(u32, u32)>,
     pub now: u64,
     pub log: Vec<String>,
     /// Servers by label, and the instance they are.
@@ -402,6 +403,13 @@ impl Host for TestHost {
     }
     fn close_attached(&mut self, server: &Name, cookie: u64) {
         self.inner().attached_closed.push((server.as_str().into(), cookie));
+    }
+    fn vouch(&mut self, server: &Name, pid: u32, uid: u32) -> Result<()> {
+        if server.as_str() != "net" {
+            return Err(Error::NxIo);
+        }
+        self.inner().vouched.push((pid, uid));
+        Ok(())
     }
     fn share_memory(&mut self, len: usize) -> Result<(TestWindow, Handle)> {
         let window = TestWindow(Rc::new(RefCell::new(vec![0; len])));

@@ -192,6 +192,9 @@ impl Host for Machine {
         Err(Error::NxIo)
     }
     fn close_attached(&mut self, _: &Name, _: u64) {}
+    fn vouch(&mut self, _: &Name, _: u32, _: u32) -> Result<()> {
+        Err(Error::NxIo)
+    }
     fn share_memory(&mut self, _: usize) -> Result<(Shared, Handle)> {
         Err(Error::NoMem)
     }

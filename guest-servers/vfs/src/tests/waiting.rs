@@ -164,6 +164,21 @@ fn attached_objects_end_with_their_last_descriptor() {
     assert_eq!(host.inner().attached_closed, [("net".into(), 42)]);
 }
 
+/// Other services learn from VFS who a process is, and only what VFS itself believes.
+#[test]
+fn vouching_for_a_process() {
+    let mut c = Clients::new(2);
+    let vouch = |name| api::Vouch { server: Name::new(name).unwrap() };
+    assert_eq!(c.call(0, &vouch("nobody")), Err(Error::NxIo));
+    c.call(0, &vouch("net")).unwrap();
+    let user = api::Identify { pid: PID, uid: 1000, gid: 100, count: 0 };
+    let (_, answer) = c.send(1, BADGE_ADMIN, &user);
+    decode_reply::<api::Identified>(&answer.unwrap()).unwrap();
+    c.call(0, &vouch("net")).unwrap();
+    let host = c.server.with(|vfs| vfs.host().clone());
+    assert_eq!(host.inner().vouched, [(PID, 0), (PID, 1000)]);
+}
+
 #[test]
 fn files_in_memory() {
     let mut c = Clients::new(2);
