@@ -35,6 +35,10 @@ pub trait Link {
     /// The next frame replaces `frame`. `None`: there is none; else whether its TCP or UDP checksum
     /// was found right.
     fn receive(&mut self, frame: &mut Vec<u8>) -> Option<bool>;
+    /// Are there frames that nobody else announces?
+    fn is_waiting(&self) -> bool {
+        false
+    }
     /// Is there room for a frame of any size?
     fn has_room(&self) -> bool;
     /// Takes a frame; one that cannot be taken is dropped and counted by the link.
@@ -70,6 +74,9 @@ impl Link for Loopback {
     fn receive(&mut self, frame: &mut Vec<u8>) -> Option<bool> {
         *frame = self.frames.pop_front()?;
         Some(true)
+    }
+    fn is_waiting(&self) -> bool {
+        !self.frames.is_empty()
     }
     fn has_room(&self) -> bool {
         self.frames.len() < LOOPBACK_MAX

@@ -8,7 +8,11 @@ use alloc::vec::Vec;
 use smoltcp::iface::{Config, Interface, SocketHandle, SocketSet};
 use smoltcp::socket::{dhcpv4, dns};
 use smoltcp::time::{Duration, Instant};
-use smoltcp::wire::{EthernetAddress, HardwareAddress, IpAddress, IpCidr, Ipv6Address, Ipv6Cidr};
+use smoltcp::wire::{
+    EthernetAddress, EthernetFrame, EthernetProtocol, HardwareAddress, IPV6_LINK_LOCAL_ALL_NODES,
+    Icmpv6Packet, Icmpv6Repr, IpAddress, IpCidr, IpProtocol, Ipv6Address, Ipv6Cidr, Ipv6Packet,
+    Ipv6Repr, NdiscRepr, NdiscRouterFlags,
+};
 use xinim_abi::error::{Error, Result};
 
 use crate::link::Link;
@@ -23,6 +27,9 @@ const INGRESS_MAX: usize = 128;
 /// How long programs wait for an interface's first address instead of being told that nothing can
 /// be reached.
 const CONFIGURING: Duration = Duration::from_secs(5);
+
+/// smoltcp asks for a turn at once, had one and did nothing: it gets the next one so much later.
+const IDLE: Duration = Duration::from_millis(5);
 
 /// How often a link without room is looked at all the same.
 const STARVED: Duration = Duration::from_millis(20);
@@ -76,6 +83,10 @@ pub struct Netif {
     /// The lease is being asked for anew after the link came back; it holds until the answer.
     confirming: bool,
     running_since: Option<Instant>,
+    /// The last turn moved nothing.
+    idle: bool,
+    /// No router has answered, and it was told to stop asking.
+    alone: bool,
     dhcp: Option<SocketHandle>,
     pub lease: Lease,
     dns: SocketHandle,
@@ -96,6 +107,38 @@ fn link_local(mac: [u8; 6]) -> Ipv6Cidr {
     ];
     let [s0, s1, s2, s3, s4, s5, s6, s7] = words;
     Ipv6Cidr::new(Ipv6Address::new(s0, s1, s2, s3, s4, s5, s6, s7), 64)
+}
+
+/// A router's advertisement that it is none.
+fn no_router() -> Vec<u8> {
+    let (from, to) = (Ipv6Address::new(0xFE80, 0, 0, 0, 0, 0, 0, 1), IPV6_LINK_LOCAL_ALL_NODES);
+    let message = Icmpv6Repr::Ndisc(NdiscRepr::RouterAdvert {
+        hop_limit: 64,
+        flags: NdiscRouterFlags::empty(),
+        router_lifetime: Duration::ZERO,
+        reachable_time: Duration::ZERO,
+        retrans_time: Duration::ZERO,
+        lladdr: None,
+        mtu: None,
+        prefix_info: None,
+    });
+    let packet = Ipv6Repr {
+        src_addr: from,
+        dst_addr: to,
+        next_header: IpProtocol::Icmpv6,
+        payload_len: message.buffer_len(),
+        hop_limit: 255,
+    };
+    let head = EthernetFrame::<&[u8]>::header_len();
+    let mut frame = vec![0; head + packet.buffer_len() + message.buffer_len()];
+    let mut ethernet = EthernetFrame::new_unchecked(&mut frame);
+    ethernet.set_dst_addr(EthernetAddress([0x33, 0x33, 0, 0, 0, 1]));
+    ethernet.set_src_addr(EthernetAddress([2, 0, 0, 0, 0, 1]));
+    ethernet.set_ethertype(EthernetProtocol::Ipv6);
+    let (ip, payload) = frame[head..].split_at_mut(packet.buffer_len());
+    packet.emit(&mut Ipv6Packet::new_unchecked(ip));
+    message.emit(&from, &to, &mut Icmpv6Packet::new_unchecked(payload), &Default::default());
+    frame
 }
 
 impl Netif {
@@ -122,6 +165,8 @@ impl Netif {
             link_was_up: false,
             confirming: false,
             running_since: None,
+            idle: false,
+            alone: false,
             dhcp: None,
             lease: Lease::default(),
             dns,
@@ -251,6 +296,7 @@ impl Netif {
             return false;
         }
         self.interface.poll_maintenance(now);
+        let before = self.port.counters();
         let mut more = true;
         for _ in 0..INGRESS_MAX {
             use smoltcp::iface::PollIngressSingleResult as Ingress;
@@ -262,8 +308,9 @@ impl Netif {
                 Ingress::PacketProcessed | Ingress::SocketStateChanged => {}
             }
         }
-        self.interface.poll_egress(now, &mut self.port, &mut self.sockets);
+        let sent = self.interface.poll_egress(now, &mut self.port, &mut self.sockets);
         self.port.link().flush();
+        self.idle = sent == smoltcp::iface::PollResult::None && self.port.counters() == before;
         if let Some(handle) = self.dhcp {
             let event = match self.sockets.get_mut::<dhcpv4::Socket>(handle).poll() {
                 Some(dhcpv4::Event::Configured(config)) => Some(Lease {
@@ -306,7 +353,16 @@ impl Netif {
         if !self.is_running() {
             return None;
         }
-        let due = self.interface.poll_at(now, &self.sockets);
+        let mut due = self.interface.poll_at(now, &self.sockets);
+        if self.idle && due.is_some_and(|at| at <= now) {
+            // smoltcp 0.14 solicits routers three times and then wants a turn at once for ever. A
+            // router that is none (RFC 4861, 6.2.5: its lifetime is 0) makes it wait for others.
+            if !core::mem::replace(&mut self.alone, true) && self.port.is_ethernet() {
+                self.port.deliver(no_router());
+                return Some(now);
+            }
+            due = Some(now + IDLE);
+        }
         if self.port.link_ref().has_room() {
             return due;
         }

@@ -53,6 +53,8 @@ struct Out {
 pub struct Port {
     out: Out,
     incoming: Vec<u8>,
+    /// A frame of our own making, to be taken in before others.
+    own: Option<Vec<u8>>,
     capabilities: Capabilities,
 }
 
@@ -83,7 +85,7 @@ impl Port {
             captured: Vec::new(),
             capture_lost: 0,
         };
-        Self { out, incoming: Vec::new(), capabilities }
+        Self { out, incoming: Vec::new(), own: None, capabilities }
     }
 
     pub fn link(&mut self) -> &mut dyn Link {
@@ -119,6 +121,11 @@ impl Port {
 
     pub fn take_captured(&mut self) -> Vec<Captured> {
         core::mem::take(&mut self.out.captured)
+    }
+
+    /// Has the stack take in a frame that never was on the wire.
+    pub fn deliver(&mut self, frame: Vec<u8>) {
+        self.own = Some(frame);
     }
 
     /// Sends a frame made elsewhere, as it is.
@@ -179,6 +186,11 @@ impl Device for Port {
         // An answer needs room; what comes meanwhile waits in the ring.
         if !self.out.link.has_room() {
             return None;
+        }
+        if let Some(own) = self.own.take() {
+            self.incoming = own;
+            let meta = PacketMeta::default();
+            return Some((Incoming(&self.incoming), Outgoing { out: &mut self.out, meta, now }));
         }
         loop {
             let verified = self.out.link.receive(&mut self.incoming)?;

@@ -31,6 +31,8 @@ const OWNER_MAX: usize = 256;
 const SOCKETS_MAX: usize = 2048;
 /// Interfaces, the loopback included.
 pub const INTERFACES_MAX: usize = 16;
+/// Turns of the loopback before others have theirs.
+const LOOPBACK_ROUNDS: usize = 64;
 /// IP protocols a program may name.
 const ICMP: u32 = 1;
 const TCP: u32 = 6;
@@ -213,9 +215,15 @@ impl Stack {
                 self.net.take_lease(i, lease);
             }
         }
-        // The loopback's own answers, and what the others sent over it.
-        let mut changes = Changes::default();
-        more |= self.net.interfaces[0].turn(now, &mut changes);
+        // The loopback's own answers, and what the others sent over it, until all is said.
+        for _ in 0..LOOPBACK_ROUNDS {
+            let mut changes = Changes::default();
+            more |= self.net.interfaces[0].turn(now, &mut changes);
+            if !self.net.interfaces[0].port.link_ref().is_waiting() {
+                break;
+            }
+        }
+        more |= self.net.interfaces[0].port.link_ref().is_waiting();
         self.refresh();
         self.net.sweep_orphans();
         self.deliver_captures();
@@ -374,7 +382,7 @@ impl Stack {
                 let (connection, peer) = tcp.accept(net, &options)?;
                 let connection = self.insert(Body::Tcp(connection), domain, owner);
                 if let Some(socket) = self.sockets.get_mut(&connection) {
-                    socket.options = options;
+                    socket.options = Options { non_blocking: false, ..options };
                 }
                 Ok((connection, peer))
             }
@@ -554,9 +562,9 @@ impl Stack {
     /// Unknown cookies are no error: closing twice is as closing once.
     pub fn close(&mut self, cookie: Cookie) {
         let Some(mut socket) = self.sockets.remove(&cookie) else { return };
-        let abort = socket.options.linger == 1;
+        let linger = socket.options.linger;
         match &mut socket.body {
-            Body::Tcp(tcp) => tcp.close(&mut self.net, abort),
+            Body::Tcp(tcp) => tcp.close(&mut self.net, linger),
             Body::Udp(udp) => udp.close(&mut self.net),
             Body::Icmp(icmp) => icmp.close(&mut self.net),
             Body::Packet(_) => self.set_captures(),

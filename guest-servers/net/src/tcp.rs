@@ -34,6 +34,8 @@ const KEEP_ALIVE: Duration = Duration::from_secs(75);
 const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(300);
 /// How long a connection may go on without its socket.
 const ORPHAN_TIME: Duration = Duration::from_secs(60);
+/// And for the reset at the end of it.
+const RESET_TIME: Duration = Duration::from_secs(1);
 /// Connections without a socket; beyond, the oldest is reset.
 const ORPHANS_MAX: usize = 128;
 const BACKLOG_MAX: u32 = 256;
@@ -116,13 +118,13 @@ impl Net {
         self.interfaces[at.interface].sockets.remove(at.handle);
     }
 
-    /// Lets a connection come to its end by itself.
-    fn orphan(&mut self, at: At, port: Option<u16>) {
+    /// Lets a connection come to its end by itself, for at most `time`.
+    fn orphan(&mut self, at: At, port: Option<u16>, time: Duration) {
         if self.orphans.len() >= ORPHANS_MAX {
             let oldest = self.orphans.remove(0);
             self.finish_orphan(&oldest);
         }
-        self.orphans.push(Orphan { at, until: self.now + ORPHAN_TIME, port });
+        self.orphans.push(Orphan { at, until: self.now + time, port });
     }
 
     fn finish_orphan(&mut self, orphan: &Orphan) {
@@ -145,6 +147,13 @@ impl Net {
                 socket.abort();
             }
             let reset_sent = socket.remote_endpoint().is_none();
+            if late && !matches!(socket.state(), Wire::Closed | Wire::TimeWait) {
+                // Its time is over and the peer does not know: some more of it, for the reset.
+                socket.abort();
+                self.orphans[at].until = now + RESET_TIME;
+                at += 1;
+                continue;
+            }
             if late || (socket.state() == Wire::Closed && reset_sent) {
                 let orphan = self.orphans.remove(at);
                 self.finish_orphan(&orphan);
@@ -200,7 +209,8 @@ impl Tcp {
                 self.state = State::Listening(Listening { local, backlog, waiting, ready });
                 self.refresh(net, options);
             }
-            _ => return Err(Error::IsConn),
+            // Connected, or over.
+            _ => return Err(Error::Inval),
         }
         Ok(())
     }
@@ -258,7 +268,7 @@ impl Tcp {
         match &self.state {
             State::Idle => {}
             State::Connection(connection) if !connection.established => return Err(Error::Already),
-            State::Listening(_) => return Err(Error::Inval),
+            State::Listening(_) => return Err(Error::NotSup),
             _ => return Err(Error::IsConn),
         }
         let remote = address::decode_remote(bytes)?;
@@ -370,13 +380,18 @@ impl Tcp {
                 if socket.can_recv() || ended {
                     ready |= poll::IN;
                 }
-                if ended {
+                // Known before what came in front of it is read.
+                let peer_done = matches!(
+                    socket.state(),
+                    Wire::CloseWait | Wire::LastAck | Wire::Closing | Wire::TimeWait | Wire::Closed
+                );
+                if peer_done {
                     ready |= poll::READ_HANG_UP;
                 }
                 if socket.can_send() || !socket.may_send() {
                     ready |= poll::OUT;
                 }
-                if ended && !socket.may_send() {
+                if peer_done && !socket.may_send() {
                     ready |= poll::HANG_UP;
                 }
                 ready
@@ -415,8 +430,13 @@ impl Tcp {
         u64::from(net.interfaces[interface].port.mtu()).saturating_sub(40)
     }
 
-    /// The socket is gone; what it had begun ends by itself, or at once with `abort`.
-    pub fn close(&mut self, net: &mut Net, abort: bool) {
+    /// The socket is gone; what it had begun ends by itself within the time that `linger` says (see
+    /// `option::LINGER`), or with a reset.
+    pub fn close(&mut self, net: &mut Net, linger: u64) {
+        let time = match linger {
+            0 => ORPHAN_TIME,
+            ns => Duration::from_micros((ns - 1) / 1000).min(ORPHAN_TIME),
+        };
         let port = self.local.map(|local| local.port);
         if let Some(port) = port
             && core::mem::take(&mut self.bound)
@@ -426,12 +446,12 @@ impl Tcp {
         match core::mem::replace(&mut self.state, State::Closed) {
             State::Connection(connection) => {
                 let socket = net.tcp(connection.at);
-                if abort || socket.can_recv() {
+                if linger == 1 || socket.can_recv() {
                     socket.abort();
                 } else {
                     socket.close();
                 }
-                net.orphan(connection.at, port);
+                net.orphan(connection.at, port, if linger == 1 { RESET_TIME } else { time });
                 return;
             }
             State::Listening(listening) => {
@@ -441,7 +461,7 @@ impl Tcp {
                         net.drop_tcp(at);
                     } else {
                         socket.abort();
-                        net.orphan(at, None);
+                        net.orphan(at, None, RESET_TIME);
                     }
                 }
             }

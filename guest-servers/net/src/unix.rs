@@ -38,6 +38,8 @@ enum State {
 pub struct Unix {
     stream: bool,
     name: Vec<u8>,
+    /// Of an accepted connection: its listener's name.
+    listener: Vec<u8>,
     state: State,
     /// Datagrams with their senders' names; a stream has one growing datagram.
     queue: VecDeque<(Vec<u8>, Vec<u8>)>,
@@ -57,6 +59,11 @@ impl Unix {
 
     pub fn is_listening(&self) -> bool {
         matches!(self.state, State::Listening { .. })
+    }
+
+    /// What `getsockname` says.
+    fn shown(&self) -> &[u8] {
+        if self.name.is_empty() { &self.listener } else { &self.name }
     }
 
     fn room(&self) -> bool {
@@ -111,7 +118,7 @@ impl Unix {
             State::Connected(_) => "CONNECTED",
             State::Ended => "DISCONNECTED",
         };
-        (state, self.bytes, &self.name)
+        (state, self.bytes, self.shown())
     }
 }
 
@@ -164,7 +171,7 @@ pub fn listen(sockets: &mut Sockets, cookie: Cookie, backlog: u32) -> Result<()>
             unix.state = State::Listening { backlog: limit, ready: VecDeque::new() };
         }
         State::Listening { backlog, .. } => *backlog = limit,
-        _ => return Err(Error::IsConn),
+        _ => return Err(Error::Inval),
     }
     Ok(())
 }
@@ -205,15 +212,15 @@ pub fn connect(sockets: &mut Sockets, cookie: Cookie, name: &[u8], fresh: Cookie
     let accepted = get(sockets, fresh)?;
     accepted.stream = true;
     accepted.state = State::Connected(cookie);
-    // A name in use is the listener's: the connection only shows it.
-    let _ = name;
+    accepted.listener = name;
     get(sockets, cookie)?.state = State::Connected(fresh);
     Ok(true)
 }
 
 pub fn accept(sockets: &mut Sockets, cookie: Cookie) -> Result<(Cookie, Vec<u8>)> {
-    let State::Listening { ready, .. } = &mut get(sockets, cookie)?.state else {
-        return Err(Error::Inval);
+    let own = get(sockets, cookie)?;
+    let State::Listening { ready, .. } = &mut own.state else {
+        return Err(if own.stream { Error::Inval } else { Error::NotSup });
     };
     let connection = ready.pop_front().ok_or(Error::Again)?;
     let peer = match get(sockets, connection)?.state {
@@ -290,11 +297,11 @@ pub fn ready(sockets: &mut Sockets, cookie: Cookie) -> u32 {
 pub fn name(sockets: &mut Sockets, cookie: Cookie, peer: bool) -> Result<Vec<u8>> {
     let own = get(sockets, cookie)?;
     if !peer {
-        return Ok(own.name.clone());
+        return Ok(own.shown().to_vec());
     }
     match own.state {
         State::Connected(peer) => {
-            Ok(get(sockets, peer).map(|u| u.name.clone()).unwrap_or_default())
+            Ok(get(sockets, peer).map(|unix| unix.shown().to_vec()).unwrap_or_default())
         }
         State::Ended => Ok(Vec::new()),
         _ => Err(Error::NotConn),

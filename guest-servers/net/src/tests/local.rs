@@ -30,6 +30,28 @@ fn to_oneself() {
     }
 }
 
+/// What goes over the loopback needs no time and nobody to wake the server: one turn for a handshake.
+#[test]
+fn at_once() {
+    let mut w = World::new(Weather::default());
+    let listener = w.a.open(2, 1, 0, 1).unwrap();
+    w.a.bind(listener, &v4([127, 0, 0, 1], 8000)).unwrap();
+    w.a.listen(listener, 4).unwrap();
+    for _ in 0..3 {
+        let client = w.a.open(2, 1, 0, 1).unwrap();
+        assert_eq!(w.a.connect(client, &v4([127, 0, 0, 1], 8000)), Err(Error::InProgress));
+        w.a.turn(w.now);
+        assert_eq!(w.a.connected(client), Some(Ok(())));
+        let (server, _) = w.a.accept(listener, 1).unwrap();
+        w.a.send(client, &[7; 50_000], &[]).unwrap();
+        w.a.turn(w.now);
+        assert_eq!(receive(&mut w.a, server, 60_000).map(|data| data.len()), Ok(50_000));
+        w.a.close(client);
+        w.a.turn(w.now);
+        assert_eq!(receive(&mut w.a, server, 10), Ok(Vec::new()));
+    }
+}
+
 #[test]
 fn over_ipv6() {
     let mut w = World::new(Weather::default());
