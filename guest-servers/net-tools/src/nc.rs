@@ -9,15 +9,16 @@ use xinim_abi::services::socket::Address;
 use xinim_abi::services::vfs::poll;
 use xinim_rt::fs::{self, PollFd};
 use xinim_rt::net::{self, Socket, domain, kind, option};
+use xinim_rt::time;
 use zerocopy::IntoBytes;
 
 use crate::common;
 
-const USAGE: &str = "nc [-4|-6] [-u] [-N] HOST PORT
-       nc -l [-u] [-N] [-k] PORT
+const USAGE: &str = "nc [-4|-6] [-u] [-N] [-w SECONDS] HOST PORT
+       nc -l [-u] [-N] [-k] [-w SECONDS] PORT
        nc -U [-l] PATH
 -l listens, -u UDP, -U Unix-domain, -N ends the connection at the end of input, -k serves one
-connection after the other";
+connection after the other, -w goes on for SECONDS after the end of input";
 const STDIN: u32 = 0;
 const STDOUT: u32 = 1;
 
@@ -29,13 +30,20 @@ struct Plan<'a> {
     half_close: bool,
     keep: bool,
     family: u32,
+    /// ns after the end of input.
+    linger: Option<u64>,
     operands: alloc::vec::Vec<&'a str>,
 }
 
 pub fn main(words: &[&str]) -> i32 {
     let mut plan = Plan::default();
-    for word in words {
+    let mut words = words.iter();
+    while let Some(word) = words.next() {
         match *word {
+            "-w" => match words.next().and_then(|text| text.parse::<u32>().ok()) {
+                Some(seconds) => plan.linger = Some(u64::from(seconds) * 1_000_000_000),
+                None => return common::usage(USAGE),
+            },
             "-l" => plan.listen = true,
             "-u" => plan.udp = true,
             "-U" => plan.unix = true,
@@ -68,7 +76,7 @@ fn run(plan: &Plan<'_>) -> Result<Option<()>, String> {
         ([path], false, true) => {
             let socket = Socket::open(domain::UNIX, kind::STREAM, 0).map_err(say(path))?;
             socket.connect_path(path).map_err(say(path))?;
-            carry(&socket, plan.half_close, None).map_err(say(path))?;
+            carry(&socket, plan, None).map_err(say(path))?;
         }
         ([path], true, true) => {
             let socket = Socket::open(domain::UNIX, kind::STREAM, 0).map_err(say(path))?;
@@ -98,7 +106,7 @@ fn run(plan: &Plan<'_>) -> Result<Option<()>, String> {
             let family = if address.family == 6 { domain::INET6 } else { domain::INET };
             let socket = Socket::open(family, stream, 0).map_err(say(host))?;
             socket.connect(&address).map_err(say(host))?;
-            carry(&socket, plan.half_close, None).map_err(say(host))?;
+            carry(&socket, plan, None).map_err(say(host))?;
         }
         _ => return Ok(None),
     }
@@ -109,7 +117,7 @@ fn serve(socket: &Socket, plan: &Plan<'_>) -> Result<(), Error> {
     socket.listen(16)?;
     loop {
         let (connection, _) = socket.accept(0)?;
-        carry(&connection, plan.half_close, None)?;
+        carry(&connection, plan, None)?;
         if !plan.keep {
             return Ok(());
         }
@@ -121,21 +129,24 @@ fn answer_datagrams(socket: &Socket, plan: &Plan<'_>) -> Result<(), Error> {
     let mut buffer = vec![0; 65536];
     let first = socket.receive(&mut buffer, 0)?;
     fs::write_all(STDOUT, &buffer[..first.count])?;
-    carry(socket, plan.half_close, first.address())
+    carry(socket, plan, first.address())
 }
 
-/// Until the peer ends, or (datagrams) the input does.
-fn carry(socket: &Socket, half_close: bool, to: Option<Address>) -> Result<(), Error> {
+/// Until the peer ends, or (datagrams, or with `-w`) the input has ended.
+fn carry(socket: &Socket, plan: &Plan<'_>, to: Option<Address>) -> Result<(), Error> {
     let datagrams = socket.option(option::KIND)? == u64::from(kind::DATAGRAM);
     let mut buffer = vec![0; 64 * 1024];
     let mut input = true;
+    let mut end = None;
     loop {
         let mut fds = [
             PollFd { fd: socket.fd(), events: poll::IN, ready: 0 },
             PollFd { fd: STDIN, events: poll::IN, ready: 0 },
         ];
         let count = if input { 2 } else { 1 };
-        fs::poll(&mut fds[..count], None)?;
+        if fs::poll(&mut fds[..count], end)? == 0 {
+            return Ok(());
+        }
         if fds[0].ready != 0 {
             let got = socket.receive(&mut buffer, 0)?;
             if got.count == 0 && !datagrams {
@@ -148,10 +159,11 @@ fn carry(socket: &Socket, half_close: bool, to: Option<Address>) -> Result<(), E
             let count = fs::read(STDIN, &mut buffer[..part])?;
             if count == 0 {
                 input = false;
-                if datagrams {
+                end = plan.linger.map(|linger| time::now_ns().saturating_add(linger));
+                if datagrams && end.is_none() {
                     return Ok(());
                 }
-                if half_close {
+                if plan.half_close {
                     socket.shutdown(1)?;
                 }
                 continue;

@@ -1,5 +1,6 @@
 //! `ping`: ICMP echo requests and their round-trip times.
 
+use alloc::collections::VecDeque;
 use alloc::string::String;
 use alloc::vec;
 use alloc::vec::Vec;
@@ -12,6 +13,9 @@ use zerocopy::IntoBytes;
 use crate::common;
 
 const USAGE: &str = "ping [-c COUNT] [-i SECONDS] [-s BYTES] [-W SECONDS] [-f] [-4|-6] HOST";
+
+/// Requests whose answers are still waited for.
+const OPEN_MAX: usize = 1024;
 
 /// An echo request with `len` bytes behind its head: the time, then a pattern.
 fn echo(kind: u8, sequence: u16, len: usize, now: u64) -> Vec<u8> {
@@ -93,6 +97,8 @@ fn run(plan: &Plan) -> Result<bool, String> {
     let (mut least, mut most, mut sum) = (u64::MAX, 0, 0u64);
     let started = time::now_ns();
     let mut buffer = vec![0; plan.len + 64];
+    // Requests without an answer: number and time. Late answers count as others do.
+    let mut open: VecDeque<(u64, u64)> = VecDeque::new();
     while sent < plan.count {
         let sequence = sent as u16;
         let at = time::now_ns();
@@ -106,11 +112,17 @@ fn run(plan: &Plan) -> Result<bool, String> {
             Err(error) if sent == 0 => return Err(text(error)),
             Err(_) => sent += 1,
         }
+        open.push_back((sent - 1, at));
+        if open.len() > OPEN_MAX {
+            open.pop_front();
+        }
         let last = sent == plan.count;
-        // With the next to be sent, an answer has only until then.
         let patience = if plan.flood || last { plan.wait } else { plan.interval };
         let deadline = at.saturating_add(patience);
-        loop {
+        // In a flood the next goes out with the answer to this one.
+        while !open.is_empty()
+            && (last || !plan.flood || open.back().is_some_and(|o| o.0 + 1 == sent))
+        {
             let now = time::now_ns();
             if now >= deadline {
                 break;
@@ -122,10 +134,15 @@ fn run(plan: &Plan) -> Result<bool, String> {
                 Err(error) => return Err(text(error)),
             };
             let data = &buffer[..got.count];
-            if data.len() < 8 || data[0] != answer || data[6..8] != sequence.to_be_bytes() {
+            if data.len() < 8 || data[0] != answer {
                 continue;
             }
-            if data[8..] != message[8..] {
+            let number = u16::from_be_bytes([data[6], data[7]]);
+            let Some(place) = open.iter().position(|(sent, _)| *sent as u16 == number) else {
+                continue;
+            };
+            let Some((sequence, at)) = open.remove(place) else { continue };
+            if data[8..] != echo(request, number, plan.len, at)[8..] {
                 println!("wrong data from {}: seq={sequence}", common::ip_text(&target));
                 continue;
             }
@@ -141,7 +158,6 @@ fn run(plan: &Plan) -> Result<bool, String> {
                     elapsed / 1000 % 1000
                 );
             }
-            break;
         }
         if !plan.flood && !last {
             let next = at.saturating_add(plan.interval);
