@@ -1,6 +1,7 @@
 //! `posixtest [-n] DIRECTORY`: does the system keep what POSIX promises of files? Works in a new
 //! directory below the given one, so that any file system can be looked at; `-n`: the file system
-//! has neither links, owners nor special files (FAT).
+//! has neither links, owners nor special files (FAT). `posixtest -s DIRECTORY`: what it promises of
+//! sockets; needs no network.
 //!
 //! One line for each check, `ok NAME` or `FAILED NAME: why`; the status is the number of failures, at
 //! most 100. Checks that need two processes start this program again with a role.
@@ -15,13 +16,14 @@ mod descriptors;
 mod identity;
 mod names;
 mod roles;
+mod sockets;
 mod waiting;
 
 use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
 
-use check::Check;
+use check::{Check, Entry};
 use xinim_rt::{fs, println, process, start};
 
 xinim_rt::program!(main);
@@ -39,19 +41,21 @@ fn main() -> i32 {
     if let [_, "--role", role, rest @ ..] = &args[..] {
         return roles::play(role, rest);
     }
-    let (full, place) = match &args[..] {
-        [_, "-n", place] => (false, *place),
-        [_, place] => (true, *place),
+    let files: &[&[Entry]] =
+        &[names::CHECKS, descriptors::CHECKS, waiting::CHECKS, identity::CHECKS];
+    let (full, groups, place) = match &args[..] {
+        [_, "-n", place] => (false, files, *place),
+        [_, "-s", place] => (true, &sockets::GROUPS[..], *place),
+        [_, place] => (true, files, *place),
         _ => {
-            println!("usage: posixtest [-n] DIRECTORY");
+            println!("usage: posixtest [-n|-s] DIRECTORY");
             return 100;
         }
     };
     let world = World { full, program: String::from("/bin/posixtest") };
     let home = format!("{place}/posixtest.{}", process::id());
     let mut failures = 0;
-    let groups = [names::CHECKS, descriptors::CHECKS, waiting::CHECKS, identity::CHECKS];
-    for (name, needs_full, check) in groups.into_iter().flatten() {
+    for (name, needs_full, check) in groups.iter().copied().flatten() {
         if *needs_full && !full {
             continue;
         }

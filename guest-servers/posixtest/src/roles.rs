@@ -11,6 +11,7 @@ use xinim_rt::{println, time};
 
 use crate::World;
 use crate::check::{Check, Must, make, open, same};
+use crate::sockets;
 
 type Started = core::result::Result<u32, String>;
 
@@ -53,6 +54,12 @@ pub fn play(role: &str, args: &[&str]) -> i32 {
         ("user-permissions", []) => become_user(1000).and_then(|()| user_permissions()),
         ("user-sticky", []) => become_user(1000).and_then(|()| user_sticky()),
         ("user-root-only", [pid]) => become_user(1000).and_then(|()| user_root_only(pid)),
+        ("say-hello", []) => sockets::stream::say_hello(),
+        ("user-port", []) => become_user(1000).and_then(|()| sockets::tcp::user_port()),
+        ("user-connect", [path]) => match become_user(1000) {
+            Ok(()) => return status(sockets::unix::user_connect(path)),
+            Err(why) => Err(why),
+        },
         _ => Err(format!("no role {role}")),
     };
     match result {
