@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
-use crate::net_spec::Net;
+use crate::net_spec::{Net, PublishedPort};
 use crate::spec::{
     ConsoleSpec, Cpuid, Cpus, Disk, EngineChoice, Memory, QemuAccel, Strict, Timeout,
 };
@@ -14,7 +14,7 @@ const AFTER_HELP: &str = "\
 Examples:
   xinim-vmm                                      boot XINIM with its shell on this terminal
   xinim-vmm --exec 'uname; ls /'                 run commands in it, as CI does
-  xinim-vmm --net user,publish=8080:80           with a network, and port 80 at localhost:8080
+  xinim-vmm --net user --publish 8080:80         with a network, and port 80 at localhost:8080
   xinim-vmm --disk data.img --exec 'mount /dev/vda /mnt && cat /mnt/hello.txt'
   xinim-vmm --engine qemu --dry-run              print the QEMU command line of this machine
   xinim-vmm --trace blk.trace --disk data.img --exec 'cat /dev/vda > /dev/null'
@@ -160,6 +160,11 @@ pub struct RunArgs {
     /// below). Repeatable. Without one the machine has no network
     #[arg(long, value_name = "NET")]
     pub net: Vec<Net>,
+
+    /// Lead a port of this host into the guest: [tcp:|udp:][ADDRESS:]HOSTPORT:GUESTPORT. Repeatable. As
+    /// publish= of the first user network, which is there without --net too
+    #[arg(long, value_name = "HOST:GUEST")]
+    pub publish: Vec<PublishedPort>,
 
     /// Where the guest's console (COM1) leads: stdio, file:PATH, unix:PATH (a listening
     /// socket) or none [default: stdio; with --exec none]

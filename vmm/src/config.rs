@@ -24,7 +24,7 @@ use xinim_machine::{DiskBus, DiskSource, DiskSpec};
 use crate::cli::RunArgs;
 use crate::disk_spec::Builder;
 use crate::error::Error;
-use crate::net_spec::{NETS_MAX, Net};
+use crate::net_spec::{NETS_MAX, Net, PublishedPort};
 use crate::spec::{
     ConsoleSpec, Cpuid, Cpus, Disk, EngineChoice, Memory, QemuOptions, Strict, Timeout, ValueError,
 };
@@ -101,6 +101,7 @@ pub fn resolve(args: RunArgs) -> Result<RunConfig, Error> {
     } else {
         args.net
     };
+    let nets = with_ports(nets, args.publish)?;
     let nets = nets.into_iter().enumerate().map(|(index, net)| net.finish(index)).collect();
     let config = RunConfig {
         engine: pick(args.engine, file.engine).unwrap_or_default(),
@@ -124,6 +125,23 @@ pub fn resolve(args: RunArgs) -> Result<RunConfig, Error> {
         stats: args.stats,
     };
     check(config)
+}
+
+/// Ports of `--publish` go to the first user network; without any network they ask for one.
+fn with_ports(mut nets: Vec<Net>, ports: Vec<PublishedPort>) -> Result<Vec<Net>, Error> {
+    if ports.is_empty() {
+        return Ok(nets);
+    }
+    if nets.is_empty() {
+        nets.push(Net::user());
+    }
+    let Some(net) = nets.iter_mut().find(|net| net.is_user()) else {
+        return Err(Error::Usage("--publish needs a network of the kind user".into()));
+    };
+    for port in ports {
+        net.publish(port).map_err(|error| Error::Usage(format!("--publish: {error}")))?;
+    }
+    Ok(nets)
 }
 
 fn pick<T>(option: Option<T>, file: Option<Text<T>>) -> Option<T> {

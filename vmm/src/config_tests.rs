@@ -112,3 +112,32 @@ fn combinations_that_make_no_sense() {
     let zero = RunArgs { cmdline: Some("a\0b".into()), ..RunArgs::default() };
     assert!(refused(zero).contains("zero"));
 }
+
+#[test]
+fn published_ports_find_their_network() {
+    use xinim_machine::net::NetBackend;
+    let resolved = |nets: &[&str], ports: &[&str]| {
+        resolve(RunArgs {
+            net: nets.iter().map(|net| net.parse().unwrap()).collect(),
+            publish: ports.iter().map(|port| port.parse().unwrap()).collect(),
+            ..RunArgs::default()
+        })
+    };
+    let guest_ports = |nets: &[&str], ports: &[&str]| -> Vec<Vec<u16>> {
+        let nets = resolved(nets, ports).unwrap().nets.into_iter();
+        nets.map(|net| match net.backend {
+            NetBackend::User(user) => user.publish.iter().map(|port| port.guest).collect(),
+            _ => Vec::new(),
+        })
+        .collect()
+    };
+    assert_eq!(guest_ports(&[], &["8080:80", "udp:5353:53"]), [[80, 53]]);
+    assert_eq!(
+        guest_ports(&["none", "user,publish=1:2", "user"], &["3:4"]),
+        [vec![], vec![2, 4], vec![]]
+    );
+    assert_eq!(guest_ports(&[], &[]), Vec::<Vec<u16>>::new());
+    let refused = resolved(&["hub=x"], &["1:2"]).expect_err("refused").to_string();
+    assert!(refused.contains("--publish needs a network of the kind user"), "{refused}");
+    assert!("80".parse::<crate::net_spec::PublishedPort>().is_err());
+}

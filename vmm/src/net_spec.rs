@@ -33,6 +33,40 @@ impl Net {
         NetSpec { mac: self.mac.unwrap_or(default_mac(index as u8)), ..self.spec }
     }
 
+    /// A user network with nothing special about it.
+    pub fn user() -> Self {
+        Self::of(NetBackend::User(UserNet::default()))
+    }
+
+    pub fn is_user(&self) -> bool {
+        matches!(self.spec.backend, NetBackend::User(_))
+    }
+
+    /// One port more; for a user network.
+    pub fn publish(&mut self, port: PublishedPort) -> Result<(), ValueError> {
+        let NetBackend::User(user) = &mut self.spec.backend else {
+            return bad("is for user networks only");
+        };
+        if user.publish.len() >= PUBLISH_MAX {
+            return bad(format!("more than {PUBLISH_MAX} ports"));
+        }
+        user.publish.push(port.0);
+        Ok(())
+    }
+
+    fn of(backend: NetBackend) -> Self {
+        let spec = NetSpec {
+            backend,
+            model: NetModel::default(),
+            mac: default_mac(0),
+            link: true,
+            queues: QUEUES_MAX,
+            pcap: None,
+            shape: Shape::default(),
+        };
+        Self { spec, mac: None }
+    }
+
     /// Files named in it, for a configuration file whose paths count from its own place.
     pub fn paths(&mut self) -> impl Iterator<Item = &mut PathBuf> {
         let socket = match &mut self.spec.backend {
@@ -40,6 +74,18 @@ impl Net {
             _ => None,
         };
         socket.into_iter().chain(self.spec.pcap.as_mut())
+    }
+}
+
+/// A port of the host that leads into the guest, `[tcp:|udp:][ADDRESS:]HOST:GUEST`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PublishedPort(Publish);
+
+impl FromStr for PublishedPort {
+    type Err = ValueError;
+
+    fn from_str(text: &str) -> Result<Self, ValueError> {
+        publish(text).map(Self)
     }
 }
 
@@ -63,16 +109,7 @@ impl FromStr for Net {
                 ));
             }
         };
-        let spec = NetSpec {
-            backend,
-            model: NetModel::default(),
-            mac: default_mac(0),
-            link: true,
-            queues: QUEUES_MAX,
-            pcap: None,
-            shape: Shape::default(),
-        };
-        let mut net = Net { spec, mac: None };
+        let mut net = Net::of(backend);
         for part in parts {
             net.option(&part)?;
         }
