@@ -1,71 +1,18 @@
 //! The network in the guest, on both engines and every device: addresses, files, servers, measuring, and
 //! drivers that die under load. The other end is this process, or the host's own iperf3.
 
-use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::process::{Child, Command, Stdio};
+use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use xinim_tests::host::noise;
 use xinim_tests::machine::{engines, exec};
+use xinim_tests::net::{PATIENCE, fetch, free_port, iperf_server, serve, sha256};
 
 const MODELS: [&str; 4] = ["virtio", "e1000", "e1000-82545em", "e1000e"];
-const PATIENCE: Duration = Duration::from_secs(120);
-
-fn bytes(len: usize) -> Vec<u8> {
-    let mut state = 0x2545_F491_4F6C_DD1Du64;
-    (0..len)
-        .map(|_| {
-            state ^= state << 13;
-            state ^= state >> 7;
-            state ^= state << 17;
-            state as u8
-        })
-        .collect()
-}
-
-fn sum(data: &[u8]) -> String {
-    use std::fmt::Write as _;
-    let digest = <sha2::Sha256 as sha2::Digest>::digest(data);
-    digest.iter().fold(String::new(), |mut text, byte| {
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
-}
-
-/// Serves `data` over HTTP for the rest of the test; `pause` after every 64 KiB.
-fn serve(data: Vec<u8>, pause: Duration) -> u16 {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let port = listener.local_addr().unwrap().port();
-    thread::spawn(move || {
-        for stream in listener.incoming() {
-            let (mut stream, data) = (stream.unwrap(), data.clone());
-            thread::spawn(move || {
-                let mut lines = BufReader::new(stream.try_clone().unwrap()).lines();
-                while lines.next().is_some_and(|line| line.is_ok_and(|line| !line.is_empty())) {}
-                let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", data.len());
-                // A guest that is gone is the test's to notice.
-                let _ = stream.write_all(head.as_bytes());
-                for part in data.chunks(64 * 1024) {
-                    if stream.write_all(part).is_err() {
-                        return;
-                    }
-                    thread::sleep(pause);
-                }
-            });
-        }
-    });
-    port
-}
-
-/// A port nobody listens on at this moment.
-fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
-}
-
 #[test]
 fn an_address_a_name_and_a_file_over_every_device() {
-    let data = bytes(1 << 20);
+    let data = noise(1, 1 << 20);
     let port = serve(data.clone(), Duration::ZERO);
     for engine in engines("files over the network") {
         for model in MODELS {
@@ -81,7 +28,7 @@ fn an_address_a_name_and_a_file_over_every_device() {
             {
                 assert!(text.contains(wanted), "{engine} {model}: no '{wanted}' in\n{text}");
             }
-            assert!(text.contains(&sum(&data)), "{engine} {model}: other bytes\n{text}");
+            assert!(text.contains(&sha256(&data)), "{engine} {model}: other bytes\n{text}");
         }
     }
 }
@@ -111,22 +58,10 @@ fn the_guest_serves_a_hundred_connections() {
     }
 }
 
-/// The body of an answer with status 200.
-fn fetch(port: u16, path: &str) -> Option<String> {
-    let address = SocketAddr::from(([127, 0, 0, 1], port));
-    let mut stream = TcpStream::connect_timeout(&address, Duration::from_secs(5)).ok()?;
-    stream.set_read_timeout(Some(Duration::from_secs(10))).ok()?;
-    write!(stream, "GET {path} HTTP/1.1\r\nHost: guest\r\nConnection: close\r\n\r\n").ok()?;
-    let mut text = String::new();
-    stream.read_to_string(&mut text).ok()?;
-    let (head, body) = text.split_once("\r\n\r\n")?;
-    head.starts_with("HTTP/1.1 200 ").then(|| body.to_string())
-}
-
 #[test]
 fn a_transfer_outlives_its_driver() {
     // About five seconds, as long as the killing.
-    let data = bytes(8 << 20);
+    let data = noise(2, 8 << 20);
     let port = serve(data.clone(), Duration::from_millis(40));
     for engine in engines("a driver killed during a transfer") {
         for (model, driver) in [("virtio", "virtio-net"), ("e1000", "e1000"), ("e1000e", "e1000")] {
@@ -138,29 +73,11 @@ fn a_transfer_outlives_its_driver() {
             );
             let output = exec(engine, &commands, &["--net", &net]).output().expect(0);
             let text = output.out();
-            assert!(text.contains(&sum(&data)), "{engine} {model}: other bytes\n{text}");
+            assert!(text.contains(&sha256(&data)), "{engine} {model}: other bytes\n{text}");
             let restarts = text.lines().last().and_then(|line| line.split_whitespace().nth(3));
             assert_eq!(restarts, Some("4"), "{engine} {model}\n{text}");
         }
     }
-}
-
-struct Iperf(Child);
-
-impl Drop for Iperf {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
-/// The host's iperf3 as a server.
-fn iperf_server() -> (Iperf, u16) {
-    let port = free_port();
-    let mut command = Command::new("iperf3");
-    command.args(["-s", "-p", &port.to_string(), "--forceflush"]);
-    let child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn();
-    (Iperf(child.expect("iperf3 is installed by scripts/install-test-tools.sh")), port)
 }
 
 #[test]
@@ -214,5 +131,42 @@ fn the_hosts_iperf3_measures_the_guest() {
         // A client that was too early may have used the one test up; it is over either way.
         let _ = guest.kill();
         let _ = guest.wait();
+    }
+}
+
+/// Interfaces, frames of others and low ports are root's; the rest of the network is everybody's.
+#[test]
+fn what_only_root_may_do() {
+    let commands = "
+        su user -c 'ip addr add 10.9.9.9/24 dev eth0'; echo $?
+        su user -c 'ip link set eth0 down'; echo $?
+        su user -c 'ip route del default'; echo $?
+        su user -c 'tcpdump -i eth0 -c 1 -t 1'; echo $?
+        su user -c 'httpd -p 80 -n 1 /tmp'; echo $?
+        su user -c 'ping -c 1 10.0.2.2 > /dev/null && ip > /dev/null && netstat > /dev/null'; echo $?
+        ping -c 1 10.0.2.2 > /dev/null; ip addr add 10.9.9.9/24 dev eth0; echo $?
+        ip | grep -c 10.9.9.9; tcpdump -i eth0 -t 0; echo $?";
+    for engine in engines("what_only_root_may_do") {
+        let output = exec(engine, commands, &["--net", "user"]).output().expect(0);
+        let (out, err) = (output.out(), output.err());
+        assert_eq!(out, "1\n1\n1\n1\n1\n0\n0\n1\n0\n", "{engine}: {err}");
+        for sentence in [
+            "ip: only root may change the configuration",
+            "tcpdump: only root may capture frames",
+            "httpd: port 80: permission denied",
+        ] {
+            assert!(err.contains(sentence), "{engine}: no '{sentence}' in\n{err}");
+        }
+    }
+}
+
+/// What POSIX promises of sockets, on both engines; no network device is needed.
+#[test]
+fn posix_behaviours_of_sockets() {
+    for engine in engines("posix_behaviours_of_sockets") {
+        let output = exec(engine, "posixtest -s /tmp; echo $?", &[]).output().expect(0).out();
+        assert!(output.ends_with("\n0\n") && !output.contains("FAILED"), "{engine}\n{output}");
+        let ok = output.lines().filter(|line| line.starts_with("ok ")).count();
+        assert!(ok >= 40, "{engine}: {ok} checks only\n{output}");
     }
 }
