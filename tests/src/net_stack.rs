@@ -196,7 +196,9 @@ pub fn hostile_network(data: &[u8]) {
     let mut now = Instant::from_secs(1);
     let mut stack = Stack::new([1, 2, 3, 4], now);
     let Ok(_) = stack.add_interface("eth0", Box::new(End(wire.clone())), true) else { return };
-    for line in ["addr add 10.0.2.15/24 dev eth0", "addr add fd00::f/64 dev eth0", "dns set 10.0.2.2"] {
+    for line in
+        ["addr add 10.0.2.15/24 dev eth0", "addr add fd00::f/64 dev eth0", "dns set 10.0.2.2"]
+    {
         configure(&mut stack, line).expect("a sound line");
     }
     let sockets = sockets(&mut stack);
@@ -254,7 +256,7 @@ fn use_all(stack: &mut Stack, sockets: &[u64], content: &[u8]) {
     for &socket in sockets {
         if let Ok((connection, _)) = stack.accept(socket, 1) {
             let _ = stack.send(connection, content, &[]);
-            if content.len() % 2 == 0 {
+            if content.len().is_multiple_of(2) {
                 stack.close(connection);
             }
         }
