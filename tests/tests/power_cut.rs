@@ -141,6 +141,17 @@ fn last_done(text: &str) -> Option<u64> {
     done.filter_map(|number| number.trim().parse().ok()).next_back()
 }
 
+/// Processes that a process has started.
+fn children(pid: u32) -> Vec<u32> {
+    let threads = fs::read_dir(format!("/proc/{pid}/task")).expect("threads");
+    let listed = threads.filter_map(|thread| {
+        fs::read_to_string(thread.expect("thread").path().join("children")).ok()
+    });
+    listed
+        .flat_map(|text| text.split(' ').filter_map(|n| n.parse().ok()).collect::<Vec<_>>())
+        .collect()
+}
+
 /// A volume that loses its power again and again.
 struct Victim {
     format: Format,
@@ -198,8 +209,15 @@ impl Victim {
             text += &(line.expect("text") + "\n");
         }
         std::thread::sleep(Duration::from_micros(chance.below(40_000)));
+        // QEMU dies with its parent, but a moment later: until then it still writes.
+        let engines = children(child.id());
         child.kill().expect("kill");
         child.wait().expect("wait");
+        for engine in engines {
+            while fs::read_link(format!("/proc/{engine}/exe")).is_ok() {
+                std::thread::sleep(Duration::from_millis(1));
+            }
+        }
         for line in lines {
             text += &(line.expect("text") + "\n");
         }
