@@ -26,6 +26,7 @@ need genisoimage genisoimage
 need mkfs.minix util-linux
 need iperf3 iperf3
 need python3 python3
+need tshark tshark
 need pkg-config pkg-config
 pkg-config --exists gio-2.0 2>/dev/null || packages+=(libglib2.0-dev)
 need dpkg-source dpkg-dev
@@ -43,7 +44,22 @@ if [ "${1:-}" = --peers ]; then
     [ -e /usr/include/libelf.h ] || packages+=(libelf-dev)
 fi
 
-[ ${#packages[@]} -eq 0 ] && exit 0
+# Perfetto's Python package (schema, and its trace processor where Google's storage can be reached), in an
+# environment of its own.
+tools=/opt/xinim-test-tools
+perfetto() {
+    python3 -c 'import perfetto.protos' 2>/dev/null && return
+    "$tools/bin/python3" -c 'import perfetto.protos' 2>/dev/null && return
+    if [ "$(id -u)" != 0 ]; then
+        echo "The tests need the Python package perfetto (pip install perfetto)." >&2
+        exit 1
+    fi
+    python3 -m venv "$tools" 2>/dev/null ||
+        { apt-get install -y -qq --no-install-recommends python3-venv >/dev/null && python3 -m venv "$tools"; }
+    "$tools/bin/pip" install -q --disable-pip-version-check perfetto==0.59.1
+}
+
+[ ${#packages[@]} -eq 0 ] && { perfetto; exit 0; }
 if [ "$(id -u)" != 0 ] || ! command -v apt-get >/dev/null; then
     echo "The tests need these Debian packages: ${packages[*]}" >&2
     echo "Install them, or run this as root where apt-get exists." >&2
@@ -53,3 +69,4 @@ export DEBIAN_FRONTEND=noninteractive
 echo "installing: ${packages[*]}"
 apt-get update -qq
 apt-get install -y -qq --no-install-recommends "${packages[@]}" >/dev/null
+perfetto

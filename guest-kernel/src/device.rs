@@ -22,6 +22,7 @@ use crate::memory_object::MemoryObject;
 use crate::object::Object;
 use crate::physical;
 use crate::process::Process;
+use crate::trace;
 
 #[repr(C, align(16))]
 pub struct Device {
@@ -124,6 +125,12 @@ pub fn pin(
         Object::Memory(memory).retain();
         Object::Device(device).retain();
         process.pinned.set(pinned);
+        if trace::on() {
+            memory.extents(0, memory.length).for_each(|(address, bytes)| {
+                let owner = u64::from(process.pid) | (bytes / 4096) << 32;
+                trace::event(trace::kind::DMA_GRANT, 0, address, owner);
+            });
+        }
         process.pins.push_back(pin);
         device.pins.push_back(pin);
     }

@@ -25,6 +25,7 @@ use crate::physical;
 use crate::process::Process;
 use crate::scheduler;
 use crate::thread::{self, QUEUE, State, Thread};
+use crate::trace;
 
 #[repr(C, align(16))]
 pub struct Endpoint {
@@ -185,6 +186,10 @@ pub fn notify(endpoint: Ref<Endpoint>, new: u64) {
         return;
     }
     endpoint.bits.set(endpoint.bits.get() | new);
+    if trace::on() {
+        let owner = endpoint.owner.get().map_or(0, |owner| owner.pid);
+        trace::event(trace::kind::NOTIFY, 0, new, owner.into());
+    }
     if endpoint.bits.get() != 0
         && let Some(receiver) = endpoint.receiver()
     {

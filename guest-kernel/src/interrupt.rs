@@ -17,6 +17,7 @@ use crate::arch::cpu::cpu;
 use crate::endpoint::{self, Endpoint};
 use crate::global::Global;
 use crate::physical;
+use crate::trace;
 
 /// Vectors for interrupt objects; above them are the kernel's own.
 const FIRST_VECTOR: u32 = 48;
@@ -173,6 +174,10 @@ pub fn arrived(vector: u64) {
         interrupt.count.set(interrupt.count.get() + 1);
         if let Some(endpoint) = interrupt.endpoint.get() {
             interrupt.owes.set(interrupt.flags & IRQ_LEVEL != 0);
+            if trace::on() {
+                let owner = endpoint.owner.get().map_or(0, |owner| owner.pid);
+                trace::event(trace::kind::INTERRUPT, vector.into(), 0, owner.into());
+            }
             endpoint::notify(endpoint, interrupt.bit.get());
         }
     }

@@ -16,6 +16,7 @@ use crate::object::{self, Object};
 use crate::process::Process;
 use crate::scheduler;
 use crate::thread::{self, State, Thread};
+use crate::trace;
 
 /// Operation and handle count; the other bits of a tag are reserved and not passed on.
 const TAG_BITS: u64 = 0x3_FFFF_FFFF;
@@ -130,7 +131,13 @@ fn deliver(
         })?;
     }
     to.frame.rax.set(0);
-    to.frame.rdi.set(from.new_token());
+    let token = from.new_token();
+    to.frame.rdi.set(token);
+    if trace::on() {
+        let server = u64::from(to.process.pid & 0xF_FFFF) | u64::from(to.slot()) << 20;
+        let parties = u64::from(from.process.pid) | server << 32;
+        trace::event(trace::kind::CALL, from.frame.rsi.get(), token, parties);
+    }
     to.frame.r14.set(badge);
     to.frame.r15.set(u64::from(from.process.pid));
     from.state.set(State::AwaitingReply);
@@ -202,6 +209,9 @@ fn complete(server: Ref<Thread>, token: u64) -> Result<Option<Ref<Thread>>> {
         }
     } else {
         copy_words(&server, &caller);
+    }
+    if trace::on() {
+        trace::event(trace::kind::REPLY, u64::from(caller.frame.rsi.get() as u16 != 0), token, 0);
     }
     caller.set_status(status);
     endpoint.awaiting.set(endpoint.awaiting.get() - 1);

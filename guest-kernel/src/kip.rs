@@ -47,6 +47,7 @@ pub fn start(boot: &BootInfo, boot_time: u64) {
         memory_total: physical::counts().0 * 4096,
         features: features::NATIVE_SYSCALL,
         cmdline,
+        trace: 0,
     };
     let words: [u64; size_of::<KernelInfoPage>() / 8] = zerocopy::transmute!(page);
     KIP.0.iter().zip(words).for_each(|(cell, word)| cell.set(word));
@@ -65,6 +66,20 @@ pub fn set_entry(native: bool) {
         KIP.0[at].set(KIP.0[at].get() & 0xFFFF_FFFF | u64::from(entry::TRAP) << 32);
         KIP.0[core::mem::offset_of!(KernelInfoPage, features) / 8].set(0);
     }
+}
+
+/// Place of the trace's switch in the page, in words.
+const TRACE_SWITCH: usize = core::mem::offset_of!(KernelInfoPage, trace) / 8;
+
+/// Whether somebody outside wants events.
+#[inline(always)]
+pub fn traced() -> bool {
+    KIP.0[TRACE_SWITCH].get() != 0
+}
+
+/// Physical address of the trace's switch.
+pub fn trace_switch() -> u64 {
+    physical::of_image(&*KIP) + TRACE_SWITCH as u64 * 8
 }
 
 /// Whether `syscall` enters ring 0.

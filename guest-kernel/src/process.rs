@@ -16,7 +16,7 @@ use xinim_kernel_logic::refs::{Ref, Slab};
 use crate::device::{self, Pin};
 use crate::endpoint::{self, Endpoint, Watch};
 use crate::global::Global;
-use crate::memory_object::Mapping;
+use crate::memory_object::{Mapping, MemoryObject};
 use crate::object::{self, Object};
 use crate::physical;
 use crate::space::{self, Tables};
@@ -56,6 +56,8 @@ pub struct Process {
     pub watches: List<Watch, 0>,
     pub watch_count: Cell<u32>,
     pub trace_slot: Cell<u32>,
+    /// Memory of its own trace events.
+    pub trace_ring: Cell<Option<Ref<MemoryObject>>>,
     /// TSC ticks and system calls of threads that ended.
     pub ticks: Cell<u64>,
     pub system_calls: Cell<u64>,
@@ -122,6 +124,7 @@ pub fn create(parent: u32, name: [u8; 32]) -> Result<Ref<Process>> {
         watches: List::new(),
         watch_count: Cell::new(0),
         trace_slot: Cell::new(trace::add(pid, &name)),
+        trace_ring: Cell::new(None),
         ticks: Cell::new(0),
         system_calls: Cell::new(0),
         name,
@@ -132,6 +135,7 @@ pub fn create(parent: u32, name: [u8; 32]) -> Result<Ref<Process>> {
         physical::release_kernel(pml4);
         return Err(Error::NoMem);
     };
+    trace::event(trace::kind::BIRTH, 0, parent.into(), pid.into());
     LAST_PID.set(pid);
     COUNT.set(COUNT.get() + 1);
     ALL.push_back(process);
@@ -234,6 +238,14 @@ pub fn end(process: Ref<Process>, why: Cause) {
     ALL.remove(process);
     COUNT.set(COUNT.get() - 1);
     trace::remove(process.trace_slot.get());
+    if let Some(memory) = process.trace_ring.take() {
+        Object::Memory(memory).release();
+    }
+    let pid = u64::from(process.pid);
+    if obituary.cause == cause::FAULT {
+        trace::event(trace::kind::FAULT, obituary.vector, obituary.address, pid);
+    }
+    trace::event(trace::kind::DEATH, obituary.cause.into(), obituary.code as u64, pid);
     endpoint::publish(process, obituary);
     Object::Process(process).release();
 }

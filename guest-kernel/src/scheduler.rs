@@ -134,6 +134,7 @@ fn run(cpu: &Cpu, next: Ref<Thread>) -> u64 {
     next.state.set(State::Running);
     cpu.frame_end.set(Thread::frame_end(next));
     cpu.switches.set(cpu.switches.get() + 1);
+    trace::event(trace::kind::SWITCH, 0, next.process.pid.into(), next.slot().into());
     elapsed
 }
 
@@ -242,6 +243,7 @@ fn choose(cpu: &Cpu) {
             let now = rdtsc();
             last.ticks.set(last.ticks.get() + now.wrapping_sub(cpu.since.replace(now)));
             trace::running(cpu.index.get(), xinim_abi::platform::TRACE_NOBODY);
+            trace::event(trace::kind::SWITCH, 0, 0, 0);
         }
         return;
     }

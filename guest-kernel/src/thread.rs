@@ -185,6 +185,12 @@ impl Thread {
         self.fpu.get().cast()
     }
 
+    /// Its number among all threads, below [`MAX_THREADS`].
+    #[inline(always)]
+    pub fn slot(&self) -> u32 {
+        self.slot
+    }
+
     /// Begins a call: a token that was never used before.
     #[inline(always)]
     pub fn new_token(&self) -> u64 {

@@ -251,6 +251,13 @@ macro_rules! interface {
             #[allow(dead_code)]
             pub const INTERFACE: u16 = $interface;
 
+            /// Operation numbers with their names, for traces.
+            #[allow(dead_code)]
+            pub const OPERATIONS: &[(u16, &str)] = &[
+                $(($interface << 8 | $number,
+                    concat!(stringify!($module), ".", stringify!($request)))),*
+            ];
+
             $(
                 $crate::message_struct! {
                     $(#[$doc])*

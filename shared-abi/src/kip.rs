@@ -41,6 +41,8 @@ pub struct KernelInfoPage {
     pub features: u64,
     /// Kernel command line, UTF-8, padded with zeros.
     pub cmdline: [u8; 512],
+    /// Not 0 while somebody wants the guest's own events; the machine writes it (see `trace`).
+    pub trace: u64,
 }
 
 pub const ABI_VERSION: u32 = 1;

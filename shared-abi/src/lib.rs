@@ -3,7 +3,8 @@
 //! * kernel and user programs: [`syscall`], [`ipc`], [`object`], [`error`], [`kip`], [`start`],
 //!   [`event`], [`info`];
 //! * service and service: [`interface`] (how an interface is declared) and [`services`];
-//! * guest and machine: [`platform`] (memory map, ports, exit device, trace page), [`hostlink`]
+//! * guest and machine: [`platform`] (memory map, ports, exit device, trace page), [`trace`] (the
+//!   guest's own events), [`hostlink`]
 //!   (the byte protocol behind `--exec`), [`exit`] (process exit statuses);
 //! * driver and device model: [`hw`].
 //!
@@ -28,3 +29,4 @@ pub mod platform;
 pub mod services;
 pub mod start;
 pub mod syscall;
+pub mod trace;

@@ -74,7 +74,7 @@ pub const CMDLINE_RAM_ZEROED: &str = "ram=zeroed";
 pub struct TracePageHeader {
     /// [`TRACE_MAGIC`]
     pub magic: u32,
-    /// 1
+    /// 2: since then the rings of `trace` follow.
     pub version: u32,
     /// Per CPU, the slot of the running process; [`TRACE_NOBODY`] when idle or in boot.
     pub running: [u32; TRACE_CPUS],
@@ -85,7 +85,7 @@ pub const TRACE_CPUS: usize = 14;
 pub const TRACE_NOBODY: u32 = u32::MAX;
 pub const TRACE_TABLE_OFFSET: usize = 4096;
 pub const TRACE_SLOTS: usize = 256;
-pub const TRACE_PAGES: usize = 3;
+pub const TRACE_PAGES: usize = 4;
 
 /// One process as the machine sees it.
 #[repr(C)]

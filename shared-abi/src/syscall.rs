@@ -168,6 +168,9 @@ pub const LOG_READ: u64 = 57;
 pub const INFO: u64 = 58;
 /// `(resource, operation)`: see [`control`]. Needs POWER.
 pub const SYSTEM_CONTROL: u64 = 59;
+/// `(memory)`. The memory becomes the ring of the caller's own trace events (see `trace`): at least
+/// [`crate::trace::PROCESS_RING_LEN`] bytes, contiguous. Kept until the process ends; once only (`Exist`).
+pub const TRACE_RING: u64 = 60;
 
 /// Further rights, on a resource handle only.
 pub mod resource {

@@ -9,6 +9,7 @@ use crate::net_spec::{Net, PublishedPort};
 use crate::spec::{
     ConsoleSpec, Cpuid, Cpus, Disk, EngineChoice, Memory, QemuAccel, Strict, Timeout,
 };
+use crate::trace_spec::TraceOption;
 
 const AFTER_HELP: &str = "\
 Examples:
@@ -18,6 +19,7 @@ Examples:
   xinim-vmm --disk data.img --exec 'mount /dev/vda /mnt && cat /mnt/hello.txt'
   xinim-vmm --engine qemu --dry-run              print the QEMU command line of this machine
   xinim-vmm --trace blk.trace --disk data.img --exec 'cat /dev/vda > /dev/null'
+  xinim-vmm --trace all.perfetto,format=perfetto --disk data.img --exec 'cat /dev/vda > /dev/null'
   xinim-vmm --kernel vmlinux --bundle initrd.cpio --cmdline console=ttyS0
   xinim-vmm --control vm.socket & xinim-vmm ctl vm.socket attach data.img
   xinim-vmm test tests/boot                      run boot tests, each in a machine of its own
@@ -48,6 +50,16 @@ Options of --disk:
   serial=TEXT        what the guest knows the disk by, up to 20 characters
   bus=BUS            the device the guest sees: virtio [default] or ahci (SATA: /dev/sda, ...)
   io=METHOD          uring or threads [default: io_uring where the host has it] (KVM engine)
+
+Options of --trace:
+  format=FORMAT      text (default): a line for each step, but not VM exits and the guest's own
+                     events unless a filter asks for them; bin: everything, compact, for
+                     `xinim-vmm trace`; perfetto: everything, for ui.perfetto.dev; pcapng:
+                     Ethernet frames of all network devices
+  off                begin with the trace switched off
+  filter=EXPR        only these events; goes last and may hold commas. For example
+                     filter=device=virtio-blk.* and (register=queue_* or dma) and not error
+                     (docs/tracing.md has all fields)
 
 Exit status:
   0..123  with --exec, the last command's own (a greater one is given as 123);
@@ -103,6 +115,13 @@ pub enum Command {
     },
     /// Say what a rule of --strict is about, or list all rules
     Explain(ExplainArgs),
+    /// Read traces: show, add up, compare and convert what --trace FILE,format=bin wrote
+    Trace {
+        #[command(subcommand)]
+        command: TraceCommand,
+    },
+    /// Watch a running machine: devices, queues, exits, processes, services (see run --control)
+    Top(TopArgs),
     /// Measure boot, memory and disk on both engines and print the figures as JSON
     Bench(BenchArgs),
 }
@@ -175,9 +194,10 @@ pub struct RunArgs {
     #[arg(long, value_name = "TIME")]
     pub timeout: Option<Timeout>,
 
-    /// Write every device access as a line of text to this file
-    #[arg(long, value_name = "FILE")]
-    pub trace: Option<PathBuf>,
+    /// Write what happens at the devices to FILE[,format=FORMAT][,off][,filter=EXPR]: text, bin,
+    /// perfetto or pcapng. Repeatable; switched while running by `ctl SOCKET trace on|off`. See below
+    #[arg(long, value_name = "TRACE")]
+    pub trace: Vec<TraceOption>,
 
     /// Check the guest's drivers against the specifications of their devices: report what they do
     /// wrong (warn), or end the machine at the first mistake with status 135 (stop)
@@ -300,8 +320,100 @@ pub enum CtlCommand {
         #[arg(value_name = "STATE")]
         state: LinkState,
     },
+    /// Switch the machine's traces on or off, or say how they stand
+    Trace {
+        #[arg(value_name = "STATE", default_value = "status")]
+        state: TraceState,
+        /// Only the trace with this file, as it was given to --trace
+        #[arg(value_name = "FILE")]
+        file: Option<PathBuf>,
+    },
+    /// What devices, queues, exits, processes and services have done since the first time this was
+    /// asked (`top` shows it live)
+    Stats,
     /// End the machine at once
     Quit,
+}
+
+/// What becomes of the traces.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum TraceState {
+    On,
+    Off,
+    Status,
+}
+
+/// A trace and which of its events.
+#[derive(Clone, Debug, Args)]
+pub struct TraceInput {
+    /// Written by --trace FILE,format=bin
+    #[arg(value_name = "FILE")]
+    pub file: PathBuf,
+
+    /// Only these events, as in --trace FILE,filter=EXPR
+    #[arg(long, value_name = "EXPR")]
+    pub filter: Option<String>,
+}
+
+#[derive(Clone, Debug, Subcommand)]
+pub enum TraceCommand {
+    /// Print the events, a line each
+    Show {
+        #[command(flatten)]
+        input: TraceInput,
+        /// A JSON object each
+        #[arg(long)]
+        json: bool,
+    },
+    /// Add up: accesses and time by device, register and process, latencies by kind of request, what
+    /// exits cost
+    Stat {
+        #[command(flatten)]
+        input: TraceInput,
+        /// As JSON, with whole histograms
+        #[arg(long)]
+        json: bool,
+    },
+    /// Compare two runs, device by device, and show the first difference that matters: not times,
+    /// process numbers, addresses of memory or how often something was polled. Status 1: there is one
+    Diff {
+        #[arg(value_name = "A")]
+        a: PathBuf,
+        #[arg(value_name = "B")]
+        b: PathBuf,
+        /// Only these events of both
+        #[arg(long, value_name = "EXPR")]
+        filter: Option<String>,
+        #[arg(long)]
+        json: bool,
+    },
+    /// Write the trace in another format: OUT[,format=text|bin|perfetto|pcapng]
+    Convert {
+        #[command(flatten)]
+        input: TraceInput,
+        /// Without a format, the one the name ends in: .txt, .bin, .perfetto(-trace) or .pcapng
+        #[arg(value_name = "OUT")]
+        output: String,
+    },
+}
+
+#[derive(Clone, Debug, Args)]
+pub struct TopArgs {
+    /// The socket that the machine was given with --control
+    #[arg(value_name = "SOCKET")]
+    pub socket: PathBuf,
+
+    /// Seconds between two looks
+    #[arg(long, value_name = "SECONDS", default_value_t = 1.0)]
+    pub interval: f64,
+
+    /// Look for one interval, print, and end
+    #[arg(long)]
+    pub once: bool,
+
+    /// With --once, as JSON
+    #[arg(long, requires = "once")]
+    pub json: bool,
 }
 
 /// Of a network device's cable.

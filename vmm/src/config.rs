@@ -17,8 +17,9 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
-use serde::de::{Deserialize, Deserializer, Error as _, MapAccess, Visitor, value};
+use serde::de::{Deserialize, Deserializer, Error as _, MapAccess, SeqAccess, Visitor, value};
 use xinim_machine::net::NetSpec;
+use xinim_machine::trace::TraceSpec;
 use xinim_machine::{DiskBus, DiskSource, DiskSpec};
 
 use crate::cli::RunArgs;
@@ -28,6 +29,7 @@ use crate::net_spec::{NETS_MAX, Net, PublishedPort};
 use crate::spec::{
     ConsoleSpec, Cpuid, Cpus, Disk, EngineChoice, Memory, QemuOptions, Strict, Timeout, ValueError,
 };
+use crate::trace_spec::{TRACES_MAX, TraceOption};
 
 /// A configuration file is written by hand; more than this is some other file.
 const FILE_MAX: u64 = 1 << 20;
@@ -47,7 +49,7 @@ pub struct RunConfig {
     pub nets: Vec<NetSpec>,
     pub console: ConsoleSpec,
     pub timeout: Option<Timeout>,
-    pub trace: Option<PathBuf>,
+    pub traces: Vec<TraceSpec>,
     pub strict: Option<Strict>,
     pub exec: Option<String>,
     pub cpuid: Cpuid,
@@ -73,11 +75,37 @@ struct File {
     net: Vec<Text<Net>>,
     console: Option<Text<ConsoleSpec>>,
     timeout: Option<Text<Timeout>>,
-    trace: Option<PathBuf>,
+    #[serde(deserialize_with = "one_or_more")]
+    trace: Vec<Text<TraceOption>>,
     strict: Option<Text<Strict>>,
     exec: Option<String>,
     cpuid: Option<Text<Cpuid>>,
     verbose: Option<u8>,
+}
+
+/// One text, or a list of them.
+fn one_or_more<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<Text<TraceOption>>, D::Error> {
+    struct Several;
+    impl<'de> Visitor<'de> for Several {
+        type Value = Vec<Text<TraceOption>>;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("a text as the option of this name takes it, or a list of them")
+        }
+
+        fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<Self::Value, E> {
+            Ok(vec![Text::deserialize(value::StrDeserializer::new(text))?])
+        }
+
+        fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Self::Value, A::Error> {
+            let mut all = Vec::new();
+            while let Some(one) = list.next_element()? {
+                all.push(one);
+            }
+            Ok(all)
+        }
+    }
+    from.deserialize_any(Several)
 }
 
 /// Merges the options with the file they name, if any.
@@ -103,6 +131,12 @@ pub fn resolve(args: RunArgs) -> Result<RunConfig, Error> {
     };
     let nets = with_ports(nets, args.publish)?;
     let nets = nets.into_iter().enumerate().map(|(index, net)| net.finish(index)).collect();
+    let traces: Vec<TraceOption> = if args.trace.is_empty() {
+        file.trace.into_iter().map(|text| text.0).collect()
+    } else {
+        args.trace
+    };
+    let traces = traces.into_iter().map(|trace| trace.0).collect();
     let config = RunConfig {
         engine: pick(args.engine, file.engine).unwrap_or_default(),
         memory: pick(args.memory, file.memory).unwrap_or(MEMORY_DEFAULT),
@@ -115,7 +149,7 @@ pub fn resolve(args: RunArgs) -> Result<RunConfig, Error> {
         nets,
         console: pick(args.console, file.console).unwrap_or(console_default),
         timeout: pick(args.timeout, file.timeout),
-        trace: args.trace.or(file.trace),
+        traces,
         strict: pick(args.strict, file.strict),
         exec,
         cpuid: pick(args.cpuid, file.cpuid).unwrap_or_default(),
@@ -164,6 +198,15 @@ fn check(config: RunConfig) -> Result<RunConfig, Error> {
     if config.nets.len() > NETS_MAX {
         return Err(Error::Usage(format!("more than {NETS_MAX} network devices")));
     }
+    if config.traces.len() > TRACES_MAX {
+        return Err(Error::Usage(format!("more than {TRACES_MAX} traces")));
+    }
+    for (index, trace) in config.traces.iter().enumerate() {
+        if config.traces[..index].iter().any(|other| other.path == trace.path) {
+            let path = trace.path.display();
+            return Err(Error::Usage(format!("two traces would be written to {path}")));
+        }
+    }
     if config.dry_run && config.engine != EngineChoice::Qemu {
         return usage("--dry-run prints a QEMU command line and needs --engine qemu");
     }
@@ -206,7 +249,7 @@ fn load(path: &Path, in_test: bool) -> Result<File, Error> {
         false => parse(&text, path)?,
     };
     let base = path.parent().unwrap_or(Path::new(""));
-    let paths = [&mut file.kernel, &mut file.bundle, &mut file.trace, &mut file.control];
+    let paths = [&mut file.kernel, &mut file.bundle, &mut file.control];
     for path in paths.into_iter().flatten().chain(&mut file.cdrom) {
         *path = base.join(&*path);
     }
@@ -214,6 +257,9 @@ fn load(path: &Path, in_test: bool) -> Result<File, Error> {
         if let DiskSource::File(path) = &mut disk.0.source {
             *path = base.join(&*path);
         }
+    }
+    for trace in &mut file.trace {
+        trace.0.0.path = base.join(&trace.0.0.path);
     }
     for path in file.net.iter_mut().flat_map(|net| net.0.paths()) {
         *path = base.join(&*path);

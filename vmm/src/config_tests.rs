@@ -81,7 +81,8 @@ fn options_win_over_the_file() {
     assert_eq!(config.cpus, Cpus(2));
     assert_eq!(config.disks.len(), 1);
     assert_eq!(config.disks[0].source, DiskSource::File("c".into()));
-    assert_eq!(config.trace, Some(dir.path().join("out")), "relative to the file");
+    let trace = TraceSpec::text(dir.path().join("out"));
+    assert_eq!(config.traces, [trace], "relative to the file");
     let config = resolve(RunArgs { config: Some(path), ..RunArgs::default() }).unwrap();
     assert_eq!(config.disks[1].source, DiskSource::File(dir.path().join("b")));
 }
@@ -140,4 +141,14 @@ fn published_ports_find_their_network() {
     let refused = resolved(&["hub=x"], &["1:2"]).expect_err("refused").to_string();
     assert!(refused.contains("--publish needs a network of the kind user"), "{refused}");
     assert!("80".parse::<crate::net_spec::PublishedPort>().is_err());
+}
+
+#[test]
+fn traces_are_one_or_a_list() {
+    let file = parse("trace = ['a', 'b,format=bin,off,filter=dma']", Path::new("m.toml")).unwrap();
+    let specs: Vec<_> = file.trace.into_iter().map(|text| text.0.0).collect();
+    assert_eq!(specs[0], TraceSpec::text("a"));
+    assert_eq!((specs[1].on, specs[1].filter.as_deref()), (false, Some("dma")));
+    assert!(error("trace = ['a,format=b']").contains("unknown format `b`"));
+    assert!(error("trace = 5").contains("trace"));
 }

@@ -37,7 +37,7 @@ pub fn command_line(config: &RunConfig, spec: &MachineSpec) -> Result<String, Er
         netdevs: (0..).zip(&spec.nets).map(|(index, net)| own_netdev(index, net)).collect(),
         qmp: None,
         control: None,
-        log: spec.trace.as_ref().map(|path| path.to_string_lossy().into_owned()),
+        log: spec.traces.first().map(|trace| trace.path.to_string_lossy().into_owned()),
     };
     let program = locate::find().map_or_else(|| locate::PROGRAM.into(), |path| text(&path));
     let mut words = vec![program];

@@ -33,6 +33,9 @@ pub mod stream;
 pub mod terminal;
 #[cfg(test)]
 mod testing;
+pub mod top;
+pub mod trace_spec;
+pub mod tracing;
 pub mod verdict;
 
 use std::ffi::OsString;
@@ -74,6 +77,8 @@ fn command(cli: Cli) -> Result<u8, Error> {
         }
         Some(Command::Ctl(args)) => ctl::client::run(&args),
         Some(Command::Explain(args)) => explain::explain(&args),
+        Some(Command::Trace { command }) => tracing::run(&command),
+        Some(Command::Top(args)) => top::run(&args),
         Some(Command::Bench(args)) => bench::bench(&args),
         Some(Command::Test(args)) => boot_test::run(&args),
         Some(Command::Qtest { options }) => xinim_qtest::serve(&options)

@@ -195,7 +195,7 @@ fn machine(config: &RunConfig) -> Result<MachineSpec, Error> {
         hotplug: config.control.is_some(),
         nets: config.nets.clone(),
         cpuid: config.cpuid.0.clone(),
-        trace: config.trace.clone(),
+        traces: config.traces.clone(),
         strict: config.strict.map(|strict| strict.0),
     })
 }

@@ -88,6 +88,7 @@ pub fn run<B: BlockDevice>(
         Ok(endpoint) => endpoint,
         Err(_) => process::exit(1),
     };
+    xinim_driver_kit::trace::connect(xinim_rt::trace::event);
     let service = Service::new(block, SPIN_NS);
     let mut server = BlockServer {
         service,

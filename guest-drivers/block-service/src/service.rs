@@ -17,7 +17,7 @@ use crate::statistics::UnitStatistics;
 use alloc::vec::Vec;
 use xinim_abi::error::{Error, Result};
 use xinim_abi::services::block::{DATA_OFFSET, ENTRIES, Submission, UNITS_MAX, block, identity};
-use xinim_driver_kit::{DmaBuffer, SgList};
+use xinim_driver_kit::{DmaBuffer, SgList, trace};
 
 /// Rings at a time, draining ones included.
 pub const CLIENTS_MAX: usize = 64;
@@ -368,6 +368,9 @@ impl<B: BlockDevice, R: DmaBuffer, N: Notify> Service<B, R, N> {
         let writes = Operation::from_op(submission.op).is_some_and(Operation::writes);
         let busy = writes && self.claimed(place, sectors);
         let Some(client) = self.clients[place].as_mut() else { return Turn::Nothing };
+        // Before the device has it, which is an event of its own.
+        let who = u64::from(client.owner) | cookie << 32;
+        trace::event(trace::kind::DRIVER_TAKE, submission.op as u16, who, submission.id);
         let result = match (gone, busy) {
             (true, _) => Err(Error::NxIo),
             (false, true) => Err(Error::Busy),
@@ -428,6 +431,7 @@ impl<B: BlockDevice, R: DmaBuffer, N: Notify> Service<B, R, N> {
             let status = completion.result.err().map_or(0, |error| error as u32);
             let Taken { id, since, bytes, op } = client.taken[usize::from(index)];
             client.ring.complete(id, status);
+            trace::event(trace::kind::DRIVER_DONE, status as u16, completion.cookie, 0);
             client.free.push(index);
             self.statistics[client.unit as usize].ended(op, bytes, since, now, status == 0);
         }

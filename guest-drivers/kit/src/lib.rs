@@ -1,6 +1,6 @@
 //! What every driver needs, as traits: registers ([`mmio`]), memory shared with a device
 //! ([`memory`], [`dma`], [`carve`]), scatter-gather lists ([`sg`]), small-block pools ([`pool`]), ownership
-//! hand-over ([`transfer`]), time ([`clock`]) and the PCI function it drives ([`pci`]).
+//! hand-over ([`transfer`]), time ([`clock`]), events for a trace ([`trace`]) and the PCI function it drives ([`pci`]).
 //!
 //! Driver *logic* is written over these traits and nothing else: no system calls, no `unsafe`.
 //! So the same logic runs in its driver process (the crate `xinim-driver-rt` implements the
@@ -28,6 +28,7 @@ pub mod pool;
 pub mod sg;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
+pub mod trace;
 pub mod transfer;
 
 pub use carve::{Carver, Slice};

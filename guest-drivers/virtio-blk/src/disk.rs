@@ -24,7 +24,7 @@ use xinim_abi::services::block::{Text, flags};
 use xinim_block_service::{BlockDevice, Completion, Operation, Request, Unit};
 use xinim_driver_kit::pci::PciFunction;
 use xinim_driver_kit::{
-    Carver, Clock, Dma, DmaBuffer, Mmio, Segment, SharedMemory, Slice, wait_until,
+    Carver, Clock, Dma, DmaBuffer, Mmio, Segment, SharedMemory, Slice, trace, wait_until,
 };
 use xinim_virtio::queue::{self, QueueOptions};
 use xinim_virtio::{DeviceError, Queue, StartError, Transport};
@@ -279,7 +279,8 @@ impl<M: Mmio, D: Dma, C: Clock> Disk<M, D, C> {
             Operation::Read => 1,
             _ => self.chain.len() - 1,
         };
-        self.queues[queue].add(&self.chain, readable, index.into())?;
+        let head = self.queues[queue].add(&self.chain, readable, index.into())?;
+        trace::issued(slot.cookie, queue as u16, head);
         slot.queue = queue as u16;
         slot.since = self.clock.now_ns();
         slot.attempts += 1;

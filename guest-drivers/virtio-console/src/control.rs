@@ -122,7 +122,7 @@ impl<D: Dma> Control<D> {
 
     fn offer(&mut self, index: u16) -> Result<()> {
         let segment = self.segment(index, LEN);
-        self.rx.add(&[segment], 0, index.into())
+        self.rx.add(&[segment], 0, index.into()).map(drop)
     }
 
     /// Sends what is pending, as far as there are buffers.

@@ -168,7 +168,7 @@ impl<M: Mmio, D: Dma> Port<M, D> {
     fn offer(&mut self, index: usize) -> Result<()> {
         let address = self.rx_buffers[index].device_address(0).address;
         let segment = Segment { address, len: RX_LEN as u32 };
-        self.rx().map_or(Ok(()), |rx| rx.add(&[segment], 0, index as u32))
+        self.rx().map_or(Ok(()), |rx| rx.add(&[segment], 0, index as u32).map(drop))
     }
 
     /// Whether a host has the port open.
@@ -216,7 +216,7 @@ impl<M: Mmio, D: Dma> Port<M, D> {
             let segments = self.list.segments();
             let ports = self.port.and_then(|port| self.ports.get_mut(usize::from(port)));
             let [_, tx] = ports.ok_or(Error::Again)?;
-            tx.add(segments, segments.len(), slot as u32).map(|()| slot)
+            tx.add(segments, segments.len(), slot as u32).map(|_| slot)
         });
         match result {
             Ok(slot) => {

@@ -104,7 +104,7 @@ impl<B: DmaBuffer> Pair<B> {
         self.chain.clear();
         self.chain.push(Segment { address, len: HEADER_SIZE as u32 });
         self.chain.extend_from_slice(data);
-        self.tx.add(&self.chain, self.chain.len(), slot.into())
+        self.tx.add(&self.chain, self.chain.len(), slot.into()).map(drop)
     }
 
     pub fn poll(

@@ -187,8 +187,9 @@ impl<B: DmaBuffer> Queue<B> {
 
     /// Makes a chain available: the first `readable` of `segments` are read by the device, the
     /// others written. The device sees it at the next [`publish`](Self::publish). `Again` when
-    /// there is no room now; `Inval` for a chain that is empty or longer than the queue.
-    pub fn add(&mut self, segments: &[Segment], readable: usize, cookie: u32) -> Result<()> {
+    /// there is no room now; `Inval` for a chain that is empty or longer than the queue. Gives the
+    /// chain's head.
+    pub fn add(&mut self, segments: &[Segment], readable: usize, cookie: u32) -> Result<u16> {
         let direct = segments.len() <= usize::from(self.size);
         let indirect = segments.len() > 1 && segments.len() <= usize::from(self.options.indirect);
         if segments.is_empty() || readable > segments.len() || !(direct || indirect) {
@@ -238,7 +239,7 @@ impl<B: DmaBuffer> Queue<B> {
         let slot = usize::from(self.avail_idx & (self.size - 1));
         self.rings.store_u16(avail_at(self.size) + split::AVAIL_RING + 2 * slot, head);
         self.avail_idx = self.avail_idx.wrapping_add(1);
-        Ok(())
+        Ok(head)
     }
 
     /// Whether something was added that the device does not see yet.

@@ -1,10 +1,11 @@
 //! Log, information, power.
 
 use xinim_abi::error::{Error, Result};
+use xinim_abi::object::Rights;
 use xinim_abi::syscall::{self as nr, control, resource};
 
 use super::Call;
-use crate::{info, log, power, user};
+use crate::{info, log, power, trace, user};
 
 const MAX_LOG_LINE: usize = 1024;
 /// Most of the log that one call copies.
@@ -31,6 +32,13 @@ impl Call {
                     control::PANIC => panic!("asked for by system call"),
                     _ => Err(Error::Inval),
                 }
+            }
+            nr::TRACE_RING => {
+                let (memory, rights) = self.memory(a[0])?;
+                if !rights.contains(Rights::READ | Rights::WRITE) {
+                    return Err(Error::BadHandle);
+                }
+                trace::set_ring(&self.process, memory)
             }
             _ => Err(Error::NoSys),
         }

@@ -29,7 +29,7 @@ use xinim_abi::services::block::{
 use xinim_abi::services::rs::query;
 use xinim_rt::ipc::{Endpoint, Service};
 use xinim_rt::memory::{Mapping, Memory};
-use xinim_rt::sys;
+use xinim_rt::{sys, trace};
 
 use crate::names::Device;
 use crate::partition::partitions;
@@ -199,6 +199,8 @@ impl Disk {
         while at < completions.len() {
             // What nobody asked for (a lie, or a request done twice) goes no further.
             if self.outstanding.remove(&completions[at].id).is_some() {
+                let Completion { id, status, .. } = completions[at];
+                trace::event(trace::kind::BLOCK_DONE, status as u16, 0, id);
                 at += 1;
             } else {
                 completions.swap_remove(at);
@@ -267,6 +269,9 @@ impl Transport for Disk {
             self.outstanding.insert(request.id, *request);
         }
         self.ring.push(&self.mapping, &absolute)?;
+        for request in requests {
+            trace::event(trace::kind::BLOCK_SUBMIT, request.op as u16, request.sector, request.id);
+        }
         self.unheard = true;
         Ok(())
     }

@@ -106,5 +106,9 @@ pub trait Host {
     /// To the log, and wherever an operator may look.
     fn alert(&mut self, text: &str);
     fn log(&mut self, line: fmt::Arguments<'_>);
+    /// A service has come to `what` (`xinim_abi::trace::life`); for a trace.
+    fn life(&mut self, label: Name, what: u16) {
+        let _ = (label, what);
+    }
     fn end(&mut self, end: End);
 }

@@ -10,6 +10,7 @@ use xinim_abi::error::Error;
 use xinim_abi::event::{Obituary, cause};
 use xinim_abi::interface::Name;
 use xinim_abi::ipc::{BADGE_ADMIN, BADGE_LABEL_SHIFT, bits};
+use xinim_abi::trace::life;
 use xinim_manifest::{Policy, Stop};
 
 const MS: u64 = 1_000_000;
@@ -44,6 +45,7 @@ impl Core {
                     false => State::Starting { deadline },
                 };
                 slot.enter(state, now);
+                host.life(slot.label, life::STARTING);
             }
             Err(_) if slot.update.is_some() => {
                 self.roll_back(host, id);
@@ -72,6 +74,7 @@ impl Core {
         let now = host.now();
         let slot = &mut self.slots[id];
         slot.enter(State::Running, now);
+        host.life(slot.label, life::UP);
         slot.was_up = true;
         self.watch(id, now);
         self.begin_trial(id, now);
@@ -141,6 +144,7 @@ impl Core {
             }
             (_, None) => Cause::of(obituary, slot.by_hand),
         };
+        host.life(label, life::DIED);
         let detected = now.saturating_sub(obituary.time);
         let statistics = &mut self.slots[id].statistics;
         statistics.causes[died_of.number()] += 1;
@@ -236,11 +240,13 @@ impl Core {
         let slot = &mut self.slots[id];
         slot.restarts += 1;
         slot.enter(State::Crashed { until: now + delay }, now);
+        host.life(slot.label, life::RESTARTING);
     }
 
     /// Ended, and not to come again by itself.
     pub(crate) fn dead(&mut self, host: &mut impl Host, id: SlotId) {
         self.slots[id].enter(State::Dead, host.now());
+        host.life(self.slots[id].label, life::STOPPED);
         self.abandon_update(host, id);
         host.discard(id);
         self.slots[id].crashed = false;
@@ -254,6 +260,7 @@ impl Core {
         self.abandon_update(host, id);
         let slot = &mut self.slots[id];
         slot.enter(State::Failed(reason), host.now());
+        host.life(slot.label, life::FAILED);
         host.discard(id);
         let error = match reason {
             Reason::Program(error) => error,

@@ -5,7 +5,7 @@ use alloc::vec::Vec;
 use core::fmt;
 use xinim_abi::error::{Error, Result};
 use xinim_abi::info::{Kind, ProcessInfo, Pulse};
-use xinim_abi::interface::Reply;
+use xinim_abi::interface::{Name, Reply};
 use xinim_abi::ipc::{ReplyToken, bits};
 use xinim_abi::object::{Handle, LARGE_PAGE_SIZE, MemoryFlags, PAGE_SIZE, Protection, Rights};
 use xinim_abi::platform::PORT_DEBUGCON;
@@ -395,6 +395,12 @@ impl Host for System {
 
     fn log(&mut self, line: fmt::Arguments<'_>) {
         log!("{line}");
+    }
+
+    fn life(&mut self, label: Name, what: u16) {
+        if xinim_rt::trace::on() {
+            xinim_rt::trace::service(label.as_str(), what);
+        }
     }
 
     fn end(&mut self, end: End) {

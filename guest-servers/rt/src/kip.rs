@@ -3,9 +3,17 @@
 use xinim_abi::kip::{KIP_ADDRESS, KernelInfoPage};
 
 fn page() -> &'static KernelInfoPage {
-    // SAFETY: the kernel maps this page, read-only and for good, in every process, and does not
-    // change it after boot.
+    // SAFETY: the kernel maps this page, read-only and for good, in every process. After boot nobody
+    // changes it but for `trace`, which is only read as `traced` does.
     unsafe { &*(KIP_ADDRESS as *const KernelInfoPage) }
+}
+
+/// Whether somebody outside the machine wants events ([`crate::trace`]).
+#[inline]
+pub fn traced() -> bool {
+    let field = (KIP_ADDRESS as usize + core::mem::offset_of!(KernelInfoPage, trace)) as *const u64;
+    // SAFETY: a word of the page, aligned; the machine writes it at any time, hence volatile.
+    unsafe { field.read_volatile() != 0 }
 }
 
 pub fn tsc() -> u64 {

@@ -30,6 +30,7 @@ pub mod start;
 pub mod sys;
 pub mod thread;
 pub mod time;
+pub mod trace;
 pub mod window;
 
 pub use xinim_abi as abi;

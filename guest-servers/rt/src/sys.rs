@@ -45,6 +45,11 @@ fn call2(number: u64, args: [u64; 6]) -> Result<(u64, u64)> {
     Ok((decode(a)?, d))
 }
 
+/// The memory becomes the ring of this process's trace events.
+pub fn trace_ring(memory: Handle) -> Result<()> {
+    call(nr::TRACE_RING, [memory.into(), 0, 0, 0, 0, 0]).map(drop)
+}
+
 pub fn null() -> Result<()> {
     call(nr::NULL, [0; 6]).map(drop)
 }

@@ -20,3 +20,21 @@ pub mod pm;
 pub mod rs;
 pub mod socket;
 pub mod vfs;
+
+/// The name of an operation of any service, `vfs.Read`, for traces.
+pub fn operation_name(op: u16) -> Option<&'static str> {
+    let interfaces: [&[(u16, &'static str)]; 11] = [
+        rs::rs::OPERATIONS,
+        pm::pm::OPERATIONS,
+        vfs::vfs::OPERATIONS,
+        fs::fs::OPERATIONS,
+        chardev::chardev::OPERATIONS,
+        block::block::OPERATIONS,
+        pci::pci::OPERATIONS,
+        hostlink::hostlink::OPERATIONS,
+        link::link::OPERATIONS,
+        socket::socket::OPERATIONS,
+        blkbench::blkbench::OPERATIONS,
+    ];
+    interfaces.into_iter().flatten().find(|(known, _)| *known == op).map(|(_, name)| *name)
+}

@@ -89,12 +89,14 @@ pub struct Outcome {
     pub error: Option<GuestError>,
     /// What the machine must do now.
     pub action: Option<Action>,
+    /// For the trace: what a written register held before, where that is known.
+    pub old: Option<u64>,
 }
 
 impl Outcome {
     /// A read's value.
     pub const fn value(value: u64) -> Self {
-        Self { value, decode: None, error: None, action: None }
+        Self { value, decode: None, error: None, action: None, old: None }
     }
 
     /// A write done, nothing to say.
@@ -104,7 +106,7 @@ impl Outcome {
 
     /// A mistake; reads as all ones of `size` bytes.
     pub const fn error(error: GuestError, size: u8) -> Self {
-        Self { value: all_ones(size), decode: None, error: Some(error), action: None }
+        Self { error: Some(error), ..Self::value(all_ones(size)) }
     }
 
     /// With this decoding for the trace.
@@ -116,6 +118,12 @@ impl Outcome {
     /// With this mistake added.
     pub const fn with_error(mut self, error: GuestError) -> Self {
         self.error = Some(error);
+        self
+    }
+
+    /// With what was there before a write.
+    pub const fn over(mut self, old: u64) -> Self {
+        self.old = Some(old);
         self
     }
 

@@ -1,16 +1,19 @@
 //! [`MachineControl`]: disks of a running machine plugged in and pulled out, from any thread.
 
+use std::path::Path;
 use std::sync::{Arc, Mutex};
 
 use xinim_block::HostDisk;
 use xinim_devices::backend::{BayError, Clock, Drive, DriveBays, Medium};
 use xinim_devices::bus::lock;
 use xinim_devices::device::Origin;
-use xinim_machine::{DiskBus, DiskSpec, DiskStatus, MachineControl, NetStatus};
+use xinim_machine::trace::TraceStatus;
+use xinim_machine::{DiskBus, DiskSpec, DiskStatus, MachineControl, MachineStatistics, NetStatus};
 
 use crate::disks::{Disks, Known};
 use crate::net::Card;
 use crate::shared::Shared;
+use crate::traces::Traces;
 
 /// What it works on.
 pub struct Controls {
@@ -18,6 +21,7 @@ pub struct Controls {
     pub disks: Arc<Disks>,
     pub attaching: Mutex<()>,
     pub cards: Vec<Card>,
+    pub traces: Traces,
 }
 
 impl Controls {
@@ -50,6 +54,18 @@ fn sentence(name: &str, error: BayError) -> String {
 }
 
 impl MachineControl for Controls {
+    fn traces(&self) -> Result<Vec<TraceStatus>, String> {
+        Ok(self.traces.status())
+    }
+
+    fn switch_traces(&self, path: Option<&Path>, on: bool) -> Result<(), String> {
+        self.traces.switch(path, on)
+    }
+
+    fn statistics(&self) -> Result<MachineStatistics, String> {
+        Ok(self.shared.meter.statistics(&self.shared))
+    }
+
     fn nets(&self) -> Result<Vec<NetStatus>, String> {
         let status =
             |card: &Card| NetStatus { link: lock(&card.device).link(), ..card.status.clone() };

@@ -26,6 +26,7 @@ use crate::control::Controls;
 use crate::cpuid::{self, Shape};
 use crate::disks::Disks;
 use crate::dma::GuestDma;
+use crate::guest_trace::GuestEvents;
 use crate::host::{self, host, host_io};
 use crate::io::{IoLoop, WAKE_TOKEN};
 use crate::machine;
@@ -34,7 +35,7 @@ use crate::net;
 use crate::pvh::{self, Entry, Kernel};
 use crate::shared::{Ending, MachineClock, Shared};
 use crate::strict::Strict;
-use crate::trace::TextTrace;
+use crate::traces::Traces;
 use crate::vcpu::exit::Runner;
 use crate::vcpu::{self, Finished, Handle, setup};
 use crate::{acpi, layout};
@@ -62,15 +63,9 @@ impl Engine for KvmEngine {
             .map(|disk| xinim_block::open(disk).map_err(EngineError::Machine))
             .collect::<Result<Vec<_>, _>>()?;
         let nets = net::prepare(&spec.nets)?;
-        let trace = match &spec.trace {
-            Some(path) => Some(Arc::new(TextTrace::create(path).map_err(|error| {
-                EngineError::Machine(format!(
-                    "trace file {} cannot be written: {error}",
-                    path.display()
-                ))
-            })?)),
-            None => None,
-        };
+        let clock = MachineClock { start };
+        let hub = Arc::new(Hub::new(Some(Arc::new(clock))));
+        let traces = Traces::open(&spec.traces, &hub)?;
 
         let kvm = host::open(host::DEVICE)?;
         let vm = Arc::new(host::create_vm(&kvm)?);
@@ -89,11 +84,6 @@ impl Engine for KvmEngine {
 
         let epoll = Arc::new(Epoll::new().map_err(host_io("creating an epoll instance"))?);
         let ending = Arc::new(Ending::new().map_err(host_io("creating an eventfd"))?);
-        let clock = MachineClock { start };
-        let hub = Arc::new(Hub::new(Some(Arc::new(clock))));
-        if let Some(trace) = &trace {
-            hub.add(trace.clone(), None, true);
-        }
         let wake = EpollEvent::new(EventSet::IN, WAKE_TOKEN);
         epoll
             .ctl(ControlOperation::Add, ending.wake().as_raw_fd(), wake)
@@ -122,6 +112,7 @@ impl Engine for KvmEngine {
             ending: ending.clone(),
             ring: Default::default(),
             page: Default::default(),
+            meter: Default::default(),
             hub: hub.clone(),
             strict,
             pending: Default::default(),
@@ -131,8 +122,11 @@ impl Engine for KvmEngine {
             disks: disks_now,
             attaching: Mutex::default(),
             cards: built.cards,
+            traces: traces.clone(),
         };
         let registered = control.register(Arc::new(controls));
+        let guest_events = GuestEvents::start(shared.clone())
+            .map_err(host_io("starting the thread of the guest's events"))?;
         let vcpus = create_vcpus(&kvm, &vm, spec, &shared, entry)?;
         let stopped = ending.clone();
         stop.on_stop(move || stopped.finish(Ok(End::Stopped)));
@@ -142,9 +136,8 @@ impl Engine for KvmEngine {
         stop.on_stop(|| {});
         drop(registered);
         hub.unwatch();
-        if let Some(trace) = trace {
-            trace.finish().map_err(host_io("writing the trace file"))?;
-        }
+        drop(guest_events);
+        traces.finish()?;
         outcome
     }
 }

@@ -25,6 +25,7 @@ mod dma;
 mod doorbell;
 mod engine;
 mod exits;
+mod guest_trace;
 mod host;
 mod io;
 mod irq;
@@ -32,6 +33,7 @@ mod lapic;
 mod layout;
 mod machine;
 mod memory;
+mod meter;
 mod net;
 mod probe;
 mod pvh;
@@ -41,6 +43,7 @@ mod strict;
 #[cfg(test)]
 mod testing;
 mod trace;
+mod traces;
 mod vcpu;
 mod walk;
 

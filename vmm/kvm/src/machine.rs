@@ -48,9 +48,6 @@ const CONSOLE: Tokens = Tokens { input: 1, output: 2 };
 const LINK: Tokens = Tokens { input: 3, output: 4 };
 const DEBUG: Tokens = Tokens { input: 5, output: 6 };
 
-/// Who listens for these wants to know who rang a doorbell.
-const ATTRIBUTED: Interest = Interest::ACCESS.union(Interest::QUEUE);
-
 /// What the devices are connected to.
 pub struct Parts {
     pub vm: Arc<VmFd>,
@@ -90,7 +87,9 @@ pub fn build(
     if let Some(doorbells) = &doorbells {
         bus.set_doorbell_sink(doorbells.clone());
         let bells = doorbells.clone();
-        parts.hub.watch(move |interest| bells.set_caught(!interest.intersects(ATTRIBUTED)));
+        parts
+            .hub
+            .watch(move |interest| bells.set_caught(!interest.intersects(Interest::ATTRIBUTED)));
     }
     let mut ports = Vec::new();
     let stream = |tokens, input, output| {

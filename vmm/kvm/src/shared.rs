@@ -15,6 +15,7 @@ use xinim_machine::{End, EngineError};
 
 use crate::exits::{Kind, Record, Ring};
 use crate::memory::GuestRam;
+use crate::meter::Meter;
 use crate::strict::Strict;
 use crate::trace::TracePage;
 
@@ -76,6 +77,7 @@ pub struct Shared {
     pub ending: Arc<Ending>,
     pub ring: Mutex<Ring>,
     pub page: TracePage,
+    pub meter: Meter,
     /// Where events go; while somebody listens, looking up the process of an access pays.
     pub hub: Arc<Hub>,
     /// Drivers are checked.
@@ -103,7 +105,7 @@ impl Shared {
             Action::Exit(platform::EXIT_PANIC) => Some(Ended::Panic),
             Action::Exit(value) => Some(Ended::Plain(End::ExitDevice(value))),
             Action::TracePage(frame) => {
-                self.page.announce(&self.ram, frame);
+                self.page.announce(&self.ram, frame, self.clock.monotonic().as_nanos() as u64);
                 None
             }
             Action::NotifyAgain { function, queue } => {

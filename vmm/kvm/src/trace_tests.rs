@@ -22,7 +22,7 @@ fn ram_with_page() -> GuestRam {
 fn the_running_process_is_found() {
     let (ram, page) = (ram_with_page(), TracePage::default());
     assert!(page.process(&ram, 0).is_none(), "before the announcement");
-    page.announce(&ram, FRAME);
+    page.announce(&ram, FRAME, 5);
     let process = page.process(&ram, 0).unwrap();
     assert_eq!((process.pid, process.name()), (17, "vfs"));
     for vcpu in [1, 2, 13, 14, u32::MAX] {
@@ -34,7 +34,7 @@ fn the_running_process_is_found() {
 fn false_announcements_are_ignored() {
     let (ram, page) = (ram_with_page(), TracePage::default());
     for frame in [0, FRAME + 1, 0x3FF, 0x400, u64::MAX, u64::MAX / PAGE] {
-        page.announce(&ram, frame);
+        page.announce(&ram, frame, 5);
         assert!(page.process(&ram, 0).is_none(), "{frame:#x}");
     }
 }

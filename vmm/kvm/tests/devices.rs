@@ -211,7 +211,7 @@ fn the_trace_names_devices_and_registers() {
     let path = directory.path().join("trace.txt");
     let code = config(Code::new().out8(0x3F8, b'T'), 0, 0).bytes(&[0x0F, 0x0B]);
     let mut spec = code.spec();
-    spec.trace = Some(path.clone());
+    spec.traces = vec![xinim_machine::trace::TraceSpec::text(&path)];
     // Dies, and the trace is complete all the same.
     assert!(matches!(outcome(&spec).0.end, End::Died(_)));
     let text = std::fs::read_to_string(path).unwrap();

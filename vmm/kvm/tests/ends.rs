@@ -152,7 +152,12 @@ fn unfit_machines_are_refused_in_a_sentence() {
     assert!(message(&|spec| spec.cpus = 256).contains("CPUs"));
     let feature = |name: &str| xinim_machine::CpuidChange { feature: name.into(), enable: false };
     assert!(message(&|spec| spec.cpuid = vec![feature("nonsense")]).contains("nonsense"));
-    assert!(message(&|spec| spec.trace = Some("/nonexistent/trace".into())).contains("trace"));
+    assert!(
+        message(
+            &|spec| spec.traces = vec![xinim_machine::trace::TraceSpec::text("/nonexistent/trace")]
+        )
+        .contains("trace")
+    );
 }
 
 #[test]

@@ -144,7 +144,8 @@ fn a_traced_doorbell_is_an_access_with_its_instruction() {
     }
     let directory = tempfile::TempDir::new().unwrap();
     let path = directory.path().join("trace.txt");
-    let (outcome, link, _) = run(MachineSpec { trace: Some(path.clone()), ..spec() });
+    let (outcome, link, _) =
+        run(MachineSpec { traces: vec![xinim_machine::trace::TraceSpec::text(&path)], ..spec() });
     assert_eq!((outcome.end, link.as_slice()), (End::PowerOff, MESSAGE));
     assert!(outcome.stats.exits.iter().all(|(kind, _)| kind != "doorbell"));
     let text = std::fs::read_to_string(path).unwrap();

@@ -1,10 +1,13 @@
 //! What can be done to a machine while it runs. The front calls it for its control socket; an engine
 //! registers what it can do when its devices exist, and takes it back before they go.
 
+use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::DiskSpec;
 use crate::net::{NetModel, NetSpec};
+use crate::statistics::MachineStatistics;
+use crate::trace::TraceStatus;
 
 /// A disk as the machine has it now.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -56,6 +59,19 @@ pub trait MachineControl: Send + Sync {
     fn eject(&self, name: &str, force: bool) -> Result<(), String>;
     /// Gives a disk another length in bytes and tells the guest.
     fn resize(&self, name: &str, bytes: u64) -> Result<(), String>;
+    /// The traces it was started with.
+    fn traces(&self) -> Result<Vec<TraceStatus>, String> {
+        Err("this engine writes no traces that can be switched".into())
+    }
+    /// Switches the trace of this file on or off, or all of them.
+    fn switch_traces(&self, path: Option<&Path>, on: bool) -> Result<(), String> {
+        let _ = (path, on);
+        Err("this engine writes no traces that can be switched".into())
+    }
+    /// What it has done since the first call.
+    fn statistics(&self) -> Result<MachineStatistics, String> {
+        Err("this engine counts nothing".into())
+    }
     fn nets(&self) -> Result<Vec<NetStatus>, String>;
     /// Puts a network device's cable in or pulls it out.
     fn set_link(&self, name: &str, up: bool) -> Result<(), String>;

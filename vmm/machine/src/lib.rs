@@ -7,15 +7,17 @@ pub mod control;
 pub mod disk;
 pub mod image;
 pub mod net;
+pub mod statistics;
 pub mod strict;
 pub mod testing;
+pub mod trace;
 
 pub use control::{Controller, DiskStatus, MachineControl, NetStatus};
 pub use disk::{CacheMode, DiskBus, DiskFormat, DiskSource, DiskSpec, IoMethod, Limits, Rate};
+pub use statistics::MachineStatistics;
 pub use strict::{Notices, StrictCount, StrictMode, StrictStats};
 
 use std::os::fd::OwnedFd;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
@@ -40,8 +42,7 @@ pub struct MachineSpec {
     pub nets: Vec<net::NetSpec>,
     /// CPU features hidden from (or, where possible, forced on for) the guest.
     pub cpuid: Vec<CpuidChange>,
-    /// Text trace of device accesses goes here.
-    pub trace: Option<PathBuf>,
+    pub traces: Vec<trace::TraceSpec>,
     /// Whether drivers are checked against the specifications.
     pub strict: Option<StrictMode>,
 }

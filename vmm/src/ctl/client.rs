@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf, absolute};
 use serde_json::Value;
 
 use super::protocol::Request;
-use crate::cli::{CtlArgs, CtlCommand, LinkState};
+use crate::cli::{CtlArgs, CtlCommand, LinkState, TraceState};
 use crate::error::Error;
 
 /// An answer lists disks; this is far more than there can be.
@@ -39,6 +39,11 @@ fn request(command: &CtlCommand) -> Result<Request, Error> {
         CtlCommand::Eject { name, force } => Request::Eject { name, force },
         CtlCommand::Resize { name, size } => Request::Resize { name, size },
         CtlCommand::Link { name, state } => Request::Link { name, up: state == LinkState::Up },
+        CtlCommand::Trace { state, file } => match state {
+            TraceState::Status => Request::Traces {},
+            state => Request::Trace { on: state == TraceState::On, file },
+        },
+        CtlCommand::Stats => Request::Stats {},
         CtlCommand::Quit => Request::Quit {},
     })
 }
@@ -62,7 +67,7 @@ fn on_ahci(disk: String) -> String {
     if disk.contains(",bus=") { disk } else { disk + ",bus=ahci" }
 }
 
-fn exchange(socket: &Path, request: &Request) -> Result<Value, Error> {
+pub fn exchange(socket: &Path, request: &Request) -> Result<Value, Error> {
     let failed = |error| Error::file("reach the machine at", socket, error);
     let mut stream = UnixStream::connect(socket).map_err(failed)?;
     let mut line = serde_json::to_string(request).unwrap_or_default();
@@ -112,6 +117,28 @@ fn text(request: &Request, answer: &Value) -> String {
             }
             text
         }
+        Request::Traces {} => {
+            let line = |trace: &Value| {
+                let (word, text) = (
+                    |key: &str| trace[key].as_str().unwrap_or(""),
+                    |key: &str| trace[key].to_string(),
+                );
+                let state = if trace["on"] == true { "on" } else { "off" };
+                let filter = match trace["filter"].as_str() {
+                    Some(filter) => format!(" filter {filter}"),
+                    None => String::new(),
+                };
+                format!(
+                    "{} {} {state} {} events, {} lost{filter}\n",
+                    word("file"),
+                    word("format"),
+                    text("events"),
+                    text("lost")
+                )
+            };
+            answer["traces"].as_array().into_iter().flatten().map(line).collect()
+        }
+        Request::Stats {} => format!("{answer:#}\n"),
         Request::Attach { .. } => format!("{}\n", answer["name"].as_str().unwrap_or("")),
         _ => String::new(),
     }

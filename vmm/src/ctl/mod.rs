@@ -19,6 +19,9 @@
 //! | `eject` | `name`; `force` (optional) | |
 //! | `resize` | `name`; `size` as in `new:SIZE` | |
 //! | `link` | `name`; `up` | |
+//! | `trace` | `on`; `file` as given to `--trace` (optional: all) | |
+//! | `traces` | | `traces`: file, format, filter, on, events, lost |
+//! | `stats` | | sums since the first time it was asked: `time_ns`, `devices`, `exits`, `processes`, `services` |
 //! | `quit` | | the machine is ended at once, as by Ctrl-A x |
 //!
 //! A relative path in `disk` counts from the directory of the machine's process; `ctl` makes paths

@@ -2,7 +2,13 @@
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
+use std::path::PathBuf;
+
 use xinim_machine::net::NetModel;
+use xinim_machine::statistics::{
+    DeviceStatistics, ExitStatistics, MachineStatistics, ProcessStatistics, QueueStatistics,
+};
+use xinim_machine::trace::TraceStatus;
 use xinim_machine::{
     CacheMode, Controller, DiskBus, DiskFormat, DiskSource, DiskStatus, NetStatus,
 };
@@ -42,6 +48,15 @@ pub enum Request {
         name: String,
         up: bool,
     },
+    /// How the traces stand.
+    Traces {},
+    /// Switches the trace with this file, or all.
+    Trace {
+        on: bool,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        file: Option<PathBuf>,
+    },
+    Stats {},
     Quit {},
 }
 
@@ -97,6 +112,12 @@ pub fn perform(
             machine.resize(&name, bytes.map_err(|why| format!("size `{size}` {why}"))?)?;
         }
         Request::Link { name, up } => machine.set_link(&name, up)?,
+        Request::Traces {} => {
+            let traces: Vec<Value> = machine.traces()?.iter().map(describe_trace).collect();
+            return Ok(json!({ "traces": traces }));
+        }
+        Request::Trace { on, file } => machine.switch_traces(file.as_deref(), on)?,
+        Request::Stats {} => return Ok(describe_statistics(&machine.statistics()?)),
         Request::Quit {} => {}
     }
     Ok(json!({}))
@@ -130,6 +151,51 @@ fn describe(disk: &DiskStatus) -> Value {
         "snapshot": spec.snapshot,
         "cd-rom": spec.cd_rom,
         "cache": cache,
+    })
+}
+
+fn describe_trace(trace: &TraceStatus) -> Value {
+    let TraceStatus { spec, on, events, lost } = trace;
+    json!({
+        "file": spec.path.to_string_lossy(),
+        "format": spec.format.name(),
+        "filter": spec.filter,
+        "on": on,
+        "events": events,
+        "lost": lost,
+    })
+}
+
+fn describe_statistics(sums: &MachineStatistics) -> Value {
+    let queue = |queue: &QueueStatistics| {
+        json!({
+            "name": queue.name, "notified": queue.notified, "begun": queue.begun,
+            "done": queue.done, "time_ns": queue.time_ns,
+        })
+    };
+    let device = |device: &DeviceStatistics| {
+        json!({
+            "name": device.name, "reads": device.reads, "writes": device.writes,
+            "interrupts": device.interrupts, "dma_read": device.dma_read,
+            "dma_written": device.dma_written, "frames_sent": device.frames_sent,
+            "frames_received": device.frames_received, "errors": device.errors,
+            "queues": device.queues.iter().map(queue).collect::<Vec<_>>(),
+        })
+    };
+    let exit = |exit: &ExitStatistics| json!({ "reason": exit.reason, "count": exit.count, "time_ns": exit.time_ns });
+    let process = |process: &ProcessStatistics| {
+        json!({
+            "pid": process.pid, "name": process.name, "ran_ns": process.ran_ns,
+            "switches": process.switches,
+        })
+    };
+    let service = |(name, state): &(String, String)| json!({ "name": name, "state": state });
+    json!({
+        "time_ns": sums.time_ns,
+        "devices": sums.devices.iter().map(device).collect::<Vec<_>>(),
+        "exits": sums.exits.iter().map(exit).collect::<Vec<_>>(),
+        "processes": sums.processes.iter().map(process).collect::<Vec<_>>(),
+        "services": sums.services.iter().map(service).collect::<Vec<_>>(),
     })
 }
 

@@ -16,6 +16,14 @@ impl Fake {
 }
 
 impl MachineControl for Fake {
+    fn switch_traces(&self, path: Option<&std::path::Path>, on: bool) -> Result<(), String> {
+        self.note(format!("trace {path:?} {on}"));
+        Ok(())
+    }
+    fn traces(&self) -> Result<Vec<TraceStatus>, String> {
+        let spec = xinim_machine::trace::TraceSpec::text("/t");
+        Ok(vec![TraceStatus { spec, on: true, events: 7, lost: 1 }])
+    }
     fn nets(&self) -> Result<Vec<NetStatus>, String> {
         let spec = "user,model=e1000e,link=down".parse::<crate::net_spec::Net>().unwrap();
         Ok(NetStatus::all(&[spec.finish(0)]))
@@ -75,6 +83,12 @@ fn requests_reach_the_machine() {
     assert_eq!(ask(&machine, r#"{"command":"eject","name":"disk1","force":true}"#), ok);
     assert_eq!(ask(&machine, r#"{"command":"resize","name":"disk0","size":"2M"}"#), ok);
     assert_eq!(ask(&machine, r#"{"command":"link","name":"net0","up":false}"#), ok);
+    assert_eq!(ask(&machine, r#"{"command":"trace","on":true}"#), ok);
+    assert_eq!(ask(&machine, r#"{"command":"trace","on":false,"file":"/t"}"#), ok);
+    let traces = ask(&machine, r#"{"command":"traces"}"#);
+    assert!(traces.contains(r#""events":7"#) && traces.contains(r#""format":"text""#), "{traces}");
+    let stats = ask(&machine, r#"{"command":"stats"}"#);
+    assert!(stats.contains("this engine counts nothing"), "{stats}");
     let asked = machine.0.lock().unwrap();
     assert_eq!(
         *asked,
@@ -85,6 +99,8 @@ fn requests_reach_the_machine() {
             "eject disk1 true",
             "resize disk0 2097152",
             "link net0 false",
+            "trace None true",
+            "trace Some(\"/t\") false",
         ]
     );
 }

@@ -31,7 +31,7 @@ use xinim_abi::error::{Error, Result};
 use xinim_abi::hw::ahci::{PX_CI, PX_IS, PX_SACT, PX_SERR, PortError, PortInterrupt};
 use xinim_block_service::{Completion, Operation, Request, Unit};
 use xinim_driver_kit::memory::full_barrier;
-use xinim_driver_kit::{Clock, Dma, Mmio, Region, Segment};
+use xinim_driver_kit::{Clock, Dma, Mmio, Region, Segment, trace};
 
 use crate::command::{self, Class};
 use crate::drive::Drive;
@@ -308,6 +308,7 @@ impl<M: Mmio, D: Dma, C: Clock> Port<M, D, C> {
                 memory.prepare(index, &command, &slot.data);
             }
             slot.since = now;
+            trace::issued(slot.cookie, u16::from(self.number), u16::from(index));
             batch |= 1 << index;
             self.waiting.pop_front();
         }

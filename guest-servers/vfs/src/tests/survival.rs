@@ -463,11 +463,6 @@ enum Step {
     Die,
 }
 
-/// Courses tried; `XINIM_SURVIVAL_CASES` makes them more.
-fn cases() -> u32 {
-    std::env::var("XINIM_SURVIVAL_CASES").ok().and_then(|text| text.parse().ok()).unwrap_or(64)
-}
-
 fn steps() -> impl Strategy<Value = Vec<(Step, Option<(u32, bool)>)>> {
     let step = prop_oneof![
         (0u8..4, any::<bool>()).prop_map(|(f, x)| Step::Open(f, x)),
@@ -482,7 +477,7 @@ fn steps() -> impl Strategy<Value = Vec<(Step, Option<(u32, bool)>)>> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(cases()))]
+    #![proptest_config(ProptestConfig::with_cases(64))]
     /// A course of operations comes out as if VFS had never died.
     #[test]
     fn as_if_nothing_had_happened(steps in steps()) {

@@ -24,7 +24,8 @@ use super::link::Link;
 use super::port::{Port, Unit};
 use super::prdt::{self, PrdtError, Regions};
 use crate::backend::{BackendError, Completion, Operation};
-use crate::trace::EventKind;
+use crate::dma::Segment;
+use crate::trace::{EventKind, HostOp, Owner};
 use crate::virtio::Context;
 use xinim_abi::hw::ahci::{
     self as hw, CommandHeader, HeaderFlags, PortCmd, PortError, PortInterrupt, table,
@@ -121,6 +122,9 @@ struct Command {
     pieces: u32,
     error: Option<BackendError>,
     segments: usize,
+    /// For the trace: what the back end was asked for, and the memory it moves.
+    asked: Vec<(HostOp, u64, u64)>,
+    moved: Vec<Segment>,
 }
 
 /// Whether a command could be issued.
@@ -325,6 +329,8 @@ impl Port {
             overflow: false,
             pieces: 0,
             error: None,
+            asked: Vec::new(),
+            moved: Vec::new(),
             segments: 0,
         };
         // A refusal while queued commands are outstanding ends them all (ACS-3 4.15.6).
@@ -367,6 +373,7 @@ impl Port {
         for _ in 0..hw::MAX_SLOTS * BATCH {
             let Some(completion) = self.next_completion() else { break };
             any = true;
+            self.trace_completion(&completion, context);
             let Some(command) = self.ended_command(completion) else { continue };
             let queued = command.is_queued();
             if queued && command.error.is_none() {
@@ -387,6 +394,24 @@ impl Port {
             self.rest();
         }
         any
+    }
+
+    fn trace_completion(&mut self, completion: &Completion, context: &Context<'_>) {
+        let port = self.number;
+        let Some(Some(command)) = self.engine.find(completion.tag) else { return };
+        let piece = (completion.tag >> 8) as usize & 0xFF_FFFF;
+        let Some(&(op, offset, length)) = command.asked.get(piece) else { return };
+        let owner = Owner::Slot { port, slot: command.slot };
+        let errno = completion.result.err().map_or(0, |error| error.errno);
+        let done = true;
+        context.tracer.emit(context.origin, || EventKind::HostIo {
+            op,
+            offset,
+            length,
+            owner,
+            done,
+            errno,
+        });
     }
 
     /// Notes a completion; its command, if that was the last it waited for.
@@ -487,6 +512,18 @@ impl Port {
 
     fn trace_end(&self, command: &Command, ending: &Ending, errno: i32, context: &Context<'_>) {
         let (port, slot) = (self.number, command.slot);
+        let (write, ok) = (command.operation == Operation::Read, !ending.is_error());
+        for segment in &command.moved {
+            let (address, length) = (segment.address, segment.length.into());
+            let owner = Owner::Slot { port, slot };
+            context.tracer.emit(context.origin, || EventKind::Dma {
+                write,
+                address,
+                length,
+                ok,
+                owner,
+            });
+        }
         let (status, error) = (ending.status, ending.error);
         context.tracer.emit(context.origin, || EventKind::AtaEnd {
             port,

@@ -171,6 +171,15 @@ impl Port {
     }
 
     pub fn read(&mut self, register: usize) -> u32 {
+        let value = self.peek(register);
+        if matches!(register, hw::PX_TFD | hw::PX_SSTS) {
+            self.look();
+        }
+        value
+    }
+
+    /// The same without what a look brings about.
+    pub fn peek(&self, register: usize) -> u32 {
         match register {
             hw::PX_CLB => self.clb as u32,
             hw::PX_CLBU => (self.clb >> 32) as u32,
@@ -179,17 +188,9 @@ impl Port {
             hw::PX_IS => self.status().bits(),
             hw::PX_IE => self.ie.bits(),
             hw::PX_CMD => self.command_and_status(),
-            hw::PX_TFD => {
-                let tfd = self.tfd;
-                self.look();
-                tfd
-            }
+            hw::PX_TFD => self.tfd,
             hw::PX_SIG => self.sig,
-            hw::PX_SSTS => {
-                let status = self.link_status();
-                self.look();
-                status
-            }
+            hw::PX_SSTS => self.link_status(),
             hw::PX_SCTL => self.sctl,
             hw::PX_SERR => self.serr.bits(),
             hw::PX_SACT => self.sact,

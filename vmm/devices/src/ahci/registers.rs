@@ -30,10 +30,32 @@ impl Ahci {
                 self.decode(access, Outcome { value, ..outcome })
             }
             Op::Write(value) => {
+                let old = self.peek(at).map(|old| u64::from(old) >> shift & ones(8 * access.size));
                 let mask = (ones(8 * access.size) as u32) << shift;
                 let outcome = self.write(at, (value as u32) << shift, mask, &access);
-                self.decode(access, outcome)
+                self.decode(access, Outcome { old, ..outcome })
             }
+        }
+    }
+
+    /// What a register holds, without what a look may bring about; for the trace.
+    fn peek(&self, at: u64) -> Option<u32> {
+        match at.checked_sub(PORT_BASE) {
+            Some(inside) => {
+                let port = self.ports.get((inside / PORT_SIZE) as usize)?;
+                Some(port.peek((inside % PORT_SIZE) as usize))
+            }
+            None => match at as usize {
+                hw::GHC => {
+                    let mut ghc = Ghc::AE;
+                    ghc.set(Ghc::IE, self.interrupts_enabled);
+                    ghc.set(Ghc::HR, self.resetting);
+                    Some(ghc.bits())
+                }
+                hw::IS => Some(self.pending),
+                hw::BOHC => Some(self.bohc.bits()),
+                _ => None,
+            },
         }
     }
 
@@ -50,6 +72,7 @@ impl Ahci {
             decode: low.decode,
             error: low.error.or(high.error),
             action: low.action.or(high.action),
+            old: low.old.zip(high.old).map(|(low, high)| low | high << 32),
         }
     }
 

@@ -21,6 +21,7 @@
 //! same memory that it was made with. It checks the addresses, as the device has done before.
 
 use crate::dma::{Dma, DmaError, Segment};
+use crate::trace::HostOp;
 
 /// A host failure while serving a disk request, kept as an errno where there is one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -100,6 +101,19 @@ pub enum Operation {
         /// The space may be given back to the host.
         unmap: bool,
     },
+}
+
+impl Operation {
+    /// As the trace calls it.
+    pub const fn host(self) -> HostOp {
+        match self {
+            Self::Read => HostOp::Read,
+            Self::Write { .. } => HostOp::Write,
+            Self::Flush => HostOp::Flush,
+            Self::Discard => HostOp::Discard,
+            Self::WriteZeroes { .. } => HostOp::Zero,
+        }
+    }
 }
 
 /// One request to a disk.

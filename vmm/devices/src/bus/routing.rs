@@ -184,7 +184,7 @@ impl Bus {
             Op::Write(value) => {
                 let old = u64::from(*address);
                 *address = chipset::PCI_CONFIG_PORTS[0].written(old, value) as u32;
-                Outcome::done()
+                Outcome::done().over(old)
             }
         };
         outcome.at(chipset::PCI_CONFIG_PORTS, 0)
@@ -202,7 +202,8 @@ impl Bus {
         let serial = access.is_write().then(|| lock(&self.config_address));
         let response = {
             let mut device = lock(&function.device);
-            let outcome = device.config_access(access);
+            let old = device.config().get(access.offset as usize, access.size);
+            let outcome = device.config_access(access).over(old.into());
             self.finish(device.name(), Space::Config, address, &access, outcome)
         };
         if serial.is_some() {
@@ -255,7 +256,8 @@ impl Bus {
         access: &Access,
         outcome: Outcome,
     ) -> Response {
-        self.tracer.access(device, space, address, access, None, &outcome);
+        let old = outcome.old.filter(|_| access.is_write());
+        self.tracer.access(device, space, address, access, old, &outcome);
         let value =
             if access.is_write() { 0 } else { outcome.value & ones(access.size.min(8) * 8) };
         Response { value, action: outcome.action, error: outcome.error }

@@ -308,6 +308,7 @@ impl E1000 {
             return Outcome::value(0).with_error(GuestError::NoRegister);
         };
         let whole = access.size == 4 && offset.is_multiple_of(4);
+        let old = u64::from(self.regs[offset & !3]);
         let mut outcome = match access.op {
             Op::Read => {
                 let shift = 8 * (offset & 3);
@@ -319,8 +320,8 @@ impl E1000 {
             Op::Write(value) => {
                 let result = self.write_register(register, offset, value as u32, &access.origin);
                 match result {
-                    Ok(()) => Outcome::done(),
-                    Err(error) => Outcome::done().with_error(error),
+                    Ok(()) => Outcome::done().over(old),
+                    Err(error) => Outcome::done().over(old).with_error(error),
                 }
             }
         }

@@ -146,7 +146,7 @@ impl E1000 {
         if !rctl.contains(Rctl::EN) || !(self.link_up() || self.loops_back()) {
             return;
         }
-        self.trace_frame(false, data.len(), origin);
+        self.trace_frame(false, &data, origin);
         stats::seen(&mut self.regs, data.len());
         if self.is_pause(&data) {
             self.take_pause(&data);
@@ -288,7 +288,8 @@ impl E1000 {
                 done,
             };
             self.tracer.emit(origin, || event(false));
-            self.write_descriptor(format, address, part, &sizes, &fields, last, stored, origin);
+            let slot = (address, place as u16);
+            self.write_descriptor(format, slot, part, &sizes, &fields, last, stored, origin);
             self.tracer.emit(origin, || event(true));
             place = if place + 1 == count { 0 } else { place + 1 };
         }
@@ -374,7 +375,7 @@ impl E1000 {
     fn write_descriptor(
         &mut self,
         format: Format,
-        place: u64,
+        (place, index): (u64, u16),
         data: &[u8],
         sizes: &[usize; 4],
         fields: &Written,
@@ -387,6 +388,7 @@ impl E1000 {
         if self.dma.read(place, addresses[..given].as_mut_bytes()).is_err() {
             return;
         }
+        let owner = Owner::Ring { send: false, queue: stored.queue as u8, index };
         // Data that starts in buffer 1 would need a known header: all of it goes in order.
         let mut lengths = [0u16; 4];
         let mut rest = data;
@@ -404,7 +406,7 @@ impl E1000 {
                 address,
                 length: bytes,
                 ok,
-                owner: Owner::Unknown,
+                owner,
             });
         }
         let mut status = fields.status;

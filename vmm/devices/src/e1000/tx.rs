@@ -212,13 +212,9 @@ impl E1000 {
         let ok = self.dma.read(desc.address, &mut packet.data[start..]).is_ok();
         packet.bad |= !ok;
         let (address, length) = (desc.address, length as u64);
-        self.tracer.emit(origin, || EventKind::Dma {
-            write: false,
-            address,
-            length,
-            ok,
-            owner: Owner::Unknown,
-        });
+        let index = self.regs[reg::TDH + QUEUE_STRIDE * queue as u32] as u16;
+        let owner = Owner::Ring { send: true, queue: queue as u8, index };
+        self.tracer.emit(origin, || EventKind::Dma { write: false, address, length, ok, owner });
     }
 
     /// A packet is complete.
@@ -256,7 +252,7 @@ impl E1000 {
             for part in packet.data[context.header..].chunks(size) {
                 stats::sent(&mut self.regs, &packet.data[..context.header + part.len()]);
             }
-            self.trace_frame(true, frame.data.len(), origin);
+            self.trace_frame(true, &frame.data, origin);
             return self.net.send(frame);
         }
         for data in context.segment(&packet.data, packet.ip, packet.transport) {
@@ -275,7 +271,7 @@ impl E1000 {
             data.resize(MIN_FRAME, 0);
         }
         stats::sent(&mut self.regs, &data);
-        self.trace_frame(true, data.len(), origin);
+        self.trace_frame(true, &data, origin);
         if self.loops_back() {
             self.arrive(Frame::plain(data), origin);
         } else {
@@ -283,8 +279,9 @@ impl E1000 {
         }
     }
 
-    pub(super) fn trace_frame(&self, sent: bool, length: usize, origin: &Origin) {
-        self.tracer.emit(origin, || EventKind::Frame { sent, length: length as u32 });
+    pub(super) fn trace_frame(&self, sent: bool, data: &[u8], origin: &Origin) {
+        let length = data.len() as u32;
+        self.tracer.emit_with(origin, data, || EventKind::Frame { sent, length });
     }
 
     /// Reports a descriptor as done.

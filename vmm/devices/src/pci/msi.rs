@@ -44,6 +44,11 @@ impl Msi {
     /// Configuration space was written: tells the sink of a changed route.
     pub fn update(&mut self, config: &ConfigSpace) {
         let route = MsiRoute { message: self.message(config), masked: !self.enabled(config) };
+        let was = self.told.is_none_or(|told| told.masked);
+        if was != route.masked {
+            let masked = route.masked;
+            self.tracer.emit(&Origin::default(), || EventKind::MsiMask { vector: 0, masked });
+        }
         if self.told != Some(route) {
             self.told = Some(route);
             self.sink.route(0, route);

@@ -107,6 +107,11 @@ impl Msix {
     fn update(&mut self, vector: u16, origin: &Origin) {
         let route = self.route(vector);
         let index = usize::from(vector);
+        let was = self.told[index].is_none_or(|told| told.masked);
+        if was != route.masked {
+            let masked = route.masked;
+            self.tracer.emit(origin, || EventKind::MsiMask { vector, masked });
+        }
         if self.told[index] != Some(route) {
             self.told[index] = Some(route);
             self.sink.route(vector, route);

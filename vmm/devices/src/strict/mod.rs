@@ -194,6 +194,7 @@ impl Checker {
 impl TraceSink for Checker {
     fn interest(&self) -> Interest {
         Interest::ACCESS
+            | Interest::ATTRIBUTED
             | Interest::CONFIG
             | Interest::QUEUE
             | Interest::DMA

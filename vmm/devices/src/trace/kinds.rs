@@ -203,6 +203,9 @@ bitflags::bitflags! {
         const HOST_IO = 1 << 9;
         const EXIT = 1 << 10;
         const GUEST = 1 << 11;
+        /// Not of any event: doorbells are to be accesses, so that each shows who rang it, which
+        /// costs an exit.
+        const ATTRIBUTED = 1 << 31;
     }
 }
 

@@ -6,13 +6,14 @@
 //! Time in seconds, who, the device, what. Accesses name every register they touch; a field that
 //! is zero is left out, a one-bit field is named, a wider one is `name=value`.
 
-use super::{Event, EventKind, Owner, Space, Suppress};
+use super::{Event, EventKind, Guest, Owner, Space, Suppress};
 use crate::device::{Decode, Op};
 use std::fmt::{Display, Formatter, Result};
 use xinim_abi::hw::ata;
 use xinim_abi::hw::register::{Register, ones, touched};
 use xinim_abi::hw::sata::fis;
 use xinim_abi::hw::virtio_blk::{Status, request};
+use xinim_abi::trace;
 
 impl Display for Event<'_> {
     fn fmt(&self, f: &mut Formatter<'_>) -> Result {
@@ -28,6 +29,13 @@ impl Display for Event<'_> {
         }
         write!(f, "{} ", self.device)?;
         kind(f, &self.kind)
+    }
+}
+
+impl Display for EventKind {
+    /// What happened, without when, where and by whom.
+    fn fmt(&self, f: &mut Formatter<'_>) -> Result {
+        kind(f, self)
     }
 }
 
@@ -117,11 +125,7 @@ fn kind(f: &mut Formatter<'_>, kind: &EventKind) -> Result {
         EventKind::Exit { reason, address, nanos } => {
             write!(f, "exit {} address={address:#x} cost={nanos}ns", reason.name())
         }
-        EventKind::Guest(guest) => write!(
-            f,
-            "guest kind={} name={} a={:#x} b={:#x}",
-            guest.kind, guest.name, guest.a, guest.b
-        ),
+        EventKind::Guest(event) => guest(f, &event),
         EventKind::BlockRequest { kind, sector, length, status, errno, .. } => {
             match request_name(kind) {
                 Some(name) => write!(f, "request {name}")?,
@@ -134,6 +138,59 @@ fn kind(f: &mut Formatter<'_>, kind: &EventKind) -> Result {
             }
             if errno == 0 { Ok(()) } else { write!(f, " errno={errno}") }
         }
+    }
+}
+
+/// The guest's own event (`xinim_abi::trace`).
+fn guest(f: &mut Formatter<'_>, event: &Guest) -> Result {
+    let Guest { kind, name, a, b } = *event;
+    let known = u8::try_from(kind).ok().and_then(trace::kind_name);
+    let Some(known) = known else {
+        return write!(f, "guest kind={kind} name={name} a={a:#x} b={b:#x}");
+    };
+    write!(f, "{known}")?;
+    let (low, high) = (b as u32, (b >> 32) as u32);
+    match kind as u8 {
+        trace::kind::SWITCH => write!(f, " pid={a} thread={b}"),
+        trace::kind::CALL => {
+            match xinim_abi::services::operation_name(name) {
+                Some(operation) => write!(f, " {operation}")?,
+                None => write!(f, " op={name:#x}")?,
+            }
+            write!(f, " from={low} to={} token={a:#x}", high & 0xF_FFFF)
+        }
+        trace::kind::REPLY => {
+            write!(f, " token={a:#x}{}", if name == 0 { "" } else { " error" })
+        }
+        trace::kind::NOTIFY => write!(f, " pid={b} bits={a:#x}"),
+        trace::kind::INTERRUPT => write!(f, " vector={name} pid={b}"),
+        trace::kind::FAULT => write!(f, " pid={b} exception={name} address={a:#x}"),
+        trace::kind::BIRTH => write!(f, " pid={b} parent={a}"),
+        trace::kind::DEATH => write!(f, " pid={b} cause={name} status={}", a as i64),
+        trace::kind::DMA_GRANT => write!(f, " pid={low} {a:#x}+{:#x}", u64::from(high) << 12),
+        trace::kind::BLOCK_SUBMIT => write!(f, " id={b} op={name} sector={a}"),
+        trace::kind::BLOCK_DONE => write!(f, " id={b} error={name}"),
+        trace::kind::DRIVER_TAKE => {
+            write!(f, " client={} id={b} cookie={:#x} op={name}", a as u32, a >> 32)
+        }
+        trace::kind::DRIVER_ISSUE => {
+            write!(f, " cookie={a:#x} queue={} tag={}", b >> 16, b & 0xFFFF)
+        }
+        trace::kind::DRIVER_DONE => write!(f, " cookie={a:#x} error={name}"),
+        trace::kind::SERVICE => {
+            let what = trace::life::NAMES.get(usize::from(name)).unwrap_or(&"?");
+            write!(f, " {} {what}", Printable(trace::words_text(a, b, &mut [0; 16])))
+        }
+        _ => write!(f, " {}", Printable(trace::words_text(a, b, &mut [0; 16]))),
+    }
+}
+
+/// Text of the guest's without what would move a terminal's cursor.
+struct Printable<'a>(&'a str);
+
+impl Display for Printable<'_> {
+    fn fmt(&self, f: &mut Formatter<'_>) -> Result {
+        self.0.chars().try_for_each(|c| write!(f, "{}", if c.is_control() { '?' } else { c }))
     }
 }
 

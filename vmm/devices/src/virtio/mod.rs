@@ -63,7 +63,12 @@ pub struct Context<'a> {
     pub owner: Owner,
 }
 
-impl Context<'_> {
+impl<'a> Context<'a> {
+    /// The same for one chain's data.
+    pub fn of(&self, queue: u16, head: u16) -> Context<'a> {
+        Context { owner: Owner::Queue { queue, head }, ..*self }
+    }
+
     /// Reads data for a request, traced.
     pub fn read(&self, address: u64, data: &mut [u8]) -> Result<(), DmaError> {
         let result = self.dma.read(address, data);

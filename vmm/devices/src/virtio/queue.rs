@@ -10,7 +10,7 @@
 //! ```
 
 use super::{Chain, Context, RingError, Segment};
-use crate::trace::EventKind;
+use crate::trace::{EventKind, Suppress};
 use xinim_abi::hw::virtio::{Desc, DescFlags, NO_VECTOR, UsedElem, feature, need_event, split};
 use zerocopy::{FromZeros, IntoBytes};
 
@@ -39,6 +39,10 @@ pub struct Queue {
     next_used: u16,
     /// `next_used` when the driver was last considered for an interrupt.
     signalled: u16,
+    /// For the trace: how far the driver had published when last looked, and whether notifications
+    /// are off.
+    published: u16,
+    polling: bool,
     pub(super) broken: bool,
 }
 
@@ -60,6 +64,8 @@ impl Queue {
             next_avail: 0,
             next_used: 0,
             signalled: 0,
+            published: 0,
+            polling: false,
             broken: false,
         }
     }
@@ -71,6 +77,11 @@ impl Queue {
 
     pub fn reset(&mut self) {
         *self = Self::new(self.index, self.max_size).with_any_length(self.any_length);
+    }
+
+    /// Its number at the device.
+    pub fn index(&self) -> u16 {
+        self.index
     }
 
     pub fn max_size(&self) -> u16 {
@@ -114,11 +125,20 @@ impl Queue {
     }
 
     /// How many chains the driver has made available.
-    fn available(&self, context: &Context<'_>) -> Result<u16, RingError> {
+    fn available(&mut self, context: &Context<'_>) -> Result<u16, RingError> {
         let seen = context.dma.load_u16(self.avail + split::AVAIL_IDX as u64)?;
         let count = seen.wrapping_sub(self.next_avail);
         if count > self.size {
             return Err(RingError::AvailIndex { seen, expected: self.next_avail });
+        }
+        if seen != self.published {
+            let (queue, count) = (self.index, seen.wrapping_sub(self.published));
+            context.tracer.emit(context.origin, || EventKind::QueuePublish {
+                queue,
+                index: seen,
+                count,
+            });
+            self.published = seen;
         }
         Ok(count)
     }
@@ -257,6 +277,7 @@ impl Queue {
             context.dma.store_u16(self.used + split::USED_FLAGS as u64, 0)?;
         }
         context.dma.full_barrier();
+        self.suppress(false, context);
         Ok(self.available(context)? > 0)
     }
 
@@ -267,7 +288,18 @@ impl Queue {
             let at = self.used + split::USED_FLAGS as u64;
             context.dma.store_u16(at, split::USED_NO_NOTIFY)?;
         }
+        if self.is_live() {
+            self.suppress(true, context);
+        }
         Ok(())
+    }
+
+    fn suppress(&mut self, polling: bool, context: &Context<'_>) {
+        if std::mem::replace(&mut self.polling, polling) != polling {
+            let (queue, what) =
+                (self.index, if polling { Suppress::NotifyOff } else { Suppress::NotifyOn });
+            context.tracer.emit(context.origin, || EventKind::QueueSuppress { queue, what });
+        }
     }
 
     /// Whether the driver wants an interrupt for what was pushed since the last call.
@@ -277,13 +309,18 @@ impl Queue {
             return Ok(false);
         }
         context.dma.full_barrier();
-        if self.event_idx() {
+        let wanted = if self.event_idx() {
             let event = context.dma.load_u16(self.avail + split::used_event(self.size) as u64)?;
-            Ok(need_event(event, self.next_used, old))
+            need_event(event, self.next_used, old)
         } else {
             let flags = context.dma.load_u16(self.avail + split::AVAIL_FLAGS as u64)?;
-            Ok(flags & split::AVAIL_NO_INTERRUPT == 0)
+            flags & split::AVAIL_NO_INTERRUPT == 0
+        };
+        if !wanted {
+            let (queue, what) = (self.index, Suppress::Interrupt);
+            context.tracer.emit(context.origin, || EventKind::QueueSuppress { queue, what });
         }
+        Ok(wanted)
     }
 }
 

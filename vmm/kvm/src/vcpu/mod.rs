@@ -17,6 +17,7 @@ use vmm_sys_util::signal::{Killable, SIGRTMIN, register_signal_handler};
 use xinim_devices::backend::Clock;
 use xinim_devices::bus::{Response, Space, lock};
 use xinim_devices::device::{Op, Origin};
+use xinim_devices::trace::{Event, EventKind, ExitReason, Interest};
 use xinim_machine::{End, EngineError};
 
 use crate::death::{self, Scene};
@@ -49,6 +50,8 @@ struct Vcpu {
     runner: Runner,
     shared: Arc<Shared>,
     finished: Finished,
+    /// When the exit being handled came, if exits are traced.
+    exit_ns: Option<u64>,
 }
 
 /// A running vCPU thread.
@@ -69,7 +72,7 @@ pub fn spawn(index: u32, mut runner: Runner, shared: Arc<Shared>) -> Result<Hand
         let _ = register_signal_handler(SIGRTMIN(), nothing);
     });
     let immediate_exit = ImmediateExit(runner.immediate_exit());
-    let mut vcpu = Vcpu { index, runner, shared, finished: Finished::default() };
+    let mut vcpu = Vcpu { index, runner, shared, finished: Finished::default(), exit_ns: None };
     let thread = std::thread::Builder::new()
         .name(format!("vcpu{index}"))
         .spawn(move || {
@@ -119,6 +122,7 @@ impl Vcpu {
                 self.finished.first_entry = Some(self.shared.clock.monotonic());
             }
             match self.runner.run() {
+                Ok(exit) if self.shared.hub.wants(Interest::EXIT) => self.handle_traced(exit),
                 Ok(exit) => self.handle(exit),
                 Err(source) => {
                     let context = format!("running vCPU {}", self.index);
@@ -143,6 +147,33 @@ impl Vcpu {
             "cpu {}: rip={:#x} ring {} {process}; interrupts {enabled}, {apic}",
             self.index, general.rip, special.ss.dpl
         )
+    }
+
+    /// Handles an exit and reports it with the time from here until the guest can go on.
+    fn handle_traced(&mut self, exit: Exit) {
+        let (reason, address) = match exit {
+            Exit::Port { port, write: true, .. } => (ExitReason::PortOut, u64::from(port)),
+            Exit::Port { port, .. } => (ExitReason::PortIn, u64::from(port)),
+            Exit::Mmio { address, write: true, .. } => (ExitReason::MmioWrite, address),
+            Exit::Mmio { address, .. } => (ExitReason::MmioRead, address),
+            Exit::Interrupted => (ExitReason::Interrupted, 0),
+            Exit::Halt => (ExitReason::Halt, 0),
+            _ => (ExitReason::Other, 0),
+        };
+        let shared = self.shared.clone();
+        let now = || shared.clock.monotonic().as_nanos() as u64;
+        let start = now();
+        self.exit_ns = Some(start);
+        self.handle(exit);
+        self.exit_ns = None;
+        let origin = Origin {
+            time_ns: start,
+            vcpu: Some(self.index),
+            rip: self.runner.rip(),
+            process: shared.page.process(&shared.ram, self.index),
+        };
+        let kind = EventKind::Exit { reason, address, nanos: now().saturating_sub(start) };
+        shared.hub.send(&Event { origin, device: "cpu", kind, data: &[] });
     }
 
     fn handle(&mut self, exit: Exit) {
@@ -199,7 +230,7 @@ impl Vcpu {
         let shared = self.shared.clone();
         let origin = if shared.hub.is_on() {
             Origin {
-                time_ns: shared.clock.monotonic().as_nanos() as u64,
+                time_ns: self.exit_ns.unwrap_or_else(|| shared.clock.monotonic().as_nanos() as u64),
                 vcpu: Some(self.index),
                 rip,
                 process: shared.page.process(&shared.ram, self.index),

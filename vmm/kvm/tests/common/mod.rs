@@ -111,7 +111,7 @@ impl Code {
             hotplug: false,
             nets: Vec::new(),
             cpuid: Vec::new(),
-            trace: None,
+            traces: Vec::new(),
             ..MachineSpec::default()
         }
     }

@@ -157,7 +157,7 @@ impl Args {
             self.pair("-d", "cpu_reset");
             self.pair("-D", log);
         }
-        if spec.trace.is_some() {
+        if !spec.traces.is_empty() {
             for event in TRACE_EVENTS {
                 self.pair("-trace", *event);
             }

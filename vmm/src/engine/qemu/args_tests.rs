@@ -17,7 +17,7 @@ fn spec() -> MachineSpec {
         hotplug: false,
         nets: vec!["user,model=e1000".parse::<crate::net_spec::Net>().unwrap().finish(0)],
         cpuid: "-cx16,+avx".parse::<crate::spec::Cpuid>().unwrap().0,
-        trace: None,
+        traces: Vec::new(),
         ..MachineSpec::default()
     }
 }
@@ -87,7 +87,7 @@ fn without_a_monitor_qemu_ends_by_itself() {
 #[test]
 fn a_trace_is_qemus_own_events() {
     let mut traced = spec();
-    traced.trace = Some("t".into());
+    traced.traces = vec![xinim_machine::trace::TraceSpec::text("t")];
     let args = arguments(&traced, &outside());
     assert!(has(&args, "-trace", "pci_cfg_write"));
 }

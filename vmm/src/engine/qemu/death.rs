@@ -6,6 +6,7 @@ use std::io::{Read, Seek, SeekFrom};
 use std::time::Duration;
 
 use serde_json::{Value, json};
+use xinim_machine::trace::TraceSpec;
 use xinim_machine::{Death, End, EngineError, MachineSpec};
 
 use super::PATIENCE;
@@ -18,6 +19,19 @@ const TRIPLE_FAULT: &str = "Triple fault";
 /// A stopped run has to be over within 100 ms.
 const STOP_PATIENCE: Duration = Duration::from_millis(40);
 
+/// The file for QEMU's own events. It writes one, as text, with all of them or none.
+fn only_trace(spec: &MachineSpec) -> Result<Option<&std::path::Path>, EngineError> {
+    match &spec.traces[..] {
+        [] => Ok(None),
+        [trace] if *trace == TraceSpec::text(&trace.path) => Ok(Some(&trace.path)),
+        _ => Err(EngineError::Machine(
+            "QEMU writes its own events, as text: with --engine qemu there is one trace, \
+             --trace FILE, without format, filter or off"
+                .into(),
+        )),
+    }
+}
+
 /// QEMU's log file: in memory, or the trace's file.
 #[derive(Debug)]
 pub struct Log(File);
@@ -29,7 +43,7 @@ impl Log {
         inherited: &mut Inherited,
     ) -> Result<(Self, String), EngineError> {
         let host = |source| EngineError::Host { context: "cannot make QEMU's log".into(), source };
-        match &spec.trace {
+        match only_trace(spec)? {
             Some(path) => {
                 let file =
                     File::options().read(true).write(true).create(true).truncate(true).open(path);

@@ -31,7 +31,7 @@ fn spec(code: &[Vec<u8>]) -> MachineSpec {
         hotplug: false,
         nets: vec![],
         cpuid: vec![],
-        trace: None,
+        traces: Vec::new(),
         ..MachineSpec::default()
     }
 }
@@ -198,7 +198,8 @@ fn disks_and_host_link_are_plugged_in() {
     let mut spec = spec(&[out32(EXIT, EXIT_POWEROFF)]);
     spec.disks =
         vec![xinim_machine::DiskSpec { read_only: true, ..xinim_machine::DiskSpec::file(path) }];
-    spec.trace = Some(dir.path().join("trace"));
+    let trace = xinim_machine::trace::TraceSpec::text(dir.path().join("trace"));
+    spec.traces = vec![trace];
     let (ours, theirs) = UnixStream::pair().unwrap();
     let io = HostIo {
         console_in: None,

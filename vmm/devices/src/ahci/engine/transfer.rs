@@ -7,6 +7,7 @@ use crate::ahci::port::{Port, Unit};
 use crate::ahci::prdt::Regions;
 use crate::backend::{Operation, Request};
 use crate::dma::Segment;
+use crate::trace::{EventKind, HostOp, Interest, Owner};
 use crate::virtio::Context;
 use xinim_abi::hw::ahci::{PortError, PortInterrupt};
 use xinim_abi::hw::ata;
@@ -48,7 +49,11 @@ impl Port {
             Work::Give { data, ending, .. } => {
                 command.ending = ending;
                 match command.regions.write(context.dma, 0, &data) {
-                    Ok(bytes) => command.bytes = bytes,
+                    Ok(bytes) => {
+                        command.bytes = bytes;
+                        command.operation = Operation::Read;
+                        command.note_moved(bytes, context);
+                    }
                     Err(_) => return self.fatal(PortInterrupt::HBDS),
                 }
                 self.finish(command, context);
@@ -57,6 +62,7 @@ impl Port {
                 let data = command.regions.read(context.dma, length as usize);
                 let Ok(data) = data else { return self.fatal(PortInterrupt::HBDS) };
                 command.bytes = data.len() as u64;
+                command.note_moved(command.bytes, context);
                 let Some(Unit::Disk(disk)) = &mut self.unit else { return };
                 match disk.taken(&command.fis, &data) {
                     Ok(ranges) => {
@@ -113,6 +119,8 @@ impl Port {
         let first = self.engine.tag(slot, 0);
         let mut command = command;
         command.pieces = ranges.len() as u32;
+        let asked = ranges.iter().map(|(at, length)| (HostOp::Discard, *at, *length));
+        self.note_asked(&mut command, asked.collect(), context);
         self.keep(command);
         for (piece, (offset, length)) in (0u64..).zip(ranges) {
             let tag = first + (piece << 8);
@@ -135,6 +143,12 @@ impl Port {
         }
         let slot = command.slot;
         command.pieces = pieces.len() as u32;
+        command.note_moved(command.bytes, context);
+        let asked = pieces.iter().map(|(operation, offset, segments)| {
+            let length = segments.iter().map(|segment| u64::from(segment.length)).sum();
+            (operation.host(), *offset, length)
+        });
+        self.note_asked(&mut command, asked.collect(), context);
         // The back end has the segments from here on.
         command.regions.segments = Vec::new();
         self.keep(command);
@@ -146,10 +160,43 @@ impl Port {
         }
     }
 
+    /// Reports what the back end is asked for.
+    fn note_asked(
+        &self,
+        command: &mut Command,
+        asked: Vec<(HostOp, u64, u64)>,
+        context: &Context<'_>,
+    ) {
+        if !context.tracer.wants(Interest::HOST_IO) {
+            return;
+        }
+        let owner = Owner::Slot { port: self.number, slot: command.slot };
+        for &(op, offset, length) in &asked {
+            context.tracer.emit(context.origin, || EventKind::HostIo {
+                op,
+                offset,
+                length,
+                owner,
+                done: false,
+                errno: 0,
+            });
+        }
+        command.asked = asked;
+    }
+
     fn keep(&mut self, command: Command) {
         self.engine.segments += command.segments;
         let slot = usize::from(command.slot);
         self.engine.commands[slot] = Some(command);
+    }
+}
+
+impl Command {
+    /// Remembers the memory of its first `bytes` bytes, if somebody wants to hear of it.
+    fn note_moved(&mut self, bytes: u64, context: &Context<'_>) {
+        if context.tracer.wants(Interest::DMA) {
+            self.moved = self.regions.slice(0, bytes);
+        }
     }
 }
 

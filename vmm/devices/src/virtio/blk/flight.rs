@@ -1,6 +1,7 @@
 //! Requests the back end works on, by slot: the slot is the tag.
 
 use crate::dma::Segment;
+use crate::trace::HostOp;
 use xinim_abi::hw::virtio_blk::Status;
 
 /// A request the driver waits for.
@@ -26,6 +27,8 @@ pub(super) struct Flight {
     pub segments: usize,
     /// The same for the trace, if there is one.
     pub traced: Vec<Segment>,
+    /// What the back end was asked for, for the trace.
+    pub asked: Vec<(HostOp, u64, u64)>,
 }
 
 impl Flight {
@@ -44,6 +47,7 @@ impl Flight {
             errno: 0,
             segments: 0,
             traced: Vec::new(),
+            asked: Vec::new(),
         }
     }
 }

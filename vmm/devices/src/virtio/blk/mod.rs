@@ -23,7 +23,7 @@ use super::{Chain, Context, Progress, Queue, RingError, VirtioDevice};
 use crate::backend::{BlockBackend, BlockInfo, Completion, Operation, Request};
 use crate::device::GuestError;
 use crate::dma::Segment;
-use crate::trace::EventKind;
+use crate::trace::{EventKind, HostOp, Interest};
 use flight::{Flight, Flights};
 use space::Space;
 use xinim_abi::hw::register::Register;
@@ -126,6 +126,7 @@ impl<B: BlockBackend> Block<B> {
         chain: &Chain,
         context: &Context<'_>,
     ) -> Result<(), RingError> {
+        let context = &context.of(index, chain.head);
         let mut input = chain.readable();
         let mut header = RequestHeader::new_zeroed();
         let got = input.read(context, header.as_mut_bytes())?;
@@ -178,8 +179,21 @@ impl<B: BlockBackend> Block<B> {
             Ok(requests) => {
                 flight.parts = requests.len() as u32;
                 flight.segments = requests.iter().map(|r| r.segments.len()).sum();
+                if context.tracer.wants(Interest::HOST_IO) {
+                    flight.asked = requests.iter().map(host).collect();
+                }
                 let slot = self.flights.insert(flight);
                 for (part, request) in (0u64..).zip(requests) {
+                    let (op, offset, length) = host(&request);
+                    let owner = context.owner;
+                    context.tracer.emit(context.origin, || EventKind::HostIo {
+                        op,
+                        offset,
+                        length,
+                        owner,
+                        done: false,
+                        errno: 0,
+                    });
                     let tag = part << 32 | u64::from(slot);
                     self.backend.submit(Request { tag, ..request }, context.dma);
                 }
@@ -270,6 +284,23 @@ impl<B: BlockBackend> Block<B> {
         Ok(requests)
     }
 
+    fn trace_completion(&mut self, completion: &Completion, context: &Context<'_>) {
+        let Some(flight) = self.flights.get_mut(completion.tag as u32) else { return };
+        let part = (completion.tag >> 32) as usize;
+        let Some(&(op, offset, length)) = flight.asked.get(part) else { return };
+        let owner = context.of(flight.queue, flight.head).owner;
+        let errno = completion.result.err().map_or(0, |error| error.errno);
+        let done = true;
+        context.tracer.emit(context.origin, || EventKind::HostIo {
+            op,
+            offset,
+            length,
+            owner,
+            done,
+            errno,
+        });
+    }
+
     /// One completion of the back end; the request it ends, with its errno, when that was the
     /// last part of it.
     fn finished(&mut self, completion: Completion) -> Option<(Flight, i32)> {
@@ -289,6 +320,11 @@ impl<B: BlockBackend> Block<B> {
     }
 }
 
+/// A request as the trace tells it.
+fn host(request: &Request) -> (HostOp, u64, u64) {
+    (request.operation.host(), request.offset, request.length)
+}
+
 /// Writes the status and gives the chain back.
 fn reply(
     flight: &Flight,
@@ -299,6 +335,7 @@ fn reply(
     if !queue.is_live() {
         return Ok(());
     }
+    let context = &context.of(flight.queue, flight.head);
     let Flight { kind, sector, length, room, status, .. } = *flight;
     context.moved(kind == request::IN, &flight.traced, status == Status::Ok);
     let status = status as u8;
@@ -425,6 +462,7 @@ impl<B: BlockBackend> VirtioDevice for Block<B> {
     ) -> Result<Progress, (u16, RingError)> {
         for _ in 0..BATCH {
             let Some(completion) = self.backend.poll() else { return Ok(Progress::Idle) };
+            self.trace_completion(&completion, context);
             let Some((flight, errno)) = self.finished(completion) else { continue };
             let index = flight.queue;
             if let Some(queue) = queues.get_mut(usize::from(index)) {

@@ -169,6 +169,7 @@ impl Net {
                 None => return Ok(Progress::Idle),
             };
             let mut data = chain.readable();
+            let context = &context.of(queue.index(), chain.head);
             let mut header = Header::new_zeroed();
             let got = data.read(context, header.as_mut_bytes())?;
             let length = data.len();
@@ -181,9 +182,10 @@ impl Net {
                 let frame = Frame { header, data: std::mem::take(&mut self.buffer) };
                 if offload::is_sound(&frame) {
                     let sent = length as u32;
-                    context
-                        .tracer
-                        .emit(context.origin, || EventKind::Frame { sent: true, length: sent });
+                    context.tracer.emit_with(context.origin, &frame.data, || EventKind::Frame {
+                        sent: true,
+                        length: sent,
+                    });
                     self.steering.sent(&frame.data, pair);
                     self.port.send(frame);
                 }

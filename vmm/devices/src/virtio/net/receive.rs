@@ -111,7 +111,10 @@ impl Net {
                 store(queue, context, held, &frame)?;
                 *room = held.iter().map(|chain| chain.writable().len()).sum();
                 let length = frame.data.len() as u32;
-                context.tracer.emit(context.origin, || EventKind::Frame { sent: false, length });
+                context.tracer.emit_with(context.origin, &frame.data, || EventKind::Frame {
+                    sent: false,
+                    length,
+                });
             }
         }
         queue.rearm(context)?;
@@ -143,6 +146,7 @@ fn store(
     let mut used = Vec::with_capacity(count);
     for chain in held.drain(..count) {
         let mut place = chain.writable();
+        let context = &context.of(queue.index(), chain.head);
         let first = place.write(context, head)?;
         head = &head[first..];
         let then = if head.is_empty() { place.write(context, data)? } else { 0 };

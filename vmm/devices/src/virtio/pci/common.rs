@@ -37,9 +37,10 @@ impl<D: VirtioDevice> VirtioPci<D> {
             Op::Write(value) => {
                 let mask = ones(access.size * 8) << shift;
                 let value = (old & !mask) | ((value << shift) & mask);
+                let done = Outcome::done().over((old >> shift) & ones(access.size * 8));
                 match self.common_write(register, value, &access.origin) {
-                    Ok(()) => Outcome::done(),
-                    Err(error) => Outcome::done().with_error(error),
+                    Ok(()) => done,
+                    Err(error) => done.with_error(error),
                 }
             }
         };

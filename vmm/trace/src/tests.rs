@@ -1,0 +1,5 @@
+mod diffs;
+mod files;
+mod samples;
+mod sinks;
+mod stats;
