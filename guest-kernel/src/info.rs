@@ -90,6 +90,7 @@ fn of_process(process: &Process) -> ProcessInfo {
         priority: first.map_or(process.priority_limit.get(), |thread| thread.priority),
         cpu_ns: time::nanoseconds(process.run_time()),
         frames: process.mapped.get(),
+        refused: process.refused.get(),
         name: process.name,
     }
 }

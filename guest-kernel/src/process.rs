@@ -46,6 +46,8 @@ pub struct Process {
     pub mapping_count: Cell<u32>,
     /// Frames mapped.
     pub mapped: Cell<u64>,
+    /// System calls refused, for `INFO`.
+    pub refused: Cell<u64>,
     /// Endpoints it serves.
     pub endpoints: List<Endpoint, 0>,
     pub pins: List<Pin, 0>,
@@ -117,6 +119,7 @@ pub fn create(parent: u32, name: [u8; 32]) -> Result<Ref<Process>> {
         mappings: List::new(),
         mapping_count: Cell::new(0),
         mapped: Cell::new(0),
+        refused: Cell::new(0),
         endpoints: List::new(),
         pins: List::new(),
         pinned: Cell::new(0),

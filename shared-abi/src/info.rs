@@ -77,6 +77,9 @@ pub struct ProcessInfo {
     pub cpu_ns: u64,
     /// Frames mapped, including shared ones.
     pub frames: u64,
+    /// System calls that were refused: handles it does not have, rights it lacks, addresses that are not
+    /// its own, calls that do not exist.
+    pub refused: u64,
     pub name: [u8; 32],
 }
 

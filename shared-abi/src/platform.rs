@@ -56,6 +56,9 @@ pub const CMDLINE_MODE_EXEC: &str = "mode=exec";
 /// that the kernel need not clear frames it hands out for the first time. Never said after a
 /// reset that keeps RAM.
 pub const CMDLINE_RAM_ZEROED: &str = "ram=zeroed";
+/// RS gives each service a copy of its program's text instead of mapping the bundle's: a host that
+/// damages a running service's text (`ctl inject`) then damages that instance alone.
+pub const CMDLINE_TEXT_PRIVATE: &str = "text=private";
 
 /// First 64 bytes of the trace page; a table of [`TRACE_SLOTS`] [`TraceProcess`] follows at
 /// [`TRACE_TABLE_OFFSET`]. Physically contiguous, [`TRACE_PAGES`] pages. Written by the kernel

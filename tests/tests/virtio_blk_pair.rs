@@ -14,7 +14,7 @@ use xinim_tests::virtio_blk::{
     SECTORS, VECTORS, list, rig, rig_of, rig_with, ring_addresses, run, submit, unit, works,
 };
 use xinim_virtio_blk::Disk;
-use xinim_virtio_blk::disk::{ATTEMPTS, TIMEOUT_NS};
+use xinim_virtio_blk::disk::{ATTEMPTS, TIMEOUT_NS, WATCH_NS};
 
 #[test]
 fn reads_writes_flushes_and_interrupts() {
@@ -299,4 +299,25 @@ fn a_new_driver_takes_over_and_the_old_ones_memory_is_left_alone() {
     assert_eq!(seen, [0; 512], "the reset device wrote for the old driver");
     rig.machine.defer_doorbells(false);
     works(&mut new, &rig);
+}
+
+#[test]
+fn a_lost_doorbell_is_rung_again_long_before_the_request_is_given_up() {
+    let (rig, clock) = (rig(), FakeClock::default());
+    let mut disk = rig.start(&clock);
+    rig.machine.defer_doorbells(true);
+    let buffer = rig.machine.ram.allocate(512, Constraints::DATA).unwrap();
+    submit(&mut disk, Operation::Read, 3, list(&buffer, 512).segments(), 5).unwrap();
+    disk.kick();
+    rig.machine.lose_doorbells();
+    clock.advance(WATCH_NS);
+    assert!(disk.wake_at().is_some_and(|at| at <= clock.now_ns()));
+    let mut done = Vec::new();
+    disk.attend();
+    disk.poll(&mut done).unwrap();
+    assert_eq!(rig.machine.ring(), 1);
+    // The interrupt may have been lost as well: what is done is found at the next look.
+    disk.poll(&mut done).unwrap();
+    assert_eq!(done, [Completion { cookie: 5, result: Ok(()) }]);
+    assert_eq!(disk.statistics().recoveries, 0);
 }

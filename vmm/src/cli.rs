@@ -7,7 +7,7 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::net_spec::{Net, PublishedPort};
 use crate::spec::{
-    ConsoleSpec, Cpuid, Cpus, Disk, EngineChoice, Memory, QemuAccel, Strict, Timeout,
+    ConsoleSpec, Cpuid, Cpus, Disk, EngineChoice, FaultRule, Memory, QemuAccel, Strict, Timeout,
 };
 use crate::trace_spec::TraceOption;
 
@@ -102,7 +102,7 @@ pub enum Command {
         #[command(subcommand)]
         command: ImageCommand,
     },
-    /// Change a running machine's disks, or end it (see run --control)
+    /// Change a running machine's disks, network, or fault rules, or end it (see run --control)
     Ctl(CtlArgs),
     /// Run boot tests: TOML files, each a machine, what to do in it and what to expect
     #[command(after_help = TEST_AFTER_HELP)]
@@ -122,6 +122,8 @@ pub enum Command {
     },
     /// Watch a running machine: devices, queues, exits, processes, services (see run --control)
     Top(TopArgs),
+    /// Put seeded faults into live machines under load and tell what became of each
+    Campaign(CampaignArgs),
     /// Measure boot, memory and disk on both engines and print the figures as JSON
     Bench(BenchArgs),
 }
@@ -209,6 +211,12 @@ pub struct RunArgs {
         require_equals = true
     )]
     pub strict: Option<Strict>,
+
+    /// Let a device, its disk, wire, interrupts or memory fail by rule, as in
+    /// `device=virtio-blk.0,op=write,sector=100-200,nth=3,action=error`; repeatable, and the first
+    /// rule that matches counts. `--fault help` explains rules (KVM engine)
+    #[arg(long, value_name = "RULE")]
+    pub fault: Vec<FaultRule>,
 
     /// Run these commands in the guest's shell, with standard input, output and error passed
     /// through byte for byte, then power off and exit with the last command's status
@@ -331,6 +339,28 @@ pub enum CtlCommand {
     /// What devices, queues, exits, processes and services have done since the first time this was
     /// asked (`top` shows it live)
     Stats,
+    /// Fault rules: add one, list them with how often they struck, take them away
+    Fault {
+        #[command(subcommand)]
+        command: FaultCommand,
+    },
+    /// Damage a running process of the guest, as a defect in it would (KVM engine; boot with
+    /// --cmdline text=private, so that damaged text is that process's alone)
+    Inject {
+        /// Its name: the label of a service
+        #[arg(value_name = "PROCESS")]
+        process: String,
+        /// text: a bit of its text; instruction: a mutated instruction; data: a bit of stack or data;
+        /// pointer: a bit of an address in a register; jump: on somewhere else; spin: for ever here
+        #[arg(value_name = "KIND", value_parser = ["text", "instruction", "data", "pointer", "jump", "spin"])]
+        kind: String,
+        /// Chooses place and bit
+        #[arg(long, value_name = "N", default_value_t = 0)]
+        seed: u64,
+        /// Milliseconds to wait until the process runs
+        #[arg(long, value_name = "MS", default_value_t = 2000)]
+        wait: u32,
+    },
     /// End the machine at once
     Quit,
 }
@@ -414,6 +444,24 @@ pub struct TopArgs {
     /// With --once, as JSON
     #[arg(long, requires = "once")]
     pub json: bool,
+}
+
+#[derive(Clone, Debug, Subcommand)]
+pub enum FaultCommand {
+    /// Add a rule (see run --fault help) and print its number
+    Add {
+        #[arg(value_name = "RULE")]
+        rule: String,
+    },
+    /// List the rules: number, matches, hits, rule
+    List,
+    /// Take a rule away, with what it holds back
+    Remove {
+        #[arg(value_name = "ID")]
+        id: u32,
+    },
+    /// Take all rules away
+    Clear,
 }
 
 /// Of a network device's cable.
@@ -505,6 +553,41 @@ pub struct ExplainArgs {
     /// Print as JSON
     #[arg(long)]
     pub json: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct CampaignArgs {
+    /// How many faults
+    #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u64).range(1..))]
+    pub faults: u64,
+
+    /// Where they come from: the same seed, the same faults. Fault N of seed S is the first of S + N
+    #[arg(long, value_name = "S", default_value_t = 1)]
+    pub seed: u64,
+
+    /// Machines at a time
+    #[arg(long, value_name = "J", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=256))]
+    pub jobs: u32,
+
+    /// Write the report to this file, as JSON
+    #[arg(long, value_name = "FILE")]
+    pub report: Option<PathBuf>,
+
+    /// Faults in one round of load, which is judged as a whole
+    #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..=1000))]
+    pub burst: u64,
+
+    /// Only this class of faults; repeatable [default: all]
+    #[arg(long, value_name = "CLASS")]
+    pub class: Vec<String>,
+
+    /// Further options of the machines' `run`, behind --
+    #[arg(last = true, value_name = "OPTIONS")]
+    pub run: Vec<String>,
+
+    /// Say of each fault what was done
+    #[arg(long, short = 'v', action = clap::ArgAction::Count)]
+    pub verbose: u8,
 }
 
 #[derive(Debug, Args)]

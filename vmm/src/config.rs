@@ -1,11 +1,13 @@
 //! The machine configuration: a TOML file with the same keys as the options, and the merge of
-//! both. options win; a disk or network device given as an option replaces the file's whole list.
+//! both. options win; a disk, network device or fault rule given as an option replaces the file's
+//! whole list.
 //!
 //! ```toml
 //! memory = "256M"
 //! cpus = 1
 //! timeout = "30s"
 //! net = ["user,publish=8080:80"]
+//! fault = ["device=virtio-blk.0,op=read,probability=1%,action=error"]
 //! disk = ["root.img", "data.img,ro", { path = "scratch.img", cache = "unsafe", iops = 500 }]
 //! cpuid = "-cx16"
 //! ```
@@ -27,7 +29,8 @@ use crate::disk_spec::Builder;
 use crate::error::Error;
 use crate::net_spec::{NETS_MAX, Net, PublishedPort};
 use crate::spec::{
-    ConsoleSpec, Cpuid, Cpus, Disk, EngineChoice, Memory, QemuOptions, Strict, Timeout, ValueError,
+    ConsoleSpec, Cpuid, Cpus, Disk, EngineChoice, FaultRule, Memory, QemuOptions, Strict, Timeout,
+    ValueError,
 };
 use crate::trace_spec::{TRACES_MAX, TraceOption};
 
@@ -51,6 +54,8 @@ pub struct RunConfig {
     pub timeout: Option<Timeout>,
     pub traces: Vec<TraceSpec>,
     pub strict: Option<Strict>,
+    /// As written.
+    pub faults: Vec<String>,
     pub exec: Option<String>,
     pub cpuid: Cpuid,
     pub dry_run: bool,
@@ -78,6 +83,7 @@ struct File {
     #[serde(deserialize_with = "one_or_more")]
     trace: Vec<Text<TraceOption>>,
     strict: Option<Text<Strict>>,
+    fault: Vec<Text<FaultRule>>,
     exec: Option<String>,
     cpuid: Option<Text<Cpuid>>,
     verbose: Option<u8>,
@@ -137,6 +143,11 @@ pub fn resolve(args: RunArgs) -> Result<RunConfig, Error> {
         args.trace
     };
     let traces = traces.into_iter().map(|trace| trace.0).collect();
+    let faults: Vec<FaultRule> = if args.fault.is_empty() {
+        file.fault.into_iter().map(|text| text.0).collect()
+    } else {
+        args.fault
+    };
     let config = RunConfig {
         engine: pick(args.engine, file.engine).unwrap_or_default(),
         memory: pick(args.memory, file.memory).unwrap_or(MEMORY_DEFAULT),
@@ -151,6 +162,7 @@ pub fn resolve(args: RunArgs) -> Result<RunConfig, Error> {
         timeout: pick(args.timeout, file.timeout),
         traces,
         strict: pick(args.strict, file.strict),
+        faults: faults.into_iter().map(|rule| rule.0).collect(),
         exec,
         cpuid: pick(args.cpuid, file.cpuid).unwrap_or_default(),
         dry_run: args.dry_run,
@@ -209,6 +221,9 @@ fn check(config: RunConfig) -> Result<RunConfig, Error> {
     }
     if config.dry_run && config.engine != EngineChoice::Qemu {
         return usage("--dry-run prints a QEMU command line and needs --engine qemu");
+    }
+    if config.engine == EngineChoice::Qemu && !config.faults.is_empty() {
+        return usage(xinim_machine::control::NO_FAULTS);
     }
     if config.cmdline.bytes().any(|b| b == 0) {
         return usage("the kernel command line contains a zero byte");

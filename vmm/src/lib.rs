@@ -9,6 +9,7 @@
 
 pub mod bench;
 pub mod boot_test;
+pub mod campaign;
 pub mod cli;
 pub mod config;
 pub mod console;
@@ -81,6 +82,7 @@ fn command(cli: Cli) -> Result<u8, Error> {
         Some(Command::Top(args)) => top::run(&args),
         Some(Command::Bench(args)) => bench::bench(&args),
         Some(Command::Test(args)) => boot_test::run(&args),
+        Some(Command::Campaign(args)) => campaign::campaign(&args),
         Some(Command::Qtest { options }) => xinim_qtest::serve(&options)
             .map(|()| 0)
             .map_err(|error| Error::Usage(error.to_string())),

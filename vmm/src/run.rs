@@ -17,7 +17,8 @@ use std::time::Duration;
 use xinim_abi::exit;
 use xinim_abi::platform::CMDLINE_MODE_EXEC;
 use xinim_machine::{
-    Controller, Engine, HostIo, MachineSpec, Notices, Outcome, StrictCount, StrictStats,
+    Controller, Engine, FaultStatus, HostIo, MachineSpec, Notices, Outcome, StrictCount,
+    StrictStats,
 };
 
 use crate::cli::RunArgs;
@@ -29,6 +30,7 @@ use crate::debug_console::DebugConsole;
 use crate::error::Error;
 use crate::exec::link::{Link, Streams};
 use crate::exec::protocol::State;
+use crate::spec::FaultRule;
 use crate::stats::RunLog;
 use crate::verdict::{self, Verdict};
 use crate::{dry_run, engine, image, kernel};
@@ -36,6 +38,10 @@ use crate::{dry_run, engine, image, kernel};
 /// Runs the machine the options describe; returns the exit status.
 pub fn run(args: RunArgs) -> Result<u8, Error> {
     let mut log = RunLog::start();
+    if args.fault.iter().any(|rule| rule.0 == FaultRule::HELP) {
+        println!("{}", xinim_devices::fault::HELP);
+        return Ok(0);
+    }
     let config = config::resolve(args)?;
     let spec = machine(&config)?;
     if config.dry_run {
@@ -52,6 +58,9 @@ pub fn run(args: RunArgs) -> Result<u8, Error> {
         ));
     }
     log.engine(selection.engine.name());
+    if selection.engine.name() != "kvm" && !config.faults.is_empty() {
+        return Err(Error::Usage(xinim_machine::control::NO_FAULTS.into()));
+    }
 
     let control = Control::new();
     let _signals = SignalWatch::start(control.clone())
@@ -141,6 +150,9 @@ fn run_once(
         if let Some(strict) = &outcome.stats.strict {
             eprint!("{}", strict_summary(strict, config.verbose > 0));
         }
+        if config.verbose > 0 {
+            eprint!("{}", fault_lines(&outcome.stats.faults));
+        }
     }
     // The machine's ends are closed now: everything it sent comes through before these return.
     let link = link.map(Link::finish);
@@ -160,6 +172,15 @@ fn strict_summary(strict: &StrictStats, verbose: bool) -> String {
         format!("strict: {} {} {times}\n", count.device, count.rule)
     };
     strict.broken.iter().map(line).collect()
+}
+
+/// How often each fault rule struck.
+fn fault_lines(faults: &[FaultStatus]) -> String {
+    let line = |fault: &FaultStatus| {
+        let FaultStatus { id, rule, matches, hits } = fault;
+        format!("xinim-vmm: fault {id} matched {matches} times and struck {hits} times: {rule}\n")
+    };
+    faults.iter().map(line).collect()
 }
 
 /// Fills in the machine: files are read and checked here, so that both engines say the same.
@@ -197,6 +218,7 @@ fn machine(config: &RunConfig) -> Result<MachineSpec, Error> {
         cpuid: config.cpuid.0.clone(),
         traces: config.traces.clone(),
         strict: config.strict.map(|strict| strict.0),
+        faults: config.faults.clone(),
     })
 }
 

@@ -102,6 +102,26 @@ impl FromStr for Timeout {
     }
 }
 
+/// A fault rule, or the word `help`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FaultRule(pub String);
+
+impl FaultRule {
+    pub const HELP: &str = "help";
+}
+
+impl FromStr for FaultRule {
+    type Err = ValueError;
+
+    fn from_str(text: &str) -> Result<Self, ValueError> {
+        if text != Self::HELP {
+            text.parse::<xinim_devices::fault::Rule>()
+                .map_err(|e| ValueError::new(e.to_string()))?;
+        }
+        Ok(Self(text.to_owned()))
+    }
+}
+
 /// Number of virtual CPUs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Cpus(pub u32);

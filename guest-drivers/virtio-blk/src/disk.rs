@@ -42,6 +42,9 @@ const INDIRECT: u16 = 4;
 pub const ATTEMPTS: u8 = 3;
 /// A request that takes longer has got lost. Generous: the host's disk may be very busy.
 pub const TIMEOUT_NS: u64 = 30_000_000_000;
+/// While requests are in flight the rings are looked at and the doorbells rung again this often, in case
+/// an interrupt or a doorbell was lost.
+pub const WATCH_NS: u64 = 1_000_000_000;
 /// The serial number needs no disk; a device that takes longer is asked no more.
 const ID_TIMEOUT_NS: u64 = 2_000_000_000;
 
@@ -324,9 +327,19 @@ impl<M: Mmio, D: Dma, C: Clock> Disk<M, D, C> {
     fn examine(&mut self) -> core::result::Result<(), DeviceError> {
         let busy = self.slots.iter().filter(|slot| slot.busy);
         let oldest = busy.map(|slot| slot.since).min();
-        self.watch = oldest.map_or(0, |since| since.saturating_add(TIMEOUT_NS));
-        if oldest.is_some() && self.clock.now_ns() >= self.watch {
+        let now = self.clock.now_ns();
+        let deadline = oldest.map_or(u64::MAX, |since| since.saturating_add(TIMEOUT_NS));
+        if now >= deadline {
             return Err(DeviceError::TimedOut);
+        }
+        self.watch = deadline.min(now.saturating_add(WATCH_NS));
+        if oldest.is_some_and(|since| now.saturating_sub(since) >= WATCH_NS) {
+            // The device may not have heard of them; a doorbell too many does no harm.
+            for index in 0..self.queues.len() as u16 {
+                if self.slots.iter().any(|slot| slot.busy && slot.queue == index) {
+                    self.transport.notify(index);
+                }
+            }
         }
         if self.transport.device_status().contains(DeviceStatus::NEEDS_RESET) {
             return Err(DeviceError::NeedsReset);
@@ -378,7 +391,7 @@ impl<M: Mmio, D: Dma, C: Clock> Disk<M, D, C> {
                 self.send(index, usize::from(slot.queue))?;
             }
         }
-        self.watch = self.clock.now_ns().saturating_add(TIMEOUT_NS);
+        self.watch = self.clock.now_ns().saturating_add(WATCH_NS);
         self.kick();
         Ok(())
     }
@@ -440,7 +453,7 @@ impl<M: Mmio, D: Dma, C: Clock> BlockDevice for Disk<M, D, C> {
             }
         }
         if self.in_flight() == 0 {
-            self.watch = self.slots[usize::from(index)].since.saturating_add(TIMEOUT_NS);
+            self.watch = self.slots[usize::from(index)].since.saturating_add(WATCH_NS);
         }
         self.slots[usize::from(index)].busy = true;
         self.free.pop();

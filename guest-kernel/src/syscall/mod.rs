@@ -29,7 +29,10 @@ pub fn dispatch(thread: Ref<Thread>) {
     let status = match u64::from(rax as u32) {
         nr::CALL => match ipc::call(thread, handle) {
             Ok(()) => return,
-            Err(error) => encode(Err(error)),
+            Err(error) => {
+                count_refusal(&thread.process, &error);
+                encode(Err(error))
+            }
         },
         nr::REPLY_WAIT => match ipc::reply_wait(thread, handle, frame.rdi.get()) {
             Ok(()) => return,
@@ -103,7 +106,19 @@ fn other(thread: Ref<Thread>, number: u64, handle: u32) -> Outcome {
         56..=60 => call.system(number),
         _ => Err(Error::NoSys),
     };
+    if let Err(error) = &result {
+        count_refusal(&thread.process, error);
+    }
     Outcome::Status(encode(result))
+}
+
+/// Whoever tries what it may not is to be seen.
+#[cold]
+fn count_refusal(process: &Process, error: &Error) {
+    if matches!(error, Error::Perm | Error::Access | Error::BadHandle | Error::Fault | Error::NoSys)
+    {
+        process.refused.set(process.refused.get().wrapping_add(1));
+    }
 }
 
 impl Call {

@@ -178,6 +178,7 @@ pub(crate) fn status(info: &ProcessInfo) -> String {
     let _ = writeln!(text, "Threads:\t{}\nHandles:\t{}", info.threads, info.handles);
     let _ = writeln!(text, "Priority:\t{}", info.priority);
     let _ = writeln!(text, "CpuTime:\t{} ns", info.cpu_ns);
+    let _ = writeln!(text, "Refused:\t{}", info.refused);
     let _ = writeln!(text, "VmRSS:\t{} kB", info.frames.saturating_mul(FRAME / 1024));
     text
 }

@@ -8,7 +8,7 @@ use xinim_abi::info::{Kind, ProcessInfo, Pulse};
 use xinim_abi::interface::{Name, Reply};
 use xinim_abi::ipc::{ReplyToken, bits};
 use xinim_abi::object::{Handle, LARGE_PAGE_SIZE, MemoryFlags, PAGE_SIZE, Protection, Rights};
-use xinim_abi::platform::PORT_DEBUGCON;
+use xinim_abi::platform::{CMDLINE_TEXT_PRIVATE, PORT_DEBUGCON};
 use xinim_abi::services::rs::rs;
 use xinim_abi::start::role;
 use xinim_abi::syscall::{control, limit, resource};
@@ -248,6 +248,9 @@ impl System {
                 gives.push(Give { role: role::INTERRUPT, handle: interrupt.raw(), rights });
             }
         }
+        // Always copied when asked: it costs memory and start-up time, so only for experiments.
+        let in_place =
+            !kip::cmdline().split_ascii_whitespace().any(|word| word == CMDLINE_TEXT_PRIVATE);
         let mut args = Vec::from([launch.label.as_str()]);
         args.extend(manifest.args.iter().map(|arg| arg.as_str()));
         let image = match launch.program {
@@ -265,7 +268,7 @@ impl System {
             self.resource,
             &Program {
                 name: launch.label.as_str(),
-                image,
+                image: Image { memory: image.memory.filter(|_| in_place), ..image },
                 args: &args,
                 env: &[],
                 handles: &gives,

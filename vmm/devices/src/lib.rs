@@ -25,6 +25,7 @@ pub mod chipset;
 pub mod device;
 pub mod dma;
 pub mod e1000;
+pub mod fault;
 pub mod fuzz;
 pub mod irq;
 pub mod net;

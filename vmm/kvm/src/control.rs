@@ -2,15 +2,22 @@
 
 use std::path::Path;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use xinim_block::HostDisk;
+use xinim_devices::ahci::Ahci;
 use xinim_devices::backend::{BayError, Clock, Drive, DriveBays, Medium};
 use xinim_devices::bus::lock;
 use xinim_devices::device::Origin;
+use xinim_devices::fault::Faults;
+use xinim_machine::control::Injection;
 use xinim_machine::trace::TraceStatus;
-use xinim_machine::{DiskBus, DiskSpec, DiskStatus, MachineControl, MachineStatistics, NetStatus};
+use xinim_machine::{
+    DiskBus, DiskSpec, DiskStatus, FaultStatus, MachineControl, MachineStatistics, NetStatus,
+};
 
 use crate::disks::{Disks, Known};
+use crate::fault;
 use crate::net::Card;
 use crate::shared::Shared;
 use crate::traces::Traces;
@@ -22,6 +29,8 @@ pub struct Controls {
     pub attaching: Mutex<()>,
     pub cards: Vec<Card>,
     pub traces: Traces,
+    pub faults: Arc<Faults>,
+    pub controller: Option<Arc<Mutex<Ahci>>>,
 }
 
 impl Controls {
@@ -80,6 +89,28 @@ impl MachineControl for Controls {
         Ok(())
     }
 
+    fn faults(&self) -> Result<Vec<FaultStatus>, String> {
+        Ok(fault::list(&self.faults))
+    }
+
+    fn add_fault(&self, rule: &str) -> Result<u32, String> {
+        self.faults.add(rule)
+    }
+
+    fn remove_fault(&self, id: u32) -> Result<(), String> {
+        let found = self.faults.remove(id);
+        found.then_some(()).ok_or_else(|| format!("there is no fault rule {id}"))
+    }
+
+    fn inject(&self, injection: &Injection, patience: Duration) -> Result<String, String> {
+        self.shared.injector.run(injection.clone(), patience)
+    }
+
+    fn clear_faults(&self) -> Result<(), String> {
+        self.faults.clear();
+        Ok(())
+    }
+
     fn disks(&self) -> Result<Vec<DiskStatus>, String> {
         let status = |known: Known| DiskStatus {
             port: known.port(),
@@ -101,7 +132,10 @@ impl MachineControl for Controls {
         self.watch(&disk, &known)?;
         let known = Known { handle: Some(disk.handle()), ..known };
         let medium = if spec.cd_rom { Medium::CdRom } else { Medium::Disk };
-        let drive = Drive { backend: Some(Box::new(disk)), medium, serial: known.serial() };
+        let controller = self.controller.as_ref().ok_or("the machine has no AHCI controller")?;
+        let place = (&self.shared.ram, &self.faults, &self.disks);
+        let backend = fault::bay(disk, &known, place, controller);
+        let drive = Drive { backend: Some(backend), medium, serial: known.serial() };
         self.bays(&known, |bays, origin| bays.attach(known.unit, drive, origin))?
             .map_err(|error| sentence(&known.name, error))?;
         let name = known.name.clone();
@@ -122,7 +156,10 @@ impl MachineControl for Controls {
         let disk = self.open(&DiskSpec { read_only: true, ..disc.clone() })?;
         self.watch(&disk, &known)?;
         let handle = disk.handle();
-        self.bays(&known, |bays, origin| bays.insert(known.unit, Box::new(disk), origin))?
+        let controller = self.controller.as_ref().ok_or("the machine has no AHCI controller")?;
+        let place = (&self.shared.ram, &self.faults, &self.disks);
+        let disc_there = fault::bay(disk, &known, place, controller);
+        self.bays(&known, |bays, origin| bays.insert(known.unit, disc_there, origin))?
             .map_err(|error| sentence(name, error))?;
         let spec = DiskSpec { source: disc.source.clone(), format: disc.format, ..known.spec };
         self.disks.remember(Known { handle: Some(handle), spec, ..known });

@@ -26,6 +26,7 @@ use crate::control::Controls;
 use crate::cpuid::{self, Shape};
 use crate::disks::Disks;
 use crate::dma::GuestDma;
+use crate::fault;
 use crate::guest_trace::GuestEvents;
 use crate::host::{self, host, host_io};
 use crate::io::{IoLoop, WAKE_TOKEN};
@@ -105,6 +106,9 @@ impl Engine for KvmEngine {
             hotplug: spec.hotplug,
         };
         let built = machine::build(parts, disks, nets, io)?;
+        for rule in &spec.faults {
+            built.faults.add(rule).map_err(EngineError::Machine)?;
+        }
         let shared = Arc::new(Shared {
             bus: built.bus,
             ram,
@@ -115,6 +119,8 @@ impl Engine for KvmEngine {
             meter: Default::default(),
             hub: hub.clone(),
             strict,
+            injector: Default::default(),
+            faults: built.faults.clone(),
             pending: Default::default(),
         });
         let controls = Controls {
@@ -123,6 +129,8 @@ impl Engine for KvmEngine {
             attaching: Mutex::default(),
             cards: built.cards,
             traces: traces.clone(),
+            faults: built.faults.clone(),
+            controller: built.controller,
         };
         let registered = control.register(Arc::new(controls));
         let guest_events = GuestEvents::start(shared.clone())
@@ -257,7 +265,8 @@ fn run(
     let stopped_at = (end == End::Stopped).then(|| whereabouts(&finished, shared));
     let strict = shared.strict.as_ref().map(Strict::stats);
     let exits = counts.named();
-    Ok(Outcome { end, stats: RunStats { to_first_instruction, exits, stopped_at, strict } })
+    let faults = fault::list(&shared.faults);
+    Ok(Outcome { end, stats: RunStats { to_first_instruction, exits, stopped_at, strict, faults } })
 }
 
 /// Where a stopped machine was: each vCPU's place, and the last it wanted of the machine.

@@ -143,7 +143,9 @@ impl IoLoop {
                 self.counts.add(Kind::Doorbell);
                 let access = (u64::from(rung.function.bits()) << 12, 0, u64::from(rung.queue));
                 self.shared.record(None, Kind::Doorbell, access, 0);
-                add(&mut self.work, Work::Queue(rung.function, rung.queue));
+                if self.shared.bus.doorbell(rung.function, rung.queue) {
+                    add(&mut self.work, Work::Queue(rung.function, rung.queue));
+                }
             }
         } else {
             for (index, port) in self.ports.iter().enumerate() {

@@ -21,6 +21,7 @@ use xinim_devices::ahci::{self, Ahci, AhciConfig};
 use xinim_devices::backend::{Drive, Medium};
 use xinim_devices::bus::{Bus, BusError, lock};
 use xinim_devices::chipset;
+use xinim_devices::fault::{FaultDisk, FaultLine, Faults, Site};
 use xinim_devices::pci::{HostBridge, IsaBridge};
 use xinim_devices::trace::{Hub, Interest, Tracer};
 use xinim_devices::uart::Uart;
@@ -31,6 +32,7 @@ use crate::debug::DebugStream;
 use crate::disks::{Disks, Known};
 use crate::dma::GuestDma;
 use crate::doorbell::Doorbells;
+use crate::fault;
 use crate::host::{host, host_io};
 use crate::io::Port;
 use crate::irq::{Interrupts, Vectors};
@@ -69,6 +71,9 @@ pub struct Built {
     pub doorbells: Option<Arc<Doorbells>>,
     /// Network devices, in their order.
     pub cards: Vec<net::Card>,
+    pub faults: Arc<Faults>,
+    /// The AHCI controller, if there is one.
+    pub controller: Option<Arc<Mutex<Ahci>>>,
 }
 
 /// Builds the bus. While somebody listens for accesses or queues, doorbells are accesses, so that
@@ -83,6 +88,8 @@ pub fn build(
     let interrupts =
         Arc::new(Interrupts::new(parts.vm.clone()).map_err(host("setting interrupt routes"))?);
     let mut bus = Bus::new(tracer.clone());
+    let (faults, due) = fault::rules(&parts, &tracer)?;
+    bus.set_faults(faults.clone());
     let doorbells = Doorbells::new(parts.vm.clone(), parts.epoll.clone()).map(Arc::new);
     if let Some(doorbells) = &doorbells {
         bus.set_doorbell_sink(doorbells.clone());
@@ -91,7 +98,7 @@ pub fn build(
             .hub
             .watch(move |interest| bells.set_caught(!interest.intersects(Interest::ATTRIBUTED)));
     }
-    let mut ports = Vec::new();
+    let mut ports = vec![due];
     let stream = |tokens, input, output| {
         HostStream::new(&parts.epoll, tokens, input, output)
             .map_err(host_io("watching a console's descriptor"))
@@ -100,18 +107,19 @@ pub fn build(
     let debug = stream(DEBUG, None, io.debug_out)?;
     ports.push(debug_port(&mut bus, &parts, debug)?);
     let console = stream(CONSOLE, io.console_in, io.console_out)?;
-    ports.push(com1_port(&mut bus, &interrupts, &tracer, console)?);
+    ports.push(com1_port(&mut bus, &interrupts, &faults, &tracer, console)?);
 
     bus.add_pci(Arc::new(Mutex::new(HostBridge::new()))).map_err(machine_error)?;
-    let virtio = |name: &str| {
-        let dma = Arc::new(GuestDma(parts.ram.clone()));
-        let msi = Arc::new(Vectors::new(interrupts.clone()));
+    let virtio = |name: &str, site: &Site| {
+        let dma = fault::dma(GuestDma(parts.ram.clone()), site);
+        let msi = fault::msi(Vectors::new(interrupts.clone()), site);
         VirtioConfig { tracer: tracer.clone(), ..VirtioConfig::new(name, dma, msi) }
     };
     if let Some(link) = io.host_link {
         let stream = HostStream::duplex(&parts.epoll, LINK, link)
             .map_err(host_io("watching the host link"))?;
-        ports.push(link_port(&mut bus, virtio("virtio-console.0"), stream)?);
+        let site = faults.site(&["virtio-console.0"]);
+        ports.push(link_port(&mut bus, virtio("virtio-console.0", &site), stream, &site)?);
     }
     let mut drives = Vec::new();
     for (index, disk) in disks.into_iter().enumerate() {
@@ -126,22 +134,27 @@ pub fn build(
         let setup = BlockConfig { id: known.serial(), queues: DISK_QUEUES };
         let device = format!("virtio-blk.{index}");
         known.handle = Some(disk.handle());
-        let virtio = VirtioConfig { queue_size: DISK_DEPTH, ..virtio(&device) };
+        let site = faults.site(&[&device, &known.name]);
+        let virtio = VirtioConfig { queue_size: DISK_DEPTH, ..virtio(&device, &site) };
+        let disk = FaultDisk::new(disk, site.clone(), Arc::new(GuestDma(parts.ram.clone())));
         let device = VirtioPci::new(Block::new(disk, &setup), virtio)
             .map_err(|error| EngineError::Machine(format!("{device}: {error:?}")))?;
         let device = Arc::new(Mutex::new(device));
         known.function = bus.add_pci(device.clone()).map_err(machine_error)?;
-        parts.disks.watch(lock(&device).device().backend(), known.function, 0)?;
+        parts.disks.watch(lock(&device).device().backend().inner(), known.function, 0)?;
+        site.connect(Arc::new(fault::Function(Arc::downgrade(&device))));
         parts.disks.remember(known);
     }
+    let mut controller = None;
     if parts.hotplug || !drives.is_empty() {
-        let msi = Arc::new(Vectors::new(interrupts.clone()));
-        add_ahci(&mut bus, &parts, &tracer, msi, drives)?;
+        let vectors = Vectors::new(interrupts.clone());
+        controller = Some(add_ahci(&mut bus, &parts, &tracer, (vectors, &faults), drives)?);
     }
-    let (net_ports, cards) = net::add(&mut bus, &parts, &interrupts, &tracer, nets)?;
+    let wiring = (&interrupts, &faults);
+    let (net_ports, cards) = net::add(&mut bus, &parts, wiring, &tracer, nets)?;
     ports.extend(net_ports);
     bus.assign_bars().map_err(machine_error)?;
-    Ok(Built { bus, ports, doorbells, cards })
+    Ok(Built { bus, ports, doorbells, cards, faults, controller })
 }
 
 /// The AHCI controller with these drives, at its ports in this order.
@@ -149,26 +162,30 @@ fn add_ahci(
     bus: &mut Bus,
     parts: &Parts,
     tracer: &Tracer,
-    msi: Arc<Vectors>,
+    (vectors, faults): (Vectors, &Arc<Faults>),
     drives: Vec<(String, DiskSpec, HostDisk)>,
-) -> Result<(), EngineError> {
+) -> Result<Arc<Mutex<Ahci>>, EngineError> {
     let failed = |error: &dyn std::fmt::Debug| EngineError::Machine(format!("ahci.0: {error:?}"));
-    let dma = Arc::new(GuestDma(parts.ram.clone()));
+    let site = faults.site(&["ahci.0"]);
+    let dma = fault::dma(GuestDma(parts.ram.clone()), &site);
+    let msi = fault::msi(vectors, &site);
     let setup = AhciConfig { tracer: tracer.clone(), ..AhciConfig::new("ahci.0", dma, msi) };
-    let mut controller = Ahci::new(setup).map_err(|error| failed(&error))?;
+    let controller = Ahci::new(setup).map_err(|error| failed(&error))?;
+    let controller = Arc::new(Mutex::new(controller));
     for (unit, (name, spec, disk)) in (0..).zip(drives) {
         let medium = if spec.cd_rom { Medium::CdRom } else { Medium::Disk };
         let known = Known { name, spec, function: ahci::PLACE, unit, handle: Some(disk.handle()) };
         parts.disks.watch(&disk, ahci::PLACE, unit)?;
-        let drive = Drive { backend: Some(Box::new(disk)), medium, serial: known.serial() };
-        controller.install(unit, drive, None).map_err(|error| failed(&error))?;
+        let backend = fault::bay(disk, &known, (&parts.ram, faults, &parts.disks), &controller);
+        let drive = Drive { backend: Some(backend), medium, serial: known.serial() };
+        lock(&controller).install(unit, drive, None).map_err(|error| failed(&error))?;
         parts.disks.remember(known);
     }
     // A device with functions has a function 0.
     let bridge = Bdf::new(0, ahci::PLACE.device(), 0);
     bus.add_pci_at(bridge, Arc::new(Mutex::new(IsaBridge::new()))).map_err(machine_error)?;
-    bus.add_pci_at(ahci::PLACE, Arc::new(Mutex::new(controller))).map_err(machine_error)?;
-    Ok(())
+    bus.add_pci_at(ahci::PLACE, controller.clone()).map_err(machine_error)?;
+    Ok(controller)
 }
 
 pub fn machine_error(error: BusError) -> EngineError {
@@ -193,11 +210,13 @@ fn debug_port(bus: &mut Bus, parts: &Parts, stream: HostStream) -> Result<Port, 
 fn com1_port(
     bus: &mut Bus,
     interrupts: &Interrupts,
+    faults: &Arc<Faults>,
     tracer: &Tracer,
     stream: HostStream,
 ) -> Result<Port, EngineError> {
     let output = stream.output();
     let wire = Arc::new(interrupts.line(platform::COM1_IRQ));
+    let wire = Arc::new(FaultLine::new(wire, faults.site(&["com1"])));
     let uart = Arc::new(Mutex::new(Uart::new("com1", stream, wire, tracer)));
     bus.add_ports(platform::COM1, COM_PORTS, 1, uart.clone()).map_err(machine_error)?;
     let other = uart.clone();
@@ -215,12 +234,18 @@ fn com1_port(
     })
 }
 
-fn link_port(bus: &mut Bus, setup: VirtioConfig, stream: HostStream) -> Result<Port, EngineError> {
+fn link_port(
+    bus: &mut Bus,
+    setup: VirtioConfig,
+    stream: HostStream,
+    site: &Site,
+) -> Result<Port, EngineError> {
     let output = stream.output();
     let device = VirtioPci::new(Console::new(stream), setup)
         .map_err(|error| EngineError::Machine(format!("virtio-console.0: {error:?}")))?;
     let device = Arc::new(Mutex::new(device));
     bus.add_pci(device.clone()).map_err(machine_error)?;
+    site.connect(Arc::new(fault::Function(Arc::downgrade(&device))));
     let other = device.clone();
     Ok(Port {
         tokens: LINK,

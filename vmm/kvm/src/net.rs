@@ -15,6 +15,7 @@ use xinim_abi::hw::e1000::Model;
 use xinim_devices::backend::Clock;
 use xinim_devices::bus::{Bus, BusError, lock};
 use xinim_devices::e1000::{E1000, E1000Config};
+use xinim_devices::fault::{FaultLine, FaultNet, Faults};
 use xinim_devices::net::{NetBackend, NetDevice, Timer};
 use xinim_devices::trace::Tracer;
 use xinim_devices::virtio::{Net, NetConfig, VirtioConfig, VirtioPci};
@@ -23,6 +24,7 @@ use xinim_machine::net::{NetModel, NetSpec, user};
 use xinim_machine::{EngineError, NetStatus};
 
 use crate::dma::GuestDma;
+use crate::fault;
 use crate::host::host_io;
 use crate::io::Port;
 use crate::irq::{Interrupts, Vectors};
@@ -62,7 +64,7 @@ pub fn prepare(specs: &[NetSpec]) -> Result<Vec<Prepared>, EngineError> {
 pub fn add(
     bus: &mut Bus,
     parts: &Parts,
-    interrupts: &Arc<Interrupts>,
+    (interrupts, faults): (&Arc<Interrupts>, &Arc<Faults>),
     tracer: &Tracer,
     nets: Vec<Prepared>,
 ) -> Result<(Vec<Port>, Vec<Card>), EngineError> {
@@ -74,14 +76,17 @@ pub fn add(
         if let Some(fd) = endpoint.watch() {
             watch(&parts.epoll, fd.as_raw_fd(), first)?;
         }
-        let backend: Box<dyn NetBackend> = endpoint;
-        let dma = Arc::new(GuestDma(parts.ram.clone()));
-        let msi = Arc::new(Vectors::new(interrupts.clone()));
+        let model = model(spec.model);
+        let stem = if model.is_none() { "virtio-net" } else { "e1000" };
+        let name = format!("{stem}.{index}");
+        let site = faults.site(&[&name, &format!("net{index}")]);
+        let backend: Box<dyn NetBackend> = Box::new(FaultNet::new(endpoint, site.clone()));
+        let dma = fault::dma(GuestDma(parts.ram.clone()), &site);
+        let msi = fault::msi(Vectors::new(interrupts.clone()), &site);
         let timer = Arc::new(MachineTimer::new(&parts.epoll, parts.clock, first + 2)?);
         let failed = |name: &str, error| EngineError::Machine(format!("{name}: {error:?}"));
-        let device: Arc<Mutex<dyn NetDevice>> = match model(spec.model) {
+        let device: Arc<Mutex<dyn NetDevice>> = match model {
             None => {
-                let name = format!("virtio-net.{index}");
                 let setup = NetConfig {
                     mac: spec.mac,
                     pairs: spec.queues,
@@ -98,10 +103,10 @@ pub fn add(
                 device
             }
             Some(model) => {
-                let name = format!("e1000.{index}");
                 // Not every driver uses the MSI of these cards: Linux' e1000 knows the pin only.
                 let place = bus.free_place().ok_or(machine_error(BusError::TooManyFunctions))?;
-                let line = interrupts.pci_line(place.device());
+                let line = Arc::new(interrupts.pci_line(place.device()));
+                let line = FaultLine::new(line, site.clone());
                 let setup = E1000Config {
                     name: name.clone(),
                     model,
@@ -120,6 +125,7 @@ pub fn add(
                 device
             }
         };
+        site.connect(Arc::new(fault::Card(Arc::downgrade(&device))));
         let (backend, clock) = (device.clone(), device.clone());
         ports.push(Port {
             tokens: Tokens { input: first, output: first + 1 },
@@ -160,13 +166,13 @@ fn watch(epoll: &Epoll, fd: i32, token: u64) -> Result<(), EngineError> {
 }
 
 /// A device's timer.
-struct MachineTimer {
+pub struct MachineTimer {
     clock: MachineClock,
     timer: Mutex<TimerFd>,
 }
 
 impl MachineTimer {
-    fn new(epoll: &Epoll, clock: MachineClock, token: u64) -> Result<Self, EngineError> {
+    pub fn new(epoll: &Epoll, clock: MachineClock, token: u64) -> Result<Self, EngineError> {
         let failed = |error: vmm_sys_util::errno::Error| EngineError::Host {
             context: "creating a timer".into(),
             source: error.into(),

@@ -10,10 +10,12 @@ use xinim_abi::platform;
 use xinim_devices::backend::Clock;
 use xinim_devices::bus::{Bus, lock};
 use xinim_devices::device::Action;
+use xinim_devices::fault::Faults;
 use xinim_devices::trace::Hub;
 use xinim_machine::{End, EngineError};
 
 use crate::exits::{Kind, Record, Ring};
+use crate::inject::Injector;
 use crate::memory::GuestRam;
 use crate::meter::Meter;
 use crate::strict::Strict;
@@ -82,6 +84,9 @@ pub struct Shared {
     pub hub: Arc<Hub>,
     /// Drivers are checked.
     pub strict: Option<Strict>,
+    pub faults: Arc<Faults>,
+    /// Puts faults into processes of the guest.
+    pub injector: Injector,
     /// Work for the I/O thread.
     pub pending: Mutex<Vec<Pending>>,
 }

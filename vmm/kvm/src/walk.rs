@@ -1,6 +1,6 @@
 //! Guest page tables, walked in software: the way from a guest's virtual address to its RAM.
 //!
-//! Used only for reports on a guest that died, so it asks for no rights and sets no bits. All
+//! Used for reports on a guest that died and for faults put into processes, so it sets no bits. All
 //! four paging modes of the architecture (SDM volume 3, chapter 4).
 
 use vm_memory::{Bytes, GuestAddress};
@@ -13,7 +13,13 @@ const CR4_PAE: u64 = 1 << 5;
 const CR4_LA57: u64 = 1 << 12;
 const EFER_LMA: u64 = 1 << 10;
 const PRESENT: u64 = 1 << 0;
+const WRITABLE: u64 = 1 << 1;
+const USER: u64 = 1 << 2;
+const ACCESSED: u64 = 1 << 5;
 const LARGE: u64 = 1 << 7;
+const NO_EXECUTE: u64 = 1 << 63;
+/// 64 MiB.
+const PAGES_MAX: usize = 16384;
 /// Bits 12 to 51 of an entry.
 const FRAME: u64 = 0x000F_FFFF_FFFF_F000;
 
@@ -64,6 +70,46 @@ fn walk_64(ram: &GuestRam, mut table: u64, levels: u32, linear: u64) -> Option<u
         table = entry & FRAME;
     }
     None
+}
+
+/// A page that a process can use in user mode.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct UserPage {
+    pub linear: u64,
+    pub physical: u64,
+    pub writable: bool,
+    pub executable: bool,
+    /// It was used since the bit was last cleared.
+    pub accessed: bool,
+}
+
+/// Pages of 4 KiB of the lower half of a four-level address space; the first [`PAGES_MAX`] of them.
+pub fn user_pages(ram: &GuestRam, cr3: u64) -> Vec<UserPage> {
+    let mut pages = Vec::new();
+    // Table, level, linear base, writable, executable so far.
+    let mut tables = vec![(cr3 & FRAME, 4u32, 0u64, true, true)];
+    while let Some((table, level, base, writable, executable)) = tables.pop() {
+        let count = if level == 4 { 256 } else { 512 };
+        for index in 0..count {
+            let Some(entry) = read::<u64>(ram, table + index * 8) else { break };
+            if entry & (PRESENT | USER) != PRESENT | USER {
+                continue;
+            }
+            let linear = base + (index << (12 + 9 * (level - 1)));
+            let writable = writable && entry & WRITABLE != 0;
+            let executable = executable && entry & NO_EXECUTE == 0;
+            if level > 1 && entry & LARGE == 0 {
+                tables.push((entry & FRAME, level - 1, linear, writable, executable));
+            } else if level == 1 {
+                let (physical, accessed) = (entry & FRAME, entry & ACCESSED != 0);
+                pages.push(UserPage { linear, physical, writable, executable, accessed });
+            }
+            if pages.len() >= PAGES_MAX {
+                return pages;
+            }
+        }
+    }
+    pages
 }
 
 /// Two levels of 1024 entries of four bytes.

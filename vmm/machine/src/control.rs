@@ -3,6 +3,7 @@
 
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use crate::DiskSpec;
 use crate::net::{NetModel, NetSpec};
@@ -45,6 +46,79 @@ impl NetStatus {
     }
 }
 
+/// A fault rule of a running machine.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FaultStatus {
+    pub id: u32,
+    /// As it was written.
+    pub rule: String,
+    /// How often what it is about has passed.
+    pub matches: u64,
+    /// How often it struck.
+    pub hits: u64,
+}
+
+/// What is done to a process (see `xinim-vmm ctl SOCKET inject`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum InjectionKind {
+    /// A bit of its text.
+    Text,
+    /// An instruction becomes one that a programming mistake would have made.
+    Instruction,
+    /// A bit of its stack or of its image's data.
+    Data,
+    /// A bit of a register that holds an address.
+    Pointer,
+    /// Goes on somewhere else.
+    Jump,
+    /// Never comes back from where it is.
+    Spin,
+}
+
+impl InjectionKind {
+    pub const ALL: [Self; 6] =
+        [Self::Text, Self::Instruction, Self::Data, Self::Pointer, Self::Jump, Self::Spin];
+
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Text => "text",
+            Self::Instruction => "instruction",
+            Self::Data => "data",
+            Self::Pointer => "pointer",
+            Self::Jump => "jump",
+            Self::Spin => "spin",
+        }
+    }
+
+    /// Whether it must run in user mode at that moment.
+    pub const fn needs_registers(self) -> bool {
+        matches!(self, Self::Pointer | Self::Jump | Self::Spin)
+    }
+}
+
+impl std::str::FromStr for InjectionKind {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let found = Self::ALL.into_iter().find(|kind| kind.name() == text);
+        found.ok_or_else(|| format!("`{text}` is none of {}", Self::ALL.map(Self::name).join(", ")))
+    }
+}
+
+/// Damage to be done to a process.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Injection {
+    /// Its name: a service's label.
+    pub process: String,
+    pub kind: InjectionKind,
+    /// Of the choice of place and bit.
+    pub seed: u64,
+}
+
+/// What an engine says that has no fault rules.
+pub const NO_FAULTS: &str =
+    "fault rules are for the kvm engine, whose devices are ours; this machine runs on another";
+
 /// Operations on a running machine. Errors are sentences for the user. Calls may wait for the
 /// host, but not for the guest.
 pub trait MachineControl: Send + Sync {
@@ -75,6 +149,24 @@ pub trait MachineControl: Send + Sync {
     fn nets(&self) -> Result<Vec<NetStatus>, String>;
     /// Puts a network device's cable in or pulls it out.
     fn set_link(&self, name: &str, up: bool) -> Result<(), String>;
+    fn faults(&self) -> Result<Vec<FaultStatus>, String> {
+        Err(NO_FAULTS.into())
+    }
+    /// Adds a fault rule; its number.
+    fn add_fault(&self, _rule: &str) -> Result<u32, String> {
+        Err(NO_FAULTS.into())
+    }
+    fn remove_fault(&self, _id: u32) -> Result<(), String> {
+        Err(NO_FAULTS.into())
+    }
+    fn clear_faults(&self) -> Result<(), String> {
+        Err(NO_FAULTS.into())
+    }
+    /// Damages a process the next time it runs, within `patience`; what was done. This one waits for
+    /// the guest.
+    fn inject(&self, _injection: &Injection, _patience: Duration) -> Result<String, String> {
+        Err("only the kvm engine can damage a process".into())
+    }
 }
 
 /// The place where the running machine can be found.

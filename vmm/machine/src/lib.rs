@@ -12,7 +12,7 @@ pub mod strict;
 pub mod testing;
 pub mod trace;
 
-pub use control::{Controller, DiskStatus, MachineControl, NetStatus};
+pub use control::{Controller, DiskStatus, FaultStatus, MachineControl, NetStatus};
 pub use disk::{CacheMode, DiskBus, DiskFormat, DiskSource, DiskSpec, IoMethod, Limits, Rate};
 pub use statistics::MachineStatistics;
 pub use strict::{Notices, StrictCount, StrictMode, StrictStats};
@@ -45,6 +45,9 @@ pub struct MachineSpec {
     pub traces: Vec<trace::TraceSpec>,
     /// Whether drivers are checked against the specifications.
     pub strict: Option<StrictMode>,
+    /// Fault rules as they are written (`xinim_devices::fault`), in the order in which they are
+    /// asked.
+    pub faults: Vec<String>,
 }
 
 /// `-name` hides a feature, `+name` asks for it. Names are QEMU's / Linux's lower-case ones.
@@ -160,6 +163,8 @@ pub struct RunStats {
     pub stopped_at: Option<String>,
     /// Of a machine whose drivers were checked.
     pub strict: Option<StrictStats>,
+    /// The fault rules there were at the end.
+    pub faults: Vec<FaultStatus>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf, absolute};
 use serde_json::Value;
 
 use super::protocol::Request;
-use crate::cli::{CtlArgs, CtlCommand, LinkState, TraceState};
+use crate::cli::{CtlArgs, CtlCommand, FaultCommand, LinkState, TraceState};
 use crate::error::Error;
 
 /// An answer lists disks; this is far more than there can be.
@@ -44,6 +44,15 @@ fn request(command: &CtlCommand) -> Result<Request, Error> {
             state => Request::Trace { on: state == TraceState::On, file },
         },
         CtlCommand::Stats => Request::Stats {},
+        CtlCommand::Fault { command } => match command {
+            FaultCommand::Add { rule } => Request::FaultAdd { rule },
+            FaultCommand::List => Request::FaultList {},
+            FaultCommand::Remove { id } => Request::FaultRemove { id },
+            FaultCommand::Clear => Request::FaultClear {},
+        },
+        CtlCommand::Inject { process, kind, seed, wait } => {
+            Request::Inject { process, kind, seed, wait: Some(wait) }
+        }
         CtlCommand::Quit => Request::Quit {},
     })
 }
@@ -67,6 +76,7 @@ fn on_ahci(disk: String) -> String {
     if disk.contains(",bus=") { disk } else { disk + ",bus=ahci" }
 }
 
+/// One request and its answer.
 pub fn exchange(socket: &Path, request: &Request) -> Result<Value, Error> {
     let failed = |error| Error::file("reach the machine at", socket, error);
     let mut stream = UnixStream::connect(socket).map_err(failed)?;
@@ -139,6 +149,15 @@ fn text(request: &Request, answer: &Value) -> String {
             answer["traces"].as_array().into_iter().flatten().map(line).collect()
         }
         Request::Stats {} => format!("{answer:#}\n"),
+        Request::Inject { .. } => format!("{}\n", answer["done"].as_str().unwrap_or("")),
+        Request::FaultAdd { .. } => format!("{}\n", answer["id"]),
+        Request::FaultList {} => {
+            let line = |fault: &Value| {
+                let rule = fault["rule"].as_str().unwrap_or("");
+                format!("{} {} {} {rule}\n", fault["id"], fault["matches"], fault["hits"])
+            };
+            answer["faults"].as_array().into_iter().flatten().map(line).collect()
+        }
         Request::Attach { .. } => format!("{}\n", answer["name"].as_str().unwrap_or("")),
         _ => String::new(),
     }

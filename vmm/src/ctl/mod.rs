@@ -22,6 +22,11 @@
 //! | `trace` | `on`; `file` as given to `--trace` (optional: all) | |
 //! | `traces` | | `traces`: file, format, filter, on, events, lost |
 //! | `stats` | | sums since the first time it was asked: `time_ns`, `devices`, `exits`, `processes`, `services` |
+//! | `fault-add` | `rule` as `--fault` takes it | `id` |
+//! | `fault-list` | | `faults`: `id`, `rule`, `matches`, `hits` |
+//! | `fault-remove` | `id` | |
+//! | `fault-clear` | | |
+//! | `inject` | `process`, `kind` ([`InjectionKind`](xinim_machine::control::InjectionKind)); `seed`, `wait` in ms (optional) | `done` |
 //! | `quit` | | the machine is ended at once, as by Ctrl-A x |
 //!
 //! A relative path in `disk` counts from the directory of the machine's process; `ctl` makes paths

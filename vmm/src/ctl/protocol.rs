@@ -1,20 +1,26 @@
 //! Requests and answers as JSON.
 
+use std::time::Duration;
+
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use std::path::PathBuf;
 
+use xinim_machine::control::Injection;
 use xinim_machine::net::NetModel;
 use xinim_machine::statistics::{
     DeviceStatistics, ExitStatistics, MachineStatistics, ProcessStatistics, QueueStatistics,
 };
 use xinim_machine::trace::TraceStatus;
 use xinim_machine::{
-    CacheMode, Controller, DiskBus, DiskFormat, DiskSource, DiskStatus, NetStatus,
+    CacheMode, Controller, DiskBus, DiskFormat, DiskSource, DiskStatus, FaultStatus, NetStatus,
 };
 
 use crate::spec::{Disk, Size};
 
+/// How long an injection waits for its process, in milliseconds, unless told otherwise.
+const INJECT_WAIT: u64 = 2000;
+const INJECT_WAIT_MAX: Duration = Duration::from_secs(60);
 /// Bytes of a line at most.
 pub const LINE_MAX: usize = 64 << 10;
 
@@ -57,6 +63,27 @@ pub enum Request {
         file: Option<PathBuf>,
     },
     Stats {},
+    #[serde(rename = "fault-add")]
+    FaultAdd {
+        rule: String,
+    },
+    #[serde(rename = "fault-list")]
+    FaultList {},
+    #[serde(rename = "fault-remove")]
+    FaultRemove {
+        id: u32,
+    },
+    #[serde(rename = "fault-clear")]
+    FaultClear {},
+    Inject {
+        process: String,
+        kind: String,
+        #[serde(default)]
+        seed: u64,
+        /// Milliseconds to wait for the process to run.
+        #[serde(default)]
+        wait: Option<u32>,
+    },
     Quit {},
 }
 
@@ -118,6 +145,19 @@ pub fn perform(
         }
         Request::Trace { on, file } => machine.switch_traces(file.as_deref(), on)?,
         Request::Stats {} => return Ok(describe_statistics(&machine.statistics()?)),
+        Request::FaultAdd { rule } => return Ok(json!({ "id": machine.add_fault(&rule)? })),
+        Request::FaultList {} => {
+            let faults: Vec<Value> = machine.faults()?.iter().map(describe_fault).collect();
+            return Ok(json!({ "faults": faults }));
+        }
+        Request::FaultRemove { id } => machine.remove_fault(id)?,
+        Request::FaultClear {} => machine.clear_faults()?,
+        Request::Inject { process, kind, seed, wait } => {
+            let injection = Injection { process, kind: kind.parse()?, seed };
+            let wait = Duration::from_millis(wait.map_or(INJECT_WAIT, u64::from));
+            let done = machine.inject(&injection, wait.min(INJECT_WAIT_MAX))?;
+            return Ok(json!({ "done": done }));
+        }
         Request::Quit {} => {}
     }
     Ok(json!({}))
@@ -208,6 +248,11 @@ fn describe_net(net: &NetStatus) -> Value {
     };
     let mac = net.mac.map(|byte| format!("{byte:02x}")).join(":");
     json!({ "name": net.name, "model": model, "mac": mac, "link": net.link })
+}
+
+fn describe_fault(fault: &FaultStatus) -> Value {
+    let FaultStatus { id, rule, matches, hits } = fault;
+    json!({ "id": id, "rule": rule, "matches": matches, "hits": hits })
 }
 
 fn bus_name(bus: DiskBus) -> &'static str {

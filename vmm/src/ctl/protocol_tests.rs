@@ -59,6 +59,17 @@ impl MachineControl for Fake {
         self.note(format!("eject {name} {force}"));
         Ok(())
     }
+    fn faults(&self) -> Result<Vec<FaultStatus>, String> {
+        let rule = "sector=1,action=error".into();
+        Ok(vec![FaultStatus { id: 3, rule, matches: 5, hits: 1 }])
+    }
+    fn add_fault(&self, rule: &str) -> Result<u32, String> {
+        self.note(format!("fault {rule}"));
+        Ok(3)
+    }
+    fn remove_fault(&self, id: u32) -> Result<(), String> {
+        Err(format!("there is no fault rule {id}"))
+    }
     fn resize(&self, name: &str, bytes: u64) -> Result<(), String> {
         self.note(format!("resize {name} {bytes}"));
         Ok(())
@@ -103,6 +114,21 @@ fn requests_reach_the_machine() {
             "trace Some(\"/t\") false",
         ]
     );
+}
+
+#[test]
+fn fault_rules_come_and_go() {
+    let machine = Arc::new(Fake::default());
+    let add = ask(&machine, r#"{"command":"fault-add","rule":"sector=1,action=error"}"#);
+    assert_eq!(add, "{\"id\":3,\"ok\":true}\n");
+    assert_eq!(*machine.0.lock().unwrap(), ["fault sector=1,action=error"]);
+    let list: Value = serde_json::from_str(&ask(&machine, r#"{"command":"fault-list"}"#)).unwrap();
+    let fault = json!({"id": 3, "rule": "sector=1,action=error", "matches": 5, "hits": 1});
+    assert_eq!(list["faults"], json!([fault]));
+    let remove = ask(&machine, r#"{"command":"fault-remove","id":9}"#);
+    assert!(remove.contains("there is no fault rule 9"), "{remove}");
+    // An engine without rules says so.
+    assert!(ask(&machine, r#"{"command":"fault-clear"}"#).contains("kvm engine"));
 }
 
 #[test]

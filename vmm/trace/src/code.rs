@@ -31,7 +31,7 @@ pub const KINDS: [&str; 21] = [
     "request",
     "exit",
     "guest",
-    "reserved",
+    "fault",
 ];
 
 fn flag(out: &mut Vec<u8>, flag: bool) {
@@ -184,6 +184,10 @@ pub fn put(kind: &EventKind, out: &mut Vec<u8>, table: impl FnOnce(&Decode) -> u
             [a, b].into_iter().for_each(|n| number(out, n));
             19
         }
+        EventKind::Fault { rule } => {
+            number(out, rule.into());
+            20
+        }
     }
 }
 
@@ -325,6 +329,7 @@ pub fn get(
             a: input.u64()?,
             b: input.u64()?,
         }),
+        20 => EventKind::Fault { rule: input.narrow()? },
         _ => return Ok(None),
     }))
 }

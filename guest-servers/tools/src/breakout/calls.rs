@@ -56,7 +56,7 @@ fn pm_handle() -> Handle {
 }
 
 /// Numbers that are not handles of this process: `generation << 12 | index`.
-fn forged() -> impl Iterator<Item = Handle> {
+pub(super) fn forged() -> impl Iterator<Item = Handle> {
     let own: alloc::vec::Vec<Handle> = start::all_handles().iter().map(|h| h.handle).collect();
     let low = (1..40u32).flat_map(|index| [0, 1, 2, 7].map(|g| g << 12 | index));
     let high = [0xFFF, 0x1000, 0xFFFF_F000, 0x7FFF_FFFF, u32::MAX];
@@ -205,7 +205,7 @@ fn send_forged() -> bool {
     })
 }
 
-const FREE_ADDRESS: u64 = 0x4000_0000_0000;
+pub(super) const FREE_ADDRESS: u64 = 0x4000_0000_0000;
 
 fn write_execute() -> bool {
     let page = PAGE_SIZE as u64;

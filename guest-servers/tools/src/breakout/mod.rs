@@ -2,7 +2,8 @@
 //!
 //! Without an argument every attempt runs in a child of its own. An attempt is refused when the
 //! system call or service said no (the child ends with 0) or the processor did (the child ends by
-//! an exception). One line `refused: WHAT` each; status 0 only if all were.
+//! an exception). One line `refused: WHAT` each; status 0 only if all were. `breakout flood|messages|exhaust`
+//! (load.rs) are allowed and must not harm others.
 
 use alloc::string::String;
 
@@ -11,6 +12,8 @@ use xinim_os_rt::Xinim;
 
 mod calls;
 mod faults;
+mod limits;
+mod load;
 
 /// Status of a child whose attempt succeeded.
 const BROKE_OUT: i32 = 42;
@@ -19,7 +22,8 @@ const BROKE_OUT: i32 = 42;
 type Attempt = fn() -> bool;
 
 /// Name, what it tries, how.
-const ATTEMPTS: &[&[(&str, &str, Attempt)]] = &[faults::ATTEMPTS, calls::ATTEMPTS];
+const ATTEMPTS: &[&[(&str, &str, Attempt)]] =
+    &[faults::ATTEMPTS, calls::ATTEMPTS, limits::ATTEMPTS];
 
 fn attempts() -> impl Iterator<Item = &'static (&'static str, &'static str, Attempt)> {
     ATTEMPTS.iter().flat_map(|list| list.iter())
@@ -27,6 +31,9 @@ fn attempts() -> impl Iterator<Item = &'static (&'static str, &'static str, Atte
 
 pub fn main(args: &[String]) -> i32 {
     let Some(name) = args.get(1) else { return all(&args[0]) };
+    if let Some(status) = load::run(&args[1..]) {
+        return status;
+    }
     match attempts().find(|(own, ..)| own == name) {
         Some((.., attempt)) => {
             if attempt() {

@@ -17,6 +17,7 @@ mod routing;
 
 use crate::backend::DriveBays;
 use crate::device::{Access, Action, Device, GuestError, Origin};
+use crate::fault::Faults;
 use crate::pci::{DoorbellSink, PciDevice};
 use crate::trace::Tracer;
 use routing::Window;
@@ -90,6 +91,7 @@ pub struct Bus {
     // Glue
     tracer: Tracer,
     doorbells: Option<Arc<dyn DoorbellSink>>,
+    faults: Option<Arc<Faults>>,
     // Volatile state
     /// Configuration address register; the lock also serialises changes of BARs.
     config_address: Mutex<u32>,
@@ -108,6 +110,7 @@ impl Bus {
             functions: Vec::new(),
             tracer,
             doorbells: None,
+            faults: None,
             config_address: Mutex::new(0),
             windows: RwLock::new(Vec::new()),
         }
@@ -190,6 +193,22 @@ impl Bus {
     /// [`assign_bars`](Self::assign_bars).
     pub fn set_doorbell_sink(&mut self, sink: Arc<dyn DoorbellSink>) {
         self.doorbells = Some(sink);
+    }
+
+    /// Lets the machine's fault rules at what passes here.
+    pub fn set_faults(&mut self, faults: Arc<Faults>) {
+        self.faults = Some(faults);
+    }
+
+    /// A doorbell was rung without an access (ioeventfd): whether the device hears it, so that
+    /// [`notify`](Self::notify) is to follow.
+    pub fn doorbell(&self, function: Bdf, queue: u16) -> bool {
+        let Some(faults) = &self.faults else { return true };
+        let found = self.functions.iter().find(|f| f.bdf == function);
+        found.is_none_or(|found| {
+            let device = lock(&found.device);
+            faults.doorbell(device.name(), queue)
+        })
     }
 
     /// Does what firmware does: gives every BAR an address in the 32-bit window and turns memory

@@ -166,7 +166,11 @@ impl Bus {
             return self.finish("bus", space, address, &access, nobody(&access));
         };
         let mut device = lock(&function.device);
-        let outcome = device.bar_access(window.bar, access.rebased(window.start));
+        let inside = access.rebased(window.start);
+        let outcome = match &self.faults {
+            Some(faults) => faults.bar_access(&mut *device, window.bar, inside),
+            None => device.bar_access(window.bar, inside),
+        };
         let response = self.finish(device.name(), space, address, &access, outcome);
         match response.action {
             Some(Action::NotifyAgain { queue, .. }) => Response {
@@ -203,7 +207,11 @@ impl Bus {
         let response = {
             let mut device = lock(&function.device);
             let old = device.config().get(access.offset as usize, access.size);
-            let outcome = device.config_access(access).over(old.into());
+            let outcome = match &self.faults {
+                Some(faults) => faults.config_access(&mut *device, access),
+                None => device.config_access(access),
+            };
+            let outcome = outcome.over(old.into());
             self.finish(device.name(), Space::Config, address, &access, outcome)
         };
         if serial.is_some() {

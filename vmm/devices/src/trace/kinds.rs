@@ -182,6 +182,8 @@ pub enum EventKind {
     Exit { reason: ExitReason, address: u64, nanos: u64 },
     /// The guest's own.
     Guest(Guest),
+    /// A fault rule struck: its number, as `ctl fault list` shows it.
+    Fault { rule: u32 },
 }
 
 bitflags::bitflags! {
@@ -203,6 +205,8 @@ bitflags::bitflags! {
         const HOST_IO = 1 << 9;
         const EXIT = 1 << 10;
         const GUEST = 1 << 11;
+        /// Fault rules that struck.
+        const FAULT = 1 << 12;
         /// Not of any event: doorbells are to be accesses, so that each shows who rang it, which
         /// costs an exit.
         const ATTRIBUTED = 1 << 31;
@@ -230,6 +234,7 @@ impl EventKind {
             Self::HostIo { .. } => Interest::HOST_IO,
             Self::Exit { .. } => Interest::EXIT,
             Self::Guest(_) => Interest::GUEST,
+            Self::Fault { .. } => Interest::FAULT,
         }
     }
 }

@@ -108,6 +108,7 @@ fn kind(f: &mut Formatter<'_>, kind: &EventKind) -> Result {
             if errno != 0 { write!(f, " errno={errno}") } else { Ok(()) }
         }
         EventKind::Line { level } => write!(f, "irq level={}", u8::from(level)),
+        EventKind::Fault { rule } => write!(f, "fault rule={rule}"),
         EventKind::Frame { sent, length } => {
             write!(f, "frame {} length={length}", if sent { "sent" } else { "received" })
         }

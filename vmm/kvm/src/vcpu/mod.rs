@@ -117,13 +117,21 @@ impl Handle {
 impl Vcpu {
     /// Runs until the machine ends.
     fn run(&mut self) {
+        self.shared.injector.enlist(self.index);
         while !self.shared.ending.stopping() {
             if self.finished.first_entry.is_none() {
                 self.finished.first_entry = Some(self.shared.clock.monotonic());
             }
             match self.runner.run() {
-                Ok(exit) if self.shared.hub.wants(Interest::EXIT) => self.handle_traced(exit),
-                Ok(exit) => self.handle(exit),
+                Ok(exit) => {
+                    let resting = exit == Exit::Interrupted;
+                    match self.shared.hub.wants(Interest::EXIT) {
+                        true => self.handle_traced(exit),
+                        false => self.handle(exit),
+                    }
+                    let shared = &self.shared;
+                    shared.injector.look(self.index, self.runner.fd(), shared, resting);
+                }
                 Err(source) => {
                     let context = format!("running vCPU {}", self.index);
                     self.shared.ending.finish(Err(EngineError::Host { context, source }));

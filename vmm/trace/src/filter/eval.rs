@@ -128,6 +128,7 @@ pub fn kind_name(kind: &EventKind) -> &'static str {
         EventKind::BlockRequest { .. } => "request",
         EventKind::Exit { .. } => "exit",
         EventKind::Guest(_) => "guest",
+        EventKind::Fault { .. } => "fault",
     }
 }
 
@@ -136,7 +137,7 @@ fn group(kind: &str) -> &'static str {
 }
 
 /// The groups of events by the names of ours.
-const GROUPS: [(&str, Interest); 12] = [
+const GROUPS: [(&str, Interest); 13] = [
     ("access", Interest::ACCESS),
     ("config", Interest::CONFIG),
     ("queue", Interest::QUEUE),
@@ -149,6 +150,7 @@ const GROUPS: [(&str, Interest); 12] = [
     ("host", Interest::HOST_IO),
     ("exit", Interest::EXIT),
     ("guest", Interest::GUEST),
+    ("fault", Interest::FAULT),
 ];
 
 impl Node {

@@ -1,0 +1,256 @@
+//! A machine under test: a process of this program whose guest shell reads from us, with a control socket.
+//!
+//! ```text
+//!   commands --stdin--> sh in the guest --stdout--> lines --> wait_for(...)
+//!   faults   --control socket--> devices, processes
+//! ```
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::os::unix::process::ExitStatusExt;
+use std::path::PathBuf;
+use std::process::{Child, ChildStdin, Command, Stdio};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+use xinim_abi::exit;
+use xinim_abi::platform::CMDLINE_TEXT_PRIVATE;
+
+use super::MachineEnd;
+use super::load::{self, Source};
+use super::outcome::Outcome;
+use crate::cli::CampaignArgs;
+use crate::ctl::client::exchange;
+use crate::ctl::protocol::Request;
+
+/// Until the guest has booted and its disk is in order.
+const BOOT: Duration = Duration::from_secs(240);
+/// After `quit`.
+const QUIT: Duration = Duration::from_secs(10);
+/// What reads our lines. A shell on its own reads its input whole before it begins.
+const SHELL: &str = "while read -r line; do eval \"$line\"; done";
+const LAST_MOMENT: Duration = Duration::from_secs(1);
+/// Of standard error, kept.
+const STDERR_MAX: u64 = 64 << 10;
+
+/// See the module's head. Ends with its process when dropped.
+pub struct Machine {
+    child: Child,
+    stdin: Option<ChildStdin>,
+    lines: Receiver<String>,
+    stderr: Option<JoinHandle<String>>,
+    directory: PathBuf,
+    socket: PathBuf,
+    disk: PathBuf,
+    pub port: u16,
+    /// Its devices reach only what their drivers were given.
+    pub confined: bool,
+    /// Checksum of the file, as the guest computes it.
+    pub sum: String,
+    pub rounds: u64,
+    /// Restarts of each service so far.
+    pub restarts: Vec<(String, u64)>,
+    /// KiB in use: after the first round, after the last.
+    pub memory: Option<(i64, i64)>,
+}
+
+impl Machine {
+    /// Boots one and puts its disks in order. Errors are sentences.
+    pub fn boot(args: &CampaignArgs, source: &Source) -> Result<Self, String> {
+        static NUMBER: std::sync::atomic::AtomicU64 = std::sync::atomic::AtomicU64::new(0);
+        let number = NUMBER.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        let name = format!("xinim-campaign-{}-{number}", std::process::id());
+        let directory = std::env::temp_dir().join(name);
+        std::fs::create_dir(&directory).map_err(|e| format!("{}: {e}", directory.display()))?;
+        let (socket, disk) = (directory.join("control"), directory.join("sda.img"));
+        let made = std::fs::File::create(&disk).and_then(|file| file.set_len(4 << 20));
+        made.map_err(|e| format!("{}: {e}", disk.display()))?;
+        let program = std::env::current_exe().map_err(|e| format!("this program: {e}"))?;
+        let mut command = Command::new(program);
+        command.args(["run", "--engine", "kvm", "--net", "user,host-loopback"]);
+        command.args(["--disk", "new:16M", "--cmdline", CMDLINE_TEXT_PRIVATE, "--exec", SHELL]);
+        command.arg("--disk").arg(format!("{},bus=ahci", disk.display()));
+        command.arg("--control").arg(&socket).args(["--memory", "192M"]);
+        command.args(&args.run);
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().map_err(|e| format!("starting a machine: {e}"))?;
+        let (send, lines) = channel();
+        if let Some(out) = child.stdout.take() {
+            std::thread::spawn(move || {
+                for line in BufReader::new(out).split(b'\n').map_while(Result::ok) {
+                    if send.send(String::from_utf8_lossy(&line).into_owned()).is_err() {
+                        break;
+                    }
+                }
+            });
+        }
+        let stderr = child.stderr.take().map(|pipe| {
+            std::thread::spawn(move || {
+                let mut text = Vec::new();
+                let mut pipe = pipe;
+                let _ = (&mut pipe).take(STDERR_MAX).read_to_end(&mut text);
+                // The rest must not stop the machine.
+                let _ = std::io::copy(&mut pipe, &mut std::io::sink());
+                String::from_utf8_lossy(&text).into_owned()
+            })
+        });
+        let stdin = child.stdin.take();
+        let mut machine = Self {
+            child,
+            stdin,
+            lines,
+            stderr,
+            directory,
+            socket,
+            disk,
+            port: source.port,
+            confined: args.run.iter().any(|option| option.starts_with("--iommu")),
+            sum: String::new(),
+            rounds: 0,
+            restarts: Vec::new(),
+            memory: None,
+        };
+        machine.prepare()?;
+        Ok(machine)
+    }
+
+    fn prepare(&mut self) -> Result<(), String> {
+        self.say(&load::prepare(self.port));
+        self.say("echo PREPARED\nservice list\necho END 0\n");
+        let prepared = self.until("PREPARED", BOOT);
+        let services = self.until("END 0", BOOT);
+        let (Some(lines), Some(services)) = (prepared, services) else {
+            let _ = self.child.kill();
+            let text = self.stderr.take().and_then(|t| t.join().ok()).unwrap_or_default();
+            return Err(format!("the guest did not get ready: {text}"));
+        };
+        self.restarts = restarts(&services).unwrap_or_default();
+        let sums: Vec<&String> = lines.iter().filter(|line| line.ends_with("  -")).collect();
+        match sums.as_slice() {
+            [a, b] if a == b => {
+                self.sum = a.trim_end_matches("  -").to_owned();
+                Ok(())
+            }
+            _ => Err(format!("the guest's disk is not in order: {}", lines.join("; "))),
+        }
+    }
+
+    /// Sends text to the guest's shell. A machine that is gone does not hear it.
+    pub fn say(&mut self, text: &str) {
+        if let Some(stdin) = &mut self.stdin {
+            let _ = stdin.write_all(text.as_bytes()).and_then(|()| stdin.flush());
+        }
+    }
+
+    /// The lines before `mark`; `None`: it did not come in time, or the machine ended.
+    pub fn until(&mut self, mark: &str, patience: Duration) -> Option<Vec<String>> {
+        let end = Instant::now() + patience;
+        let mut seen = Vec::new();
+        loop {
+            let left = end.saturating_duration_since(Instant::now());
+            match self.lines.recv_timeout(left) {
+                Ok(line) if line == mark => return Some(seen),
+                Ok(line) => seen.push(line),
+                Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => return None,
+            }
+        }
+    }
+
+    /// Asks the machine for something; `None` when it refuses, or is gone.
+    pub fn control(&self, request: &Request) -> Option<Value> {
+        let answer = exchange(&self.socket, request).ok()?;
+        (answer["ok"] == true).then_some(answer)
+    }
+
+    /// Puts the second disk back.
+    pub fn attach(&self) -> bool {
+        let disk = format!("{},bus=ahci", self.disk.display());
+        self.control(&Request::Attach { disk, port: Some(0) }).is_some()
+    }
+
+    /// Pulls the second disk out, whatever it is called by now.
+    pub fn detach(&self) -> bool {
+        let Some(info) = self.control(&Request::Info {}) else { return false };
+        let disks = info["disks"].as_array();
+        let mut found = disks.into_iter().flatten().filter(|disk| disk["port"] == 0);
+        let name = found.next().and_then(|disk| disk["name"].as_str());
+        name.is_some_and(|name| self.control(&Request::Detach { name: name.into() }).is_some())
+    }
+
+    /// Whether the process of the machine is still there.
+    pub fn is_running(&mut self) -> bool {
+        matches!(self.child.try_wait(), Ok(None))
+    }
+
+    /// Ends it.
+    pub fn finish(mut self) -> MachineEnd {
+        let running = self.is_running();
+        if running {
+            let _ = exchange(&self.socket, &Request::Quit {});
+        }
+        self.stdin = None;
+        let end = Instant::now() + QUIT;
+        while self.is_running() && Instant::now() < end {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        let stuck = self.is_running();
+        let _ = self.child.kill();
+        let status = self.child.wait().ok();
+        let text = self.stderr.take().and_then(|t| t.join().ok()).unwrap_or_default();
+        let outcome = match status {
+            Some(status) if status.code() == Some(i32::from(exit::GUEST_DIED)) => {
+                Some(Outcome::KernelCrash)
+            }
+            Some(status) if !stuck && status.signal().is_some() => Some(Outcome::VmmCrash),
+            Some(_) if stuck => Some(Outcome::VmmCrash),
+            Some(status) if matches!(status.code(), Some(101)) => Some(Outcome::VmmCrash),
+            _ => None,
+        };
+        let leaked_kib = self.memory.map(|(first, last)| last - first);
+        MachineEnd { text, leaked_kib, outcome }
+    }
+
+    /// For a machine that has ended by itself: how. `None`: it runs.
+    pub fn crash(&mut self) -> Option<Outcome> {
+        // Its output may have closed a moment before its end.
+        let end = Instant::now() + LAST_MOMENT;
+        while self.is_running() && Instant::now() < end {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        let status = self.child.try_wait().ok().flatten()?;
+        Some(match status.code() {
+            Some(code) if code == i32::from(exit::GUEST_DIED) => Outcome::KernelCrash,
+            Some(101) | None => Outcome::VmmCrash,
+            // The guest powered off or its shell ended: its services gave up.
+            Some(_) => Outcome::FailedService,
+        })
+    }
+}
+
+impl Drop for Machine {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        let _ = std::fs::remove_dir_all(&self.directory);
+    }
+}
+
+/// Label and restarts of each service, from `service list`; the label of one that is not well.
+pub fn restarts(lines: &[String]) -> Result<Vec<(String, u64)>, String> {
+    let mut all = Vec::new();
+    for line in lines {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        let [label, state, _, restarts, ..] = words.as_slice() else { continue };
+        let Ok(restarts) = restarts.parse() else { continue };
+        if matches!(*state, "failed" | "dead" | "crashed") {
+            return Err((*label).to_owned());
+        }
+        all.push(((*label).to_owned(), restarts));
+    }
+    Ok(all)
+}
+
+#[cfg(test)]
+#[path = "machine_tests.rs"]
+mod tests;
