@@ -190,7 +190,7 @@ fn a_trace_line_says_who_did_what() {
         log.take(),
         [
             "1.500000000 cpu2 rip=0x1234 [4 pci] virtio-blk.0 w1 mmio:0xc0000014 \
-             device_status=0x1 {ACKNOWLEDGE}",
+             device_status=0x1 {ACKNOWLEDGE} was=0x0",
             "1.500000000 cpu2 rip=0x1234 [4 pci] exit w4 pio:0xf4 exit=0x10",
         ]
     );

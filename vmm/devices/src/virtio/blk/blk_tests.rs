@@ -262,7 +262,7 @@ fn the_trace_shows_the_request() {
     for part in [
         "notify queue=0",
         "pop queue=0 head=0 segments=3 readable=16 writable=513",
-        "dma write 0x10000+0x200",
+        "dma write 0x10000+0x200 queue=0 head=0",
         "request IN sector=2 length=512 status=Ok",
         "push queue=0 head=0 written=513",
         "msi vector=1 0xfee00000<-0x1",
