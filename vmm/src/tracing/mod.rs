@@ -60,7 +60,7 @@ fn show(input: &TraceInput, as_json: bool) -> Result<u8, Error> {
     let mut out = BufWriter::new(std::io::stdout().lock());
     let (mut whole, mut grants) = (false, Grants::default());
     let read = loop {
-        let line = match reader.next() {
+        let line = match reader.next_item() {
             Ok(Some(Item::Event(event))) => {
                 let owner = grants.event(&event);
                 match (accepts(&event), as_json) {

@@ -31,7 +31,7 @@ pub fn each<R: Read>(
     mut take: impl FnMut(&Event<'_>),
 ) -> Result<u64, ReadError> {
     let mut missing = 0;
-    while let Some(item) = reader.next()? {
+    while let Some(item) = reader.next_item()? {
         match item {
             Item::Event(event) => {
                 if filter.is_none_or(|filter| filter.accepts(&event)) {
@@ -55,7 +55,7 @@ pub fn perfetto(
     let (mut order, mut timeline) = (Order::default(), Perfetto::new(output));
     let mut newest = 0;
     let read = loop {
-        match reader.next() {
+        match reader.next_item() {
             Ok(Some(Item::Event(event))) => {
                 newest = event.origin.time_ns.max(newest);
                 if filter.is_none_or(|filter| filter.accepts(&event)) {

@@ -122,7 +122,7 @@ impl<R: Read> Reader<R> {
     }
 
     /// The next event or note; `None` at the end of the file.
-    pub fn next(&mut self) -> Result<Option<Item<'_>>, ReadError> {
+    pub fn next_item(&mut self) -> Result<Option<Item<'_>>, ReadError> {
         loop {
             let at = self.at;
             if !self.read_record()? {

@@ -97,6 +97,9 @@ pub struct Use {
     pub nanos: u64,
 }
 
+/// A process: pid and name.
+type Who = (u32, String);
+
 /// The sums.
 #[derive(Debug, Default)]
 pub struct Stat {
@@ -119,7 +122,8 @@ pub struct Stat {
     popped: HashMap<(String, u16, u16), (u64, String)>,
     commands: HashMap<(String, u8, u8), (u64, String)>,
     submitted: HashMap<(String, u64, u64), (u64, &'static str)>,
-    accessed: HashMap<u32, (String, String, Option<(u32, String)>)>,
+    /// By vCPU: device, register and process of the last access.
+    accessed: HashMap<u32, (String, String, Option<Who>)>,
 }
 
 fn request_name(kind: u32) -> String {

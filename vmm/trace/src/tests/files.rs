@@ -59,7 +59,7 @@ fn every_kind_comes_back() {
     let mut reader = Reader::new(&*bytes).unwrap();
     assert_eq!(reader.about()["started-ns"], 5);
     let mut end = None;
-    while let Some(item) = reader.next().unwrap() {
+    while let Some(item) = reader.next_item().unwrap() {
         if let Item::End { events, lost } = item {
             end = Some((events, lost));
         }
