@@ -113,6 +113,8 @@ pub enum Command {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         options: Vec<String>,
     },
+    /// Drive the devices of a recording (run --record) again, with no guest, and compare bit for bit
+    Replay(ReplayArgs),
     /// Say what a rule of --strict is about, or list all rules
     Explain(ExplainArgs),
     /// Read traces: show, add up, compare and convert what --trace FILE,format=bin wrote
@@ -200,6 +202,10 @@ pub struct RunArgs {
     /// perfetto or pcapng. Repeatable; switched while running by `ctl SOCKET trace on|off`. See below
     #[arg(long, value_name = "TRACE")]
     pub trace: Vec<TraceOption>,
+
+    /// Write what the PCI devices are asked and answered to this file, for `xinim-vmm replay`
+    #[arg(long, value_name = "FILE")]
+    pub record: Option<PathBuf>,
 
     /// Check the guest's drivers against the specifications of their devices: report what they do
     /// wrong (warn), or end the machine at the first mistake with status 135 (stop)
@@ -542,6 +548,21 @@ impl std::str::FromStr for Shard {
             _ => Err("must be I/N with I from 1 to N, as in 2/5".into()),
         }
     }
+}
+
+#[derive(Debug, Args)]
+pub struct ReplayArgs {
+    /// What run --record wrote
+    #[arg(value_name = "FILE")]
+    pub file: PathBuf,
+
+    /// Only this device, by its name in the trace: virtio-blk.0, e1000.0, ...
+    #[arg(long, value_name = "NAME")]
+    pub device: Option<String>,
+
+    /// Print as JSON
+    #[arg(long)]
+    pub json: bool,
 }
 
 #[derive(Debug, Args)]

@@ -53,6 +53,7 @@ pub struct RunConfig {
     pub console: ConsoleSpec,
     pub timeout: Option<Timeout>,
     pub traces: Vec<TraceSpec>,
+    pub record: Option<PathBuf>,
     pub strict: Option<Strict>,
     /// As written.
     pub faults: Vec<String>,
@@ -82,6 +83,7 @@ struct File {
     timeout: Option<Text<Timeout>>,
     #[serde(deserialize_with = "one_or_more")]
     trace: Vec<Text<TraceOption>>,
+    record: Option<PathBuf>,
     strict: Option<Text<Strict>>,
     fault: Vec<Text<FaultRule>>,
     exec: Option<String>,
@@ -161,6 +163,7 @@ pub fn resolve(args: RunArgs) -> Result<RunConfig, Error> {
         console: pick(args.console, file.console).unwrap_or(console_default),
         timeout: pick(args.timeout, file.timeout),
         traces,
+        record: args.record.or(file.record),
         strict: pick(args.strict, file.strict),
         faults: faults.into_iter().map(|rule| rule.0).collect(),
         exec,
@@ -264,7 +267,7 @@ fn load(path: &Path, in_test: bool) -> Result<File, Error> {
         false => parse(&text, path)?,
     };
     let base = path.parent().unwrap_or(Path::new(""));
-    let paths = [&mut file.kernel, &mut file.bundle, &mut file.control];
+    let paths = [&mut file.kernel, &mut file.bundle, &mut file.record, &mut file.control];
     for path in paths.into_iter().flatten().chain(&mut file.cdrom) {
         *path = base.join(&*path);
     }

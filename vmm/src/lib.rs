@@ -27,6 +27,7 @@ pub mod explain;
 pub mod image;
 pub mod kernel;
 pub mod net_spec;
+pub mod replay;
 pub mod run;
 pub mod spec;
 pub mod stats;
@@ -77,6 +78,7 @@ fn command(cli: Cli) -> Result<u8, Error> {
             image::extract(&dir).map(|()| 0)
         }
         Some(Command::Ctl(args)) => ctl::client::run(&args),
+        Some(Command::Replay(args)) => replay::replay(&args),
         Some(Command::Explain(args)) => explain::explain(&args),
         Some(Command::Trace { command }) => tracing::run(&command),
         Some(Command::Top(args)) => top::run(&args),

@@ -52,10 +52,14 @@ pub fn run(args: RunArgs) -> Result<u8, Error> {
     if selection.fallback || config.verbose > 0 {
         eprintln!("xinim-vmm: {}", selection.why);
     }
-    if config.strict.is_some() && selection.engine.name() != "kvm" {
-        return Err(Error::Usage(
-            "--strict watches this program's own devices and needs the kvm engine".into(),
-        ));
+    for (option, given) in
+        [("--strict", config.strict.is_some()), ("--record", config.record.is_some())]
+    {
+        if given && selection.engine.name() != "kvm" {
+            return Err(Error::Usage(format!(
+                "{option} looks at this program's own devices and needs the kvm engine"
+            )));
+        }
     }
     log.engine(selection.engine.name());
     if selection.engine.name() != "kvm" && !config.faults.is_empty() {
@@ -217,6 +221,7 @@ fn machine(config: &RunConfig) -> Result<MachineSpec, Error> {
         nets: config.nets.clone(),
         cpuid: config.cpuid.0.clone(),
         traces: config.traces.clone(),
+        record: config.record.clone(),
         strict: config.strict.map(|strict| strict.0),
         faults: config.faults.clone(),
     })

@@ -15,6 +15,7 @@ use xinim_machine::trace::TraceStatus;
 use xinim_machine::{
     DiskBus, DiskSpec, DiskStatus, FaultStatus, MachineControl, MachineStatistics, NetStatus,
 };
+use xinim_record::Recorded;
 
 use crate::disks::{Disks, Known};
 use crate::fault;
@@ -30,7 +31,7 @@ pub struct Controls {
     pub cards: Vec<Card>,
     pub traces: Traces,
     pub faults: Arc<Faults>,
-    pub controller: Option<Arc<Mutex<Ahci>>>,
+    pub controller: Option<Arc<Mutex<Recorded<Ahci>>>>,
 }
 
 impl Controls {

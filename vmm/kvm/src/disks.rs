@@ -6,7 +6,7 @@
 //! ```
 //! Descriptors are watched edge-triggered and never read; closing the disk ends the watch.
 
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsRawFd, RawFd};
 use std::sync::{Arc, Mutex};
 
 use vmm_sys_util::epoll::{ControlOperation, Epoll, EpollEvent, EventSet};
@@ -58,11 +58,17 @@ impl Disks {
 
     /// Watches the completions of a disk that is (or is about to be) behind a unit.
     pub fn watch(&self, disk: &HostDisk, function: Bdf, unit: u16) -> Result<(), EngineError> {
+        let wakes: Vec<_> = disk.wakes().iter().map(|wake| wake.as_raw_fd()).collect();
+        self.watch_all(&wakes, function, unit)
+    }
+
+    /// The same for a disk that its device has already: its wake descriptors.
+    pub fn watch_all(&self, wakes: &[RawFd], function: Bdf, unit: u16) -> Result<(), EngineError> {
         let token = FIRST_TOKEN | u64::from(function.bits()) << 16 | u64::from(unit);
-        for wake in disk.wakes() {
+        for wake in wakes {
             let event = EpollEvent::new(EventSet::IN | EventSet::EDGE_TRIGGERED, token);
             self.epoll
-                .ctl(ControlOperation::Add, wake.as_raw_fd(), event)
+                .ctl(ControlOperation::Add, *wake, event)
                 .map_err(host_io("watching a disk"))?;
         }
         Ok(())

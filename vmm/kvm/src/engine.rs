@@ -34,6 +34,7 @@ use crate::machine;
 use crate::memory::{GuestRam, HUGE_PAGE};
 use crate::net;
 use crate::pvh::{self, Entry, Kernel};
+use crate::record::Recording;
 use crate::shared::{Ending, MachineClock, Shared};
 use crate::strict::Strict;
 use crate::traces::Traces;
@@ -67,6 +68,8 @@ impl Engine for KvmEngine {
         let clock = MachineClock { start };
         let hub = Arc::new(Hub::new(Some(Arc::new(clock))));
         let traces = Traces::open(&spec.traces, &hub)?;
+
+        let recording = Recording::create(spec.record.as_deref())?;
 
         let kvm = host::open(host::DEVICE)?;
         let vm = Arc::new(host::create_vm(&kvm)?);
@@ -104,6 +107,7 @@ impl Engine for KvmEngine {
             hub: hub.clone(),
             disks: disks_now.clone(),
             hotplug: spec.hotplug,
+            recording: recording.clone(),
         };
         let built = machine::build(parts, disks, nets, io)?;
         for rule in &spec.faults {
@@ -146,6 +150,7 @@ impl Engine for KvmEngine {
         hub.unwatch();
         drop(guest_events);
         traces.finish()?;
+        recording.finish()?;
         outcome
     }
 }

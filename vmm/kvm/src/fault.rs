@@ -17,6 +17,7 @@ use xinim_devices::net::NetDevice;
 use xinim_devices::pci::PciDevice;
 use xinim_devices::trace::Tracer;
 use xinim_machine::{EngineError, FaultStatus};
+use xinim_record::Recorded;
 
 use crate::disks::{Disks, Known};
 use crate::dma::GuestDma;
@@ -58,7 +59,7 @@ pub fn bay(
     disk: HostDisk,
     known: &Known,
     (ram, faults, disks): (&Arc<GuestRam>, &Arc<Faults>, &Arc<Disks>),
-    controller: &Arc<Mutex<Ahci>>,
+    controller: &Arc<Mutex<Recorded<Ahci>>>,
 ) -> Box<dyn BlockBackend> {
     let site = faults.site(&["ahci.0", &known.name]);
     site.connect(Arc::new(Bay {
@@ -109,7 +110,7 @@ impl Target for Card {
 
 /// The drive at a port of the AHCI controller.
 struct Bay {
-    controller: Weak<Mutex<Ahci>>,
+    controller: Weak<Mutex<Recorded<Ahci>>>,
     unit: u16,
     /// As the control socket has it; forgotten when it is pulled out.
     name: String,

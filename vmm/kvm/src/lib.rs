@@ -40,6 +40,7 @@ mod mutate;
 mod net;
 mod probe;
 mod pvh;
+mod record;
 mod shared;
 mod stream;
 mod strict;

@@ -10,6 +10,7 @@
 //! | 00:1f.2 | AHCI `ahci.0`, if there are disks on it or may be later |
 //! | next | virtio-net `virtio-net.N` or E1000 `e1000.N`, N counting the network devices |
 
+use std::os::fd::AsRawFd;
 use std::sync::{Arc, Mutex};
 
 use kvm_ioctls::VmFd;
@@ -27,6 +28,8 @@ use xinim_devices::trace::{Hub, Interest, Tracer};
 use xinim_devices::uart::Uart;
 use xinim_devices::virtio::{Block, BlockConfig, Console, VirtioConfig, VirtioPci};
 use xinim_machine::{DiskBus, DiskSpec, EngineError, HostIo};
+use xinim_record::entry::DriveSpec;
+use xinim_record::{Call, Kind, Recorded, Tape};
 
 use crate::debug::DebugStream;
 use crate::disks::{Disks, Known};
@@ -38,12 +41,15 @@ use crate::io::Port;
 use crate::irq::{Interrupts, Vectors};
 use crate::memory::GuestRam;
 use crate::net;
+use crate::record::{self, Recording};
 use crate::shared::{Ending, MachineClock};
 use crate::stream::{HostStream, Tokens};
 
 /// Queues of a virtio disk, and requests in each.
 const DISK_QUEUES: u16 = 8;
 const DISK_DEPTH: u16 = 1024;
+/// Entries in each queue of the other virtio devices.
+pub const QUEUE_SIZE: u16 = 256;
 /// Ports of a 16550.
 const COM_PORTS: u16 = 8;
 const CONSOLE: Tokens = Tokens { input: 1, output: 2 };
@@ -61,6 +67,7 @@ pub struct Parts {
     pub disks: Arc<Disks>,
     /// Disks may come while the machine runs.
     pub hotplug: bool,
+    pub recording: Recording,
 }
 
 /// The devices, ready.
@@ -73,7 +80,7 @@ pub struct Built {
     pub cards: Vec<net::Card>,
     pub faults: Arc<Faults>,
     /// The AHCI controller, if there is one.
-    pub controller: Option<Arc<Mutex<Ahci>>>,
+    pub controller: Option<Arc<Mutex<Recorded<Ahci>>>>,
 }
 
 /// Builds the bus. While somebody listens for accesses or queues, doorbells are accesses, so that
@@ -110,16 +117,19 @@ pub fn build(
     ports.push(com1_port(&mut bus, &interrupts, &faults, &tracer, console)?);
 
     bus.add_pci(Arc::new(Mutex::new(HostBridge::new()))).map_err(machine_error)?;
-    let virtio = |name: &str, site: &Site| {
-        let dma = fault::dma(GuestDma(parts.ram.clone()), site);
-        let msi = fault::msi(Vectors::new(interrupts.clone()), site);
+    let virtio = |name: &str, site: &Site, tape: &Tape| {
+        let dma = record::dma(tape, fault::dma(GuestDma(parts.ram.clone()), site));
+        let msi = record::msi(tape, fault::msi(Vectors::new(interrupts.clone()), site));
         VirtioConfig { tracer: tracer.clone(), ..VirtioConfig::new(name, dma, msi) }
     };
     if let Some(link) = io.host_link {
         let stream = HostStream::duplex(&parts.epoll, LINK, link)
             .map_err(host_io("watching the host link"))?;
         let site = faults.site(&["virtio-console.0"]);
-        ports.push(link_port(&mut bus, virtio("virtio-console.0", &site), stream, &site)?);
+        let queue_size = QUEUE_SIZE;
+        let tape = parts.recording.tape("virtio-console.0", || Kind::Console { queue_size });
+        let setup = VirtioConfig { queue_size, ..virtio("virtio-console.0", &site, &tape) };
+        ports.push(link_port(&mut bus, &parts, setup, stream, (&site, tape))?);
     }
     let mut drives = Vec::new();
     for (index, disk) in disks.into_iter().enumerate() {
@@ -135,13 +145,21 @@ pub fn build(
         let device = format!("virtio-blk.{index}");
         known.handle = Some(disk.handle());
         let site = faults.site(&[&device, &known.name]);
-        let virtio = VirtioConfig { queue_size: DISK_DEPTH, ..virtio(&device, &site) };
-        let disk = FaultDisk::new(disk, site.clone(), Arc::new(GuestDma(parts.ram.clone())));
+        let tape = parts.recording.tape(&device, || Kind::Block {
+            id: setup.id.clone(),
+            queues: DISK_QUEUES,
+            queue_size: DISK_DEPTH,
+        });
+        let virtio = VirtioConfig { queue_size: DISK_DEPTH, ..virtio(&device, &site, &tape) };
+        let memory = Arc::new(GuestDma(parts.ram.clone()));
+        let wakes: Vec<_> = disk.wakes().iter().map(|wake| wake.as_raw_fd()).collect();
+        let disk = Box::new(FaultDisk::new(disk, site.clone(), memory.clone()));
+        let disk = record::disk(&tape, 0, disk, memory.clone());
         let device = VirtioPci::new(Block::new(disk, &setup), virtio)
             .map_err(|error| EngineError::Machine(format!("{device}: {error:?}")))?;
-        let device = Arc::new(Mutex::new(device));
+        let device = Arc::new(Mutex::new(Recorded::new(device, tape, memory)));
         known.function = bus.add_pci(device.clone()).map_err(machine_error)?;
-        parts.disks.watch(lock(&device).device().backend().inner(), known.function, 0)?;
+        parts.disks.watch_all(&wakes, known.function, 0)?;
         site.connect(Arc::new(fault::Function(Arc::downgrade(&device))));
         parts.disks.remember(known);
     }
@@ -164,21 +182,37 @@ fn add_ahci(
     tracer: &Tracer,
     (vectors, faults): (Vectors, &Arc<Faults>),
     drives: Vec<(String, DiskSpec, HostDisk)>,
-) -> Result<Arc<Mutex<Ahci>>, EngineError> {
+) -> Result<Arc<Mutex<Recorded<Ahci>>>, EngineError> {
     let failed = |error: &dyn std::fmt::Debug| EngineError::Machine(format!("ahci.0: {error:?}"));
     let site = faults.site(&["ahci.0"]);
-    let dma = fault::dma(GuestDma(parts.ram.clone()), &site);
-    let msi = fault::msi(vectors, &site);
+    let known: Vec<(Known, HostDisk)> = (0..)
+        .zip(drives)
+        .map(|(unit, (name, spec, disk))| {
+            let handle = Some(disk.handle());
+            (Known { name, spec, function: ahci::PLACE, unit, handle }, disk)
+        })
+        .collect();
+    let tape = parts.recording.tape("ahci.0", || Kind::Ahci {
+        ports: ahci::DEFAULT_PORTS,
+        drives: known.iter().map(|(known, _)| described(known)).collect(),
+        intx: false,
+    });
+    let memory = Arc::new(GuestDma(parts.ram.clone()));
+    let dma = record::dma(&tape, fault::dma(GuestDma(parts.ram.clone()), &site));
+    let msi = record::msi(&tape, fault::msi(vectors, &site));
     let setup = AhciConfig { tracer: tracer.clone(), ..AhciConfig::new("ahci.0", dma, msi) };
     let controller = Ahci::new(setup).map_err(|error| failed(&error))?;
+    let controller = Recorded::new(controller, tape.clone(), memory.clone());
     let controller = Arc::new(Mutex::new(controller));
-    for (unit, (name, spec, disk)) in (0..).zip(drives) {
-        let medium = if spec.cd_rom { Medium::CdRom } else { Medium::Disk };
-        let known = Known { name, spec, function: ahci::PLACE, unit, handle: Some(disk.handle()) };
-        parts.disks.watch(&disk, ahci::PLACE, unit)?;
+    for (known, disk) in known {
+        let medium = if known.spec.cd_rom { Medium::CdRom } else { Medium::Disk };
+        parts.disks.watch(&disk, ahci::PLACE, known.unit)?;
         let backend = fault::bay(disk, &known, (&parts.ram, faults, &parts.disks), &controller);
+        let backend = record::disk(&tape, known.unit, backend, memory.clone());
         let drive = Drive { backend: Some(backend), medium, serial: known.serial() };
-        lock(&controller).install(unit, drive, None).map_err(|error| failed(&error))?;
+        let mut device = lock(&controller);
+        device.device_mut().install(known.unit, drive, None).map_err(|error| failed(&error))?;
+        drop(device);
         parts.disks.remember(known);
     }
     // A device with functions has a function 0.
@@ -186,6 +220,11 @@ fn add_ahci(
     bus.add_pci_at(bridge, Arc::new(Mutex::new(IsaBridge::new()))).map_err(machine_error)?;
     bus.add_pci_at(ahci::PLACE, controller.clone()).map_err(machine_error)?;
     Ok(controller)
+}
+
+/// A drive that is there from the start, as a recording describes it.
+fn described(known: &Known) -> DriveSpec {
+    DriveSpec { unit: known.unit, cd_rom: known.spec.cd_rom, medium: true, serial: known.serial() }
 }
 
 pub fn machine_error(error: BusError) -> EngineError {
@@ -236,13 +275,16 @@ fn com1_port(
 
 fn link_port(
     bus: &mut Bus,
+    parts: &Parts,
     setup: VirtioConfig,
     stream: HostStream,
-    site: &Site,
+    (site, tape): (&Site, Tape),
 ) -> Result<Port, EngineError> {
     let output = stream.output();
+    let stream = record::stream(&tape, Box::new(stream));
     let device = VirtioPci::new(Console::new(stream), setup)
         .map_err(|error| EngineError::Machine(format!("virtio-console.0: {error:?}")))?;
+    let device = Recorded::new(device, tape, Arc::new(GuestDma(parts.ram.clone())));
     let device = Arc::new(Mutex::new(device));
     bus.add_pci(device.clone()).map_err(machine_error)?;
     site.connect(Arc::new(fault::Function(Arc::downgrade(&device))));
@@ -250,7 +292,11 @@ fn link_port(
     Ok(Port {
         tokens: LINK,
         output,
-        input_ready: Box::new(move |origin| lock(&device).input_ready(origin)),
-        output_ready: Box::new(move |origin| lock(&other).output_ready(origin)),
+        input_ready: Box::new(move |origin| {
+            lock(&device).run(Call::Input, |device| device.input_ready(origin))
+        }),
+        output_ready: Box::new(move |origin| {
+            lock(&other).run(Call::Output, |device| device.output_ready(origin))
+        }),
     })
 }

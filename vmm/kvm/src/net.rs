@@ -22,13 +22,15 @@ use xinim_devices::virtio::{Net, NetConfig, VirtioConfig, VirtioPci};
 use xinim_hostnet::Endpoint;
 use xinim_machine::net::{NetModel, NetSpec, user};
 use xinim_machine::{EngineError, NetStatus};
+use xinim_record::{Kind, Recorded};
 
 use crate::dma::GuestDma;
 use crate::fault;
 use crate::host::host_io;
 use crate::io::Port;
 use crate::irq::{Interrupts, Vectors};
-use crate::machine::{Parts, machine_error};
+use crate::machine::{Parts, QUEUE_SIZE, machine_error};
+use crate::record;
 use crate::shared::MachineClock;
 use crate::stream::Tokens;
 
@@ -81,8 +83,11 @@ pub fn add(
         let name = format!("{stem}.{index}");
         let site = faults.site(&[&name, &format!("net{index}")]);
         let backend: Box<dyn NetBackend> = Box::new(FaultNet::new(endpoint, site.clone()));
-        let dma = fault::dma(GuestDma(parts.ram.clone()), &site);
-        let msi = fault::msi(Vectors::new(interrupts.clone()), &site);
+        let tape = parts.recording.tape(&name, || described(&spec, model));
+        let backend = record::net(&tape, backend);
+        let dma = record::dma(&tape, fault::dma(GuestDma(parts.ram.clone()), &site));
+        let msi = record::msi(&tape, fault::msi(Vectors::new(interrupts.clone()), &site));
+        let memory = Arc::new(GuestDma(parts.ram.clone()));
         let timer = Arc::new(MachineTimer::new(&parts.epoll, parts.clock, first + 2)?);
         let failed = |name: &str, error| EngineError::Machine(format!("{name}: {error:?}"));
         let device: Arc<Mutex<dyn NetDevice>> = match model {
@@ -94,11 +99,14 @@ pub fn add(
                     link: spec.link,
                     ..NetConfig::default()
                 };
-                let transport =
-                    VirtioConfig { tracer: tracer.clone(), ..VirtioConfig::new(&name, dma, msi) };
+                let transport = VirtioConfig {
+                    tracer: tracer.clone(),
+                    queue_size: QUEUE_SIZE,
+                    ..VirtioConfig::new(&name, dma, msi)
+                };
                 let device = VirtioPci::new(Net::new(backend, setup), transport)
                     .map_err(|error| failed(&name, error))?;
-                let device = Arc::new(Mutex::new(device));
+                let device = Arc::new(Mutex::new(Recorded::new(device, tape, memory)));
                 bus.add_pci(device.clone()).map_err(machine_error)?;
                 device
             }
@@ -114,13 +122,13 @@ pub fn add(
                     link: spec.link,
                     dma,
                     msi,
-                    intx: Some(Arc::new(line)),
-                    clock: Arc::new(parts.clock),
-                    timer,
+                    intx: Some(record::line(&tape, Arc::new(line))),
+                    clock: record::clock(&tape, Arc::new(parts.clock)),
+                    timer: record::timer(&tape, timer),
                     tracer: tracer.clone(),
                 };
                 let device = E1000::new(setup, backend).map_err(|error| failed(&name, error))?;
-                let device = Arc::new(Mutex::new(device));
+                let device = Arc::new(Mutex::new(Recorded::new(device, tape, memory)));
                 bus.add_pci_at(place, device.clone()).map_err(machine_error)?;
                 device
             }
@@ -146,6 +154,18 @@ pub fn add(
         cards.push(Card { status, device });
     }
     Ok((ports, cards))
+}
+
+/// A device as a recording describes it.
+fn described(spec: &NetSpec, model: Option<Model>) -> Kind {
+    let (mac, link) = (spec.mac, spec.link);
+    match model {
+        None => {
+            let (pairs, mtu, queue_size) = (spec.queues, user::MTU, QUEUE_SIZE);
+            Kind::Net { mac, pairs, mtu, link, queue_size }
+        }
+        Some(model) => Kind::E1000 { model: model.device_id(), mac, link, intx: true },
+    }
 }
 
 /// `None`: virtio.

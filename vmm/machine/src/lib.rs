@@ -43,6 +43,8 @@ pub struct MachineSpec {
     /// CPU features hidden from (or, where possible, forced on for) the guest.
     pub cpuid: Vec<CpuidChange>,
     pub traces: Vec<trace::TraceSpec>,
+    /// What the devices are asked and answered is written here (`xinim-record`).
+    pub record: Option<std::path::PathBuf>,
     /// Whether drivers are checked against the specifications.
     pub strict: Option<StrictMode>,
     /// Fault rules as they are written (`xinim_devices::fault`), in the order in which they are

@@ -1,0 +1,4 @@
+//! Devices recorded under small drivers and replayed.
+
+mod damage;
+mod devices;
