@@ -159,7 +159,7 @@ proptest! {
                 Step::Add { count, readable } => {
                     let list = segments(cookie, count);
                     match queue.add(&list, readable, cookie) {
-                        Ok(()) => {
+                        Ok(_) => {
                             expected.push_back((cookie, list, readable));
                             cookie += 1;
                         }
