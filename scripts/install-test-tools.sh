@@ -27,6 +27,8 @@ need mkfs.minix util-linux
 need iperf3 iperf3
 need python3 python3
 need tshark tshark
+need gdb gdb
+need shellcheck shellcheck
 need pkg-config pkg-config
 pkg-config --exists gio-2.0 2>/dev/null || packages+=(libglib2.0-dev)
 need dpkg-source dpkg-dev

@@ -24,6 +24,7 @@ fetch() { # Debian's source package, without touching the system's package lists
     mkdir -p "$lists/lists/partial" "$work/source"
     # The mirror is the one this machine installs from.
     local mirror
+    # shellcheck disable=SC2016  # $(SITE) is apt's own
     mirror=$(apt-get indextargets --format '$(SITE)' 'Created-By: Packages' | grep -v security | sort -u | sed -n 1p)
     [ -n "$mirror" ] || { echo "apt knows no package archive to take QEMU's source from" >&2; exit 1; }
     echo "deb-src $mirror ${QEMU_SUITE:-trixie} main" >"$lists/sources.list"

@@ -20,6 +20,7 @@ if [ $# -eq 0 ]; then
     step "format"
     cargo fmt --all --check
     step "lints"
+    shellcheck scripts/*.sh .ci/run
     # The guest's programs and kernel are no programs of the host: they are linted as they are built.
     cargo clippy --workspace --lib --tests --quiet -- -D warnings
     cargo clippy --package xinim-vmm --package xinim-os-host --bins --quiet -- -D warnings

@@ -126,7 +126,7 @@ pub fn create(parent: u32, name: [u8; 32]) -> Result<Ref<Process>> {
         pinned_limit: Cell::new(u64::MAX),
         watches: List::new(),
         watch_count: Cell::new(0),
-        trace_slot: Cell::new(trace::add(pid, &name)),
+        trace_slot: Cell::new(trace::add(pid, &name, pml4)),
         trace_ring: Cell::new(None),
         ticks: Cell::new(0),
         system_calls: Cell::new(0),

@@ -8,7 +8,8 @@ use core::sync::atomic::{Ordering, compiler_fence};
 
 use xinim_abi::error::{Error, Result};
 use xinim_abi::platform::{
-    PORT_TRACE_PAGE, TRACE_CPUS, TRACE_MAGIC, TRACE_NOBODY, TRACE_PAGES, TRACE_SLOTS,
+    PORT_TRACE_PAGE, TRACE_CPUS, TRACE_MAGIC, TRACE_NOBODY, TRACE_PAGES, TRACE_ROOTS_OFFSET,
+    TRACE_SLOTS,
 };
 use xinim_abi::trace::{
     KERNEL_RING_AT, KERNEL_RING_LEN, PROCESS_RING_LEN, RECORD_SIZE, RING_HEADER, RINGS_OFFSET,
@@ -29,6 +30,7 @@ pub use xinim_abi::trace::kind;
 
 const RINGS: usize = 4;
 const PAGE_WORDS: usize = 512;
+const ROOTS_WORD: usize = TRACE_ROOTS_OFFSET / 8;
 
 /// `TracePageHeader` and what follows it, as cells.
 #[repr(C, align(4096))]
@@ -38,7 +40,9 @@ struct TracePage {
     running: [Cell<u32>; TRACE_CPUS],
     /// Switch, TSC before and after the announcement, the kernel's ring.
     rings: [Cell<u64>; RINGS],
-    padding: [u64; PAGE_WORDS - 8 - RINGS],
+    gap: [u64; ROOTS_WORD - 8 - RINGS],
+    roots: [Cell<u64>; TRACE_SLOTS],
+    padding: [u64; PAGE_WORDS - ROOTS_WORD - TRACE_SLOTS],
     table: [[Cell<u32>; 8]; TRACE_SLOTS],
     /// By slot.
     process_rings: [Cell<u64>; PAGE_WORDS],
@@ -60,7 +64,9 @@ static PAGE: Global<TracePage> = Global::new(TracePage {
     version: Cell::new(0),
     running: [const { Cell::new(0) }; TRACE_CPUS],
     rings: [const { Cell::new(0) }; RINGS],
-    padding: [0; PAGE_WORDS - 8 - RINGS],
+    gap: [0; ROOTS_WORD - 8 - RINGS],
+    roots: [const { Cell::new(0) }; TRACE_SLOTS],
+    padding: [0; PAGE_WORDS - ROOTS_WORD - TRACE_SLOTS],
     table: [const { [const { Cell::new(0) }; 8] }; TRACE_SLOTS],
     process_rings: [const { Cell::new(0) }; PAGE_WORDS],
 });
@@ -79,13 +85,15 @@ pub fn start() {
     PAGE.rings[word(TSC_AFTER)].set(rdtsc());
 }
 
-/// Enters a process; gives its slot, [`TRACE_NOBODY`] when all are taken.
-pub fn add(pid: u32, name: &[u8; 32]) -> u32 {
+/// Enters a process with the root of its page tables; gives its slot, [`TRACE_NOBODY`] when all
+/// are taken.
+pub fn add(pid: u32, name: &[u8; 32], root: u64) -> u32 {
     let Some(slot) = PAGE.table.iter().position(|entry| entry[0].get() == 0) else {
         return TRACE_NOBODY;
     };
     let words = name.chunks_exact(4).map(|w| u32::from_le_bytes([w[0], w[1], w[2], w[3]]));
     PAGE.table[slot][1..].iter().zip(words).for_each(|(cell, word)| cell.set(word));
+    PAGE.roots[slot].set(root);
     PAGE.table[slot][0].set(pid);
     slot as u32
 }

@@ -83,6 +83,10 @@ pub struct TracePageHeader {
     pub running: [u32; TRACE_CPUS],
 }
 
+/// Behind the header and the words of `trace` that follow it: per slot, the physical address of the process's page tables as CR3 has it (a
+/// `u64`); 0 where the kernel does not say. For debuggers.
+pub const TRACE_ROOTS_OFFSET: usize = 128;
+
 pub const TRACE_MAGIC: u32 = 0x584E_5450;
 pub const TRACE_CPUS: usize = 14;
 pub const TRACE_NOBODY: u32 = u32::MAX;
@@ -110,4 +114,6 @@ pub struct TraceProcess {
 
 const _: () = assert!(size_of::<TracePageHeader>() == 64);
 const _: () = assert!(size_of::<TraceProcess>() == 32);
+const _: () = assert!(TRACE_ROOTS_OFFSET + TRACE_SLOTS * 8 <= TRACE_TABLE_OFFSET);
+const _: () = assert!(size_of::<TracePageHeader>() <= TRACE_ROOTS_OFFSET);
 const _: () = assert!(TRACE_TABLE_OFFSET + TRACE_SLOTS * 32 <= TRACE_PAGES * 4096);

@@ -7,7 +7,8 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::net_spec::{Net, PublishedPort};
 use crate::spec::{
-    ConsoleSpec, Cpuid, Cpus, Disk, EngineChoice, FaultRule, Memory, QemuAccel, Strict, Timeout,
+    ConsoleSpec, Cpuid, Cpus, Disk, EngineChoice, FaultRule, Gdb, Memory, QemuAccel, Strict,
+    Timeout,
 };
 use crate::trace_spec::TraceOption;
 
@@ -23,6 +24,7 @@ Examples:
   xinim-vmm --kernel vmlinux --bundle initrd.cpio --cmdline console=ttyS0
   xinim-vmm --control vm.socket & xinim-vmm ctl vm.socket attach data.img
   xinim-vmm test tests/boot                      run boot tests, each in a machine of its own
+  xinim-vmm --gdb :1234,wait & xinim-vmm gdb :1234
   xinim-vmm doctor                               say what this host offers
 
 Options of --net, each behind a comma:
@@ -107,6 +109,8 @@ pub enum Command {
     /// Run boot tests: TOML files, each a machine, what to do in it and what to expect
     #[command(after_help = TEST_AFTER_HELP)]
     Test(Box<TestArgs>),
+    /// Start gdb on a machine that runs with --gdb, with the symbols of kernel and programs
+    Gdb(GdbArgs),
     /// Serve the machine's devices, with no guest, to a test that speaks QEMU's qtest protocol
     Qtest {
         /// QEMU's options, as its device tests give them (see docs/qtest.md)
@@ -126,6 +130,16 @@ pub enum Command {
     Top(TopArgs),
     /// Put seeded faults into live machines under load and tell what became of each
     Campaign(CampaignArgs),
+    /// Print a completion script for a shell
+    Completions {
+        #[arg(value_name = "SHELL")]
+        shell: clap_complete::Shell,
+    },
+    /// Write man pages into DIR: xinim-vmm.1 and one for each command
+    Man {
+        #[arg(value_name = "DIR")]
+        dir: PathBuf,
+    },
     /// Measure boot, memory and disk on both engines and print the figures as JSON
     Bench(BenchArgs),
 }
@@ -217,6 +231,23 @@ pub struct RunArgs {
         require_equals = true
     )]
     pub strict: Option<Strict>,
+    /// Let gdb connect: HOST:PORT (or :PORT, on this host only) or unix:PATH; with ,wait the guest's
+    /// first instruction waits for it. See `xinim-vmm gdb`
+    #[arg(long, value_name = "ADDRESS[,wait]")]
+    pub gdb: Option<Gdb>,
+
+    /// If the guest dies or its time runs out, write its memory and registers to FILE, an ELF core
+    /// that gdb opens
+    #[arg(long, value_name = "FILE")]
+    pub dump: Option<PathBuf>,
+
+    /// Do not confine this process to what the machine needs (KVM engine; see docs/sandbox.md)
+    #[arg(long)]
+    pub no_sandbox: bool,
+
+    /// With --control: disks to attach and dumps may also lie below this directory; repeatable
+    #[arg(long, value_name = "DIR")]
+    pub allow: Vec<PathBuf>,
 
     /// Let a device, its disk, wire, interrupts or memory fail by rule, as in
     /// `device=virtio-blk.0,op=write,sector=100-200,nth=3,action=error`; repeatable, and the first
@@ -269,6 +300,29 @@ pub enum ImageCommand {
         #[arg(value_name = "DIR")]
         dir: PathBuf,
     },
+}
+
+#[derive(Debug, Args)]
+pub struct GdbArgs {
+    /// Where the machine listens: HOST:PORT, :PORT or unix:PATH, as given to --gdb; or a core file
+    #[arg(value_name = "ADDRESS|CORE")]
+    pub target: String,
+
+    /// The kernel the machine runs, if not the one inside this program
+    #[arg(long, value_name = "ELF")]
+    pub kernel: Option<PathBuf>,
+
+    /// The bundle the machine runs, if not the one inside this program
+    #[arg(long, value_name = "CPIO")]
+    pub bundle: Option<PathBuf>,
+
+    /// The debugger [default: gdb]
+    #[arg(long, value_name = "PROGRAM", default_value = "gdb")]
+    pub gdb: PathBuf,
+
+    /// Further arguments of gdb, as -batch -ex 'info threads'
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "GDB-ARGUMENTS")]
+    pub arguments: Vec<std::ffi::OsString>,
 }
 
 #[derive(Debug, Args)]
@@ -366,6 +420,11 @@ pub enum CtlCommand {
         /// Milliseconds to wait until the process runs
         #[arg(long, value_name = "MS", default_value_t = 2000)]
         wait: u32,
+    },
+    /// Write an ELF core of the guest as it is now, for gdb; the guest goes on
+    Dump {
+        #[arg(value_name = "FILE")]
+        file: PathBuf,
     },
     /// End the machine at once
     Quit,

@@ -22,15 +22,15 @@ use std::str::FromStr;
 use serde::de::{Deserialize, Deserializer, Error as _, MapAccess, SeqAccess, Visitor, value};
 use xinim_machine::net::NetSpec;
 use xinim_machine::trace::TraceSpec;
-use xinim_machine::{DiskBus, DiskSource, DiskSpec};
+use xinim_machine::{DiskBus, DiskSource, DiskSpec, GdbAddress, GdbSpec};
 
 use crate::cli::RunArgs;
 use crate::disk_spec::Builder;
 use crate::error::Error;
 use crate::net_spec::{NETS_MAX, Net, PublishedPort};
 use crate::spec::{
-    ConsoleSpec, Cpuid, Cpus, Disk, EngineChoice, FaultRule, Memory, QemuOptions, Strict, Timeout,
-    ValueError,
+    ConsoleSpec, Cpuid, Cpus, Disk, EngineChoice, FaultRule, Gdb, Memory, QemuOptions, Strict,
+    Timeout, ValueError,
 };
 use crate::trace_spec::{TRACES_MAX, TraceOption};
 
@@ -57,6 +57,10 @@ pub struct RunConfig {
     pub strict: Option<Strict>,
     /// As written.
     pub faults: Vec<String>,
+    pub gdb: Option<GdbSpec>,
+    pub dump: Option<PathBuf>,
+    pub sandbox: bool,
+    pub allow: Vec<PathBuf>,
     pub exec: Option<String>,
     pub cpuid: Cpuid,
     pub dry_run: bool,
@@ -86,6 +90,10 @@ struct File {
     record: Option<PathBuf>,
     strict: Option<Text<Strict>>,
     fault: Vec<Text<FaultRule>>,
+    gdb: Option<Text<Gdb>>,
+    dump: Option<PathBuf>,
+    sandbox: Option<bool>,
+    allow: Vec<PathBuf>,
     exec: Option<String>,
     cpuid: Option<Text<Cpuid>>,
     verbose: Option<u8>,
@@ -166,6 +174,10 @@ pub fn resolve(args: RunArgs) -> Result<RunConfig, Error> {
         record: args.record.or(file.record),
         strict: pick(args.strict, file.strict),
         faults: faults.into_iter().map(|rule| rule.0).collect(),
+        gdb: pick(args.gdb, file.gdb).map(|gdb| gdb.0),
+        dump: args.dump.or(file.dump),
+        sandbox: !args.no_sandbox && file.sandbox.unwrap_or(true),
+        allow: if args.allow.is_empty() { file.allow } else { args.allow },
         exec,
         cpuid: pick(args.cpuid, file.cpuid).unwrap_or_default(),
         dry_run: args.dry_run,
@@ -268,7 +280,8 @@ fn load(path: &Path, in_test: bool) -> Result<File, Error> {
     };
     let base = path.parent().unwrap_or(Path::new(""));
     let paths = [&mut file.kernel, &mut file.bundle, &mut file.record, &mut file.control];
-    for path in paths.into_iter().flatten().chain(&mut file.cdrom) {
+    let paths = paths.into_iter().chain([&mut file.dump]).flatten();
+    for path in paths.chain(&mut file.cdrom).chain(&mut file.allow) {
         *path = base.join(&*path);
     }
     for disk in &mut file.disk {
@@ -280,6 +293,9 @@ fn load(path: &Path, in_test: bool) -> Result<File, Error> {
         trace.0.0.path = base.join(&trace.0.0.path);
     }
     for path in file.net.iter_mut().flat_map(|net| net.0.paths()) {
+        *path = base.join(&*path);
+    }
+    if let Some(Text(Gdb(GdbSpec { address: GdbAddress::Unix(path), .. }))) = &mut file.gdb {
         *path = base.join(&*path);
     }
     if let Some(Text(ConsoleSpec::File(path) | ConsoleSpec::Unix(path))) = &mut file.console {

@@ -62,16 +62,21 @@ impl Control {
 
     /// Ends the run; the first reason counts.
     pub fn stop(&self, reason: StopReason) {
-        let first = {
+        let (first, timed_out) = {
             let mut slot = self.reason.lock().unwrap_or_else(PoisonError::into_inner);
             let first = slot.is_none();
+            let timed_out = first && matches!(reason, StopReason::TimedOut(_));
             slot.get_or_insert(reason);
-            first
+            (first, timed_out)
         };
         if first {
             self.watch_engine();
         }
-        self.stopper.stop();
+        if timed_out {
+            self.stopper.time_out();
+        } else {
+            self.stopper.stop();
+        }
     }
 
     pub fn reason(&self) -> Option<StopReason> {

@@ -11,6 +11,7 @@ use crate::cli::DoctorArgs;
 use crate::engine::qemu::locate;
 use crate::engine::{self, Taken, kvm};
 use crate::error::Error;
+use crate::sandbox::{self, Offered};
 
 /// The report; its JSON has these names.
 #[derive(Debug, Serialize)]
@@ -19,6 +20,8 @@ pub struct Report {
     pub kvm: KvmReport,
     pub qemu: QemuReport,
     pub auto: AutoReport,
+    /// What the sandbox of `run` finds on this host.
+    pub sandbox: Offered,
 }
 
 #[derive(Debug, Serialize)]
@@ -89,6 +92,7 @@ pub fn examine() -> Report {
             path,
         },
         auto: AutoReport { engine, why },
+        sandbox: sandbox::offered(),
     }
 }
 
@@ -139,7 +143,10 @@ impl Display for Report {
             )?,
             None => writeln!(f, "QEMU   missing: {}", locate::MISSING)?,
         }
-        writeln!(f, "auto   {}", self.auto.why)
+        writeln!(f, "auto   {}", self.auto.why)?;
+        let word = |has| if has { "yes" } else { "missing: a run is not confined by it" };
+        writeln!(f, "sandbox  Landlock {}", word(self.sandbox.landlock))?;
+        writeln!(f, "         seccomp {}", word(self.sandbox.seccomp))
     }
 }
 

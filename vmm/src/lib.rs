@@ -24,11 +24,14 @@ pub mod engine;
 pub mod error;
 pub mod exec;
 pub mod explain;
+pub mod gdb;
 pub mod image;
 pub mod kernel;
+pub mod manual;
 pub mod net_spec;
 pub mod replay;
 pub mod run;
+pub mod sandbox;
 pub mod spec;
 pub mod stats;
 pub mod stream;
@@ -83,6 +86,9 @@ fn command(cli: Cli) -> Result<u8, Error> {
         Some(Command::Trace { command }) => tracing::run(&command),
         Some(Command::Top(args)) => top::run(&args),
         Some(Command::Bench(args)) => bench::bench(&args),
+        Some(Command::Gdb(args)) => gdb::gdb(&args),
+        Some(Command::Completions { shell }) => manual::completions(shell),
+        Some(Command::Man { dir }) => manual::pages(&dir),
         Some(Command::Test(args)) => boot_test::run(&args),
         Some(Command::Campaign(args)) => campaign::campaign(&args),
         Some(Command::Qtest { options }) => xinim_qtest::serve(&options)

@@ -17,8 +17,8 @@ use std::time::Duration;
 use xinim_abi::exit;
 use xinim_abi::platform::CMDLINE_MODE_EXEC;
 use xinim_machine::{
-    Controller, Engine, FaultStatus, HostIo, MachineSpec, Notices, Outcome, StrictCount,
-    StrictStats,
+    Controller, DiskFormat, Engine, FaultStatus, HostIo, MachineSpec, Notices, Outcome, Sandbox,
+    StrictCount, StrictStats,
 };
 
 use crate::cli::RunArgs;
@@ -33,7 +33,7 @@ use crate::exec::protocol::State;
 use crate::spec::FaultRule;
 use crate::stats::RunLog;
 use crate::verdict::{self, Verdict};
-use crate::{dry_run, engine, image, kernel};
+use crate::{dry_run, engine, image, kernel, sandbox};
 
 /// Runs the machine the options describe; returns the exit status.
 pub fn run(args: RunArgs) -> Result<u8, Error> {
@@ -64,6 +64,13 @@ pub fn run(args: RunArgs) -> Result<u8, Error> {
     log.engine(selection.engine.name());
     if selection.engine.name() != "kvm" && !config.faults.is_empty() {
         return Err(Error::Usage(xinim_machine::control::NO_FAULTS.into()));
+    }
+
+    if !config.sandbox {
+        eprintln!("xinim-vmm: running without the sandbox, as asked");
+    } else if selection.engine.name() == "kvm" {
+        // Before any thread: what Landlock takes away, it takes from those that come after.
+        sandbox::confine(&config, &spec)?;
     }
 
     let control = Control::new();
@@ -224,7 +231,20 @@ fn machine(config: &RunConfig) -> Result<MachineSpec, Error> {
         record: config.record.clone(),
         strict: config.strict.map(|strict| strict.0),
         faults: config.faults.clone(),
+        gdb: config.gdb.clone(),
+        dump: config.dump.clone(),
+        sandbox: config.sandbox.then(|| Sandbox { opens_files: opens_files(config) }),
     })
+}
+
+/// Whether the machine's host side names files after its set-up.
+fn opens_files(config: &RunConfig) -> bool {
+    // Without a command a guest may reboot, and is set up again.
+    let reboots = config.exec.is_none();
+    // A qcow2 image opens its parts as they are needed.
+    let qcow2 = config.disks.iter().any(|disk| disk.format() == DiskFormat::Qcow2);
+    let named = [&config.control, &config.dump, &config.record, &config.stats];
+    reboots || qcow2 || !config.traces.is_empty() || named.into_iter().any(Option::is_some)
 }
 
 fn cmdline(config: &RunConfig) -> String {

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
-use xinim_machine::{CpuidChange, StrictMode};
+use xinim_machine::{CpuidChange, GdbAddress, GdbSpec, StrictMode};
 
 pub use crate::disk_spec::{Disk, Size};
 
@@ -185,6 +185,35 @@ impl FromStr for Cpuid {
             changes.push(CpuidChange { feature, enable });
         }
         Ok(Cpuid(changes))
+    }
+}
+
+/// `--gdb`: where a debugger may connect.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Gdb(pub GdbSpec);
+
+impl FromStr for Gdb {
+    type Err = ValueError;
+
+    fn from_str(text: &str) -> Result<Self, ValueError> {
+        let (place, wait) = match text.strip_suffix(",wait") {
+            Some(place) => (place, true),
+            None => (text, false),
+        };
+        let address = match place.strip_prefix("unix:") {
+            Some("") => return bad("names no path"),
+            Some(path) => GdbAddress::Unix(path.into()),
+            None => {
+                let place =
+                    if place.starts_with(':') { format!("127.0.0.1{place}") } else { place.into() };
+                let place = place.replace("localhost:", "127.0.0.1:");
+                match place.parse() {
+                    Ok(address) => GdbAddress::Tcp(address),
+                    Err(_) => return bad("is neither ADDRESS:PORT, :PORT nor unix:PATH"),
+                }
+            }
+        };
+        Ok(Gdb(GdbSpec { address, wait }))
     }
 }
 

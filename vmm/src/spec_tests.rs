@@ -1,4 +1,16 @@
 use super::*;
+
+#[test]
+fn where_gdb_connects() {
+    let gdb = |text: &str| text.parse::<Gdb>().map(|gdb| (gdb.0.address.to_string(), gdb.0.wait));
+    assert_eq!(gdb(":1234"), Ok(("127.0.0.1:1234".into(), false)));
+    assert_eq!(gdb("localhost:1,wait"), Ok(("127.0.0.1:1".into(), true)));
+    assert_eq!(gdb("[::1]:1234"), Ok(("[::1]:1234".into(), false)));
+    assert_eq!(gdb("unix:a,b,wait"), Ok(("a,b".into(), true)));
+    for wrong in ["", "1234", ":99999", "unix:", "host.example:1", ":1,stop"] {
+        assert!(gdb(wrong).is_err(), "{wrong}");
+    }
+}
 use proptest::prelude::*;
 
 fn memory(text: &str) -> Result<u64, String> {

@@ -18,6 +18,7 @@ use xinim_machine::{
 use xinim_record::Recorded;
 
 use crate::disks::{Disks, Known};
+use crate::dump;
 use crate::fault;
 use crate::net::Card;
 use crate::shared::Shared;
@@ -173,6 +174,16 @@ impl MachineControl for Controls {
             .map_err(|error| sentence(name, error))?;
         self.disks.remember(Known { handle: None, ..known });
         Ok(())
+    }
+
+    fn dump(&self, file: &std::path::Path) -> Result<(), String> {
+        let failed = |error: std::io::Error| format!("cannot write {}: {error}", file.display());
+        let mut core = std::fs::File::create(file).map_err(failed)?;
+        let held = self.shared.halt.hold();
+        let vcpus = held.vcpus().into_iter();
+        let states: Vec<_> =
+            vcpus.filter_map(|vcpu| held.on(vcpu, |runner| runner.state())?).collect();
+        dump::write(&mut core, &self.shared.ram, &states).map_err(failed)
     }
 
     fn resize(&self, name: &str, bytes: u64) -> Result<(), String> {

@@ -1,4 +1,5 @@
-//! The report on a guest that died: where it was, what it was doing, what it did last.
+//! The report on a guest that died or ran out of time: where it was and how it came there, what it
+//! was doing, which processes lived, what it did last.
 
 use std::fmt::Write;
 
@@ -7,8 +8,10 @@ use vm_memory::{Bytes, GuestAddress};
 use xinim_devices::device::Process;
 use xinim_machine::Death;
 
+use crate::backtrace::{self, Place};
 use crate::exits::Ring;
 use crate::memory::GuestRam;
+use crate::symbols::Images;
 use crate::walk::{Paging, translate};
 
 /// Longest x86 instruction, and one more for the eye.
@@ -25,8 +28,11 @@ pub struct Scene<'a> {
     /// State of its local APIC in words.
     pub interrupts: Option<String>,
     pub process: Option<Process>,
+    /// All that were alive.
+    pub processes: Vec<Process>,
     pub ram: &'a GuestRam,
     pub ring: &'a Ring,
+    pub images: &'a Images,
 }
 
 /// Puts the report together.
@@ -42,6 +48,7 @@ fn write_report(out: &mut String, scene: &Scene<'_>) -> std::fmt::Result {
         Some((general, special)) => {
             write_registers(out, scene.vcpu, general, special)?;
             write_code(out, scene.ram, general, special)?;
+            write_backtrace(out, scene, general, special)?;
         }
         None => writeln!(out, "vCPU {}: KVM gives no registers", scene.vcpu)?,
     }
@@ -51,6 +58,10 @@ fn write_report(out: &mut String, scene: &Scene<'_>) -> std::fmt::Result {
     match scene.process {
         Some(process) => writeln!(out, "process {} ({})", process.pid, process.name())?,
         None => writeln!(out, "process unknown: the kernel has named none on this vCPU")?,
+    }
+    if !scene.processes.is_empty() {
+        let list = scene.processes.iter().map(|p| format!("{} {}", p.pid, p.name()));
+        writeln!(out, "alive: {}", list.collect::<Vec<_>>().join(", "))?;
     }
     writeln!(out, "last VM exits, newest last:")?;
     for record in scene.ring.iter() {
@@ -117,6 +128,30 @@ fn mode(general: &kvm_regs, special: &kvm_sregs) -> &'static str {
     } else {
         "16-bit mode"
     }
+}
+
+/// Callers, where the code is what symbols are for: in 64-bit mode.
+fn write_backtrace(
+    out: &mut String,
+    scene: &Scene<'_>,
+    general: &kvm_regs,
+    special: &kvm_sregs,
+) -> std::fmt::Result {
+    if special.efer & EFER_LMA == 0 || special.cs.l == 0 {
+        return Ok(());
+    }
+    let paging =
+        Paging { cr0: special.cr0, cr3: special.cr3, cr4: special.cr4, efer: special.efer };
+    let process = scene.process;
+    let place = Place {
+        ram: scene.ram,
+        paging,
+        rip: general.rip,
+        rsp: general.rsp,
+        images: scene.images,
+        process: process.as_ref().map(Process::name),
+    };
+    backtrace::write(out, &place)
 }
 
 fn write_code(

@@ -9,7 +9,9 @@
 //!   vCPUs stopped, I/O drained, trace flushed
 //! ```
 
+use std::fs::File;
 use std::os::fd::AsRawFd;
+use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
@@ -22,21 +24,27 @@ use xinim_devices::bus::lock;
 use xinim_devices::trace::Hub;
 use xinim_machine::{End, Engine, EngineError, HostIo, MachineSpec, Outcome, RunStats};
 
+use crate::confine;
 use crate::control::Controls;
 use crate::cpuid::{self, Shape};
 use crate::disks::Disks;
 use crate::dma::GuestDma;
+use crate::dump;
 use crate::fault;
+use crate::gdb;
 use crate::guest_trace::GuestEvents;
+use crate::halt::Halt;
 use crate::host::{self, host, host_io};
 use crate::io::{IoLoop, WAKE_TOKEN};
 use crate::machine;
 use crate::memory::{GuestRam, HUGE_PAGE};
 use crate::net;
+use crate::probe::probe;
 use crate::pvh::{self, Entry, Kernel};
 use crate::record::Recording;
 use crate::shared::{Ending, MachineClock, Shared};
 use crate::strict::Strict;
+use crate::symbols::Images;
 use crate::traces::Traces;
 use crate::vcpu::exit::Runner;
 use crate::vcpu::{self, Finished, Handle, setup};
@@ -70,6 +78,7 @@ impl Engine for KvmEngine {
         let traces = Traces::open(&spec.traces, &hub)?;
 
         let recording = Recording::create(spec.record.as_deref())?;
+        let gdb = spec.gdb.as_ref().map(gdb::Listener::open).transpose()?;
 
         let kvm = host::open(host::DEVICE)?;
         let vm = Arc::new(host::create_vm(&kvm)?);
@@ -126,6 +135,12 @@ impl Engine for KvmEngine {
             injector: Default::default(),
             faults: built.faults.clone(),
             pending: Default::default(),
+            halt: Halt::new(spec.cpus),
+            images: Images::new(spec.kernel.clone(), spec.bundle.clone()),
+            stop: stop.clone(),
+            user_breaks: spec.gdb.is_none() || probe().is_ok_and(|kvm| !kvm.ring0_emulated),
+            sandboxed: spec.sandbox.is_some(),
+            network: !spec.nets.is_empty(),
         });
         let controls = Controls {
             shared: shared.clone(),
@@ -143,8 +158,25 @@ impl Engine for KvmEngine {
         let stopped = ending.clone();
         stop.on_stop(move || stopped.finish(Ok(End::Stopped)));
 
+        let debugger = match gdb {
+            Some(listener) => {
+                if listener.waits() {
+                    shared.halt.hold_initial();
+                }
+                Some(listener.start(shared.clone()).map_err(host_io("starting a thread"))?)
+            }
+            None => None,
+        };
+        if let Some(sandbox) = &spec.sandbox {
+            let refused = |why| EngineError::Machine(format!("{why} (see --no-sandbox)"));
+            confine::all_threads(sandbox.opens_files).map_err(refused)?;
+        }
         let io_loop = IoLoop::new(epoll, shared.clone(), built.doorbells, built.ports);
-        let outcome = run(vcpus, io_loop, &shared, &stop);
+        let outcome = run(vcpus, io_loop, &shared, &stop, spec.dump.as_deref());
+        if let Some(debugger) = debugger {
+            // A panic in there has been printed; the machine has ended either way.
+            let _ = debugger.join();
+        }
         stop.on_stop(|| {});
         drop(registered);
         hub.unwatch();
@@ -243,6 +275,7 @@ fn run(
     mut io_loop: IoLoop,
     shared: &Arc<Shared>,
     stop: &xinim_machine::Stopper,
+    dump: Option<&Path>,
 ) -> Result<Outcome, EngineError> {
     let mut handles: Vec<Handle> = Vec::new();
     for (index, runner) in (0..).zip(vcpus) {
@@ -253,6 +286,9 @@ fn run(
                 break;
             }
         }
+    }
+    for missing in handles.len() as u32..shared.halt.vcpus() {
+        shared.halt.leave(missing);
     }
     if let Err(error) = io_loop.run() {
         shared.ending.finish(Err(error));
@@ -265,13 +301,34 @@ fn run(
         counts.merge(&vcpu.counts);
     }
     let to_first_instruction = finished.first().and_then(|vcpu| vcpu.first_entry);
-    let end = shared.ending.take().unwrap_or(Ok(End::Stopped))?;
+    let mut end = shared.ending.take().unwrap_or(Ok(End::Stopped))?;
     drained?;
-    let stopped_at = (end == End::Stopped).then(|| whereabouts(&finished, shared));
+    let mut stopped_at = (end == End::Stopped).then(|| whereabouts(&finished, shared));
+    if let Some(path) = dump {
+        match (&mut end, &mut stopped_at) {
+            (End::Died(death), _) => death.report.push_str(&core_dump(path, &finished, shared)),
+            (_, Some(text)) if stop.is_timed_out() => {
+                text.push('\n');
+                text.push_str(&core_dump(path, &finished, shared));
+            }
+            _ => {}
+        }
+    }
     let strict = shared.strict.as_ref().map(Strict::stats);
     let exits = counts.named();
     let faults = fault::list(&shared.faults);
     Ok(Outcome { end, stats: RunStats { to_first_instruction, exits, stopped_at, strict, faults } })
+}
+
+/// Writes the core; what became of it, as a line.
+fn core_dump(path: &Path, vcpus: &[Finished], shared: &Shared) -> String {
+    let states: Vec<_> = vcpus.iter().filter_map(|vcpu| vcpu.state).collect();
+    let written =
+        File::create(path).and_then(|mut file| dump::write(&mut file, &shared.ram, &states));
+    match written {
+        Ok(()) => format!("core dump in {}\n", path.display()),
+        Err(error) => format!("the core dump {} cannot be written: {error}\n", path.display()),
+    }
 }
 
 /// Where a stopped machine was: each vCPU's place, and the last it wanted of the machine.
@@ -280,6 +337,11 @@ fn whereabouts(vcpus: &[Finished], shared: &Shared) -> String {
     let last: Vec<_> = ring.iter().collect();
     let last = &last[last.len().saturating_sub(LAST_EXITS)..];
     let places = vcpus.iter().map(|vcpu| vcpu.place.clone());
+    if vcpus.iter().any(|vcpu| vcpu.report.is_some()) {
+        // They name the last exits, too.
+        let reports = vcpus.iter().filter_map(|vcpu| vcpu.report.clone());
+        return places.chain(reports).collect::<Vec<_>>().join("\n");
+    }
     let exits = last.iter().map(|record| format!("last exit: {record}"));
     places.chain(exits).collect::<Vec<_>>().join("\n")
 }

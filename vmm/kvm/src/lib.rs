@@ -15,6 +15,8 @@
 //! by MSI-X), and disks are served synchronously on the I/O thread.
 
 mod acpi;
+mod backtrace;
+mod confine;
 mod control;
 mod cpuid;
 mod cpuid_names;
@@ -23,10 +25,13 @@ mod debug;
 mod disks;
 mod dma;
 mod doorbell;
+mod dump;
 mod engine;
 mod exits;
 mod fault;
+mod gdb;
 mod guest_trace;
+mod halt;
 mod host;
 mod inject;
 mod io;
@@ -44,12 +49,18 @@ mod record;
 mod shared;
 mod stream;
 mod strict;
+mod symbols;
 #[cfg(test)]
 mod testing;
 mod trace;
 mod traces;
 mod vcpu;
 mod walk;
+
+/// Programs in a bundle.
+pub mod bundle {
+    pub use crate::symbols::{program, programs};
+}
 
 pub use engine::KvmEngine;
 pub use probe::{ProbeReport, probe};

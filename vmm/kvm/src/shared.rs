@@ -12,13 +12,15 @@ use xinim_devices::bus::{Bus, lock};
 use xinim_devices::device::Action;
 use xinim_devices::fault::Faults;
 use xinim_devices::trace::Hub;
-use xinim_machine::{End, EngineError};
+use xinim_machine::{End, EngineError, Stopper};
 
 use crate::exits::{Kind, Record, Ring};
+use crate::halt::Halt;
 use crate::inject::Injector;
 use crate::memory::GuestRam;
 use crate::meter::Meter;
 use crate::strict::Strict;
+use crate::symbols::Images;
 use crate::trace::TracePage;
 
 /// The first end wins; whoever sets it wakes the I/O thread, which stops everyone.
@@ -80,6 +82,18 @@ pub struct Shared {
     pub ring: Mutex<Ring>,
     pub page: TracePage,
     pub meter: Meter,
+    /// Stops the vCPUs for a look.
+    pub halt: Halt,
+    pub images: Images,
+    /// Why the machine was stopped, if it was.
+    pub stop: Stopper,
+    /// Whether breakpoints can be had in ring 3: not where KVM emulates ring 0 and runs ring 3
+    /// directly, without debug registers and past its own eyes.
+    pub user_breaks: bool,
+    /// vCPU threads confine themselves as they start.
+    pub sandboxed: bool,
+    /// There is a network device.
+    pub network: bool,
     /// Where events go; while somebody listens, looking up the process of an access pays.
     pub hub: Arc<Hub>,
     /// Drivers are checked.

@@ -4,7 +4,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use vm_memory::{Bytes, GuestAddress, GuestMemoryBackend};
 use xinim_abi::platform::{
-    TRACE_CPUS, TRACE_MAGIC, TRACE_PAGES, TRACE_SLOTS, TRACE_TABLE_OFFSET, TracePageHeader,
+    TRACE_CPUS, TRACE_MAGIC, TRACE_PAGES, TRACE_ROOTS_OFFSET, TRACE_SLOTS, TRACE_TABLE_OFFSET,
+    TracePageHeader,
 };
 use xinim_devices::device::Process;
 
@@ -41,6 +42,24 @@ impl TracePage {
     pub fn place(&self) -> Option<(u64, u64)> {
         let address = self.address.load(Ordering::Acquire);
         (address != 0).then(|| (address, self.announced_ns.load(Ordering::Relaxed)))
+    }
+
+    /// Every process, with the root of its page tables (0: unknown).
+    pub fn processes(&self, ram: &GuestRam) -> Vec<(Process, u64)> {
+        let address = self.address.load(Ordering::Relaxed);
+        if address == 0 {
+            return Vec::new();
+        }
+        let process = |slot: u64| {
+            let entry = address + TRACE_TABLE_OFFSET as u64 + slot * 32;
+            let mut process = Process { pid: 0, name: [0; 28] };
+            process.pid = ram.map().read_obj(GuestAddress(entry)).ok()?;
+            ram.map().read_slice(&mut process.name, GuestAddress(entry + 4)).ok()?;
+            let root = address + TRACE_ROOTS_OFFSET as u64 + slot * 8;
+            let root = ram.map().read_obj(GuestAddress(root)).ok()?;
+            (process.pid != 0).then_some((process, root))
+        };
+        (0..TRACE_SLOTS as u64).filter_map(process).collect()
     }
 
     /// The process that runs on `vcpu`; `None` in boot and when idle.

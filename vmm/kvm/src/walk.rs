@@ -1,6 +1,6 @@
 //! Guest page tables, walked in software: the way from a guest's virtual address to its RAM.
 //!
-//! Used for reports on a guest that died and for faults put into processes, so it sets no bits. All
+//! Used for reports, dumps, the debugger and faults put into processes, so it sets no bits. All
 //! four paging modes of the architecture (SDM volume 3, chapter 4).
 
 use vm_memory::{Bytes, GuestAddress};
@@ -110,6 +110,98 @@ pub fn user_pages(ram: &GuestRam, cr3: u64) -> Vec<UserPage> {
         }
     }
     pages
+}
+
+/// Linear addresses that are mapped to consecutive RAM.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Mapping {
+    pub linear: u64,
+    pub physical: u64,
+    pub length: u64,
+}
+
+/// Entries of tables looked at: the guest may have pointed them at each other.
+const ENTRIES_MAX: usize = 1 << 20;
+
+/// Everything that long-mode tables map to RAM, in runs, at most `most` of them. Other modes have
+/// none: there a linear address is what it is in RAM, or nobody asks.
+pub fn mappings(ram: &GuestRam, paging: Paging, most: usize, found: &mut dyn FnMut(Mapping)) {
+    if paging.cr0 & CR0_PG == 0 || paging.efer & EFER_LMA == 0 {
+        return;
+    }
+    let levels = if paging.cr4 & CR4_LA57 != 0 { 5 } else { 4 };
+    let mut search = Search { ram, budget: ENTRIES_MAX, left: most, run: None, found };
+    search.table(paging.cr3 & FRAME, levels, 0, levels);
+    search.flush();
+}
+
+struct Search<'a> {
+    ram: &'a GuestRam,
+    budget: usize,
+    left: usize,
+    run: Option<Mapping>,
+    found: &'a mut dyn FnMut(Mapping),
+}
+
+impl Search<'_> {
+    fn table(&mut self, table: u64, level: u32, base: u64, levels: u32) {
+        let shift = 12 + 9 * (level - 1);
+        for index in 0..512u64 {
+            if self.budget == 0 || self.left == 0 {
+                return;
+            }
+            self.budget -= 1;
+            let Some(entry) = read::<u64>(self.ram, table + index * 8) else { return };
+            if entry & PRESENT == 0 {
+                continue;
+            }
+            let mut linear = base | index << shift;
+            // The upper half: sign extension.
+            if level == levels && index >= 256 {
+                linear |= u64::MAX << (12 + 9 * levels);
+            }
+            if level == 1 || (entry & LARGE != 0 && level <= 3) {
+                let size = 1u64 << shift;
+                self.add(linear, entry & FRAME & !(size - 1), size);
+            } else {
+                self.table(entry & FRAME, level - 1, linear, levels);
+            }
+        }
+    }
+
+    /// Takes in one page, as far as there is RAM behind it.
+    fn add(&mut self, linear: u64, physical: u64, size: u64) {
+        for part in self.ram.parts() {
+            let start = physical.max(part.base);
+            let end = physical.saturating_add(size).min(part.base + part.size);
+            if start >= end {
+                continue;
+            }
+            let (linear, length) = (linear + (start - physical), end - start);
+            match &mut self.run {
+                Some(run)
+                    if run.linear.checked_add(run.length) == Some(linear)
+                        && run.physical + run.length == start
+                        && run.physical >= part.base =>
+                {
+                    run.length += length;
+                }
+                _ => {
+                    self.flush();
+                    self.run = Some(Mapping { linear, physical: start, length });
+                }
+            }
+        }
+    }
+
+    fn flush(&mut self) {
+        if let Some(run) = self.run.take()
+            && self.left > 0
+        {
+            self.left -= 1;
+            (self.found)(run);
+        }
+    }
 }
 
 /// Two levels of 1024 entries of four bytes.

@@ -146,6 +146,8 @@ pub trait MachineControl: Send + Sync {
     fn statistics(&self) -> Result<MachineStatistics, String> {
         Err("this engine counts nothing".into())
     }
+    /// Writes an ELF core of the guest as it is now.
+    fn dump(&self, file: &std::path::Path) -> Result<(), String>;
     fn nets(&self) -> Result<Vec<NetStatus>, String>;
     /// Puts a network device's cable in or pulls it out.
     fn set_link(&self, name: &str, up: bool) -> Result<(), String>;

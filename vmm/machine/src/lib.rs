@@ -18,6 +18,7 @@ pub use statistics::MachineStatistics;
 pub use strict::{Notices, StrictCount, StrictMode, StrictStats};
 
 use std::os::fd::OwnedFd;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
@@ -50,6 +51,43 @@ pub struct MachineSpec {
     /// Fault rules as they are written (`xinim_devices::fault`), in the order in which they are
     /// asked.
     pub faults: Vec<String>,
+    /// Where a debugger may connect.
+    pub gdb: Option<GdbSpec>,
+    /// An ELF core is written here if the guest dies or its time runs out.
+    pub dump: Option<PathBuf>,
+    /// Confine the process to what the machine needs once it is set up.
+    pub sandbox: Option<Sandbox>,
+}
+
+/// How the process is confined.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Sandbox {
+    /// Whether files are still opened while the machine runs or after it: for a control socket, a
+    /// dump, a guest that reboots.
+    pub opens_files: bool,
+}
+
+/// A socket for gdb.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GdbSpec {
+    pub address: GdbAddress,
+    /// The guest's first instruction waits for the debugger.
+    pub wait: bool,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum GdbAddress {
+    Tcp(std::net::SocketAddr),
+    Unix(PathBuf),
+}
+
+impl std::fmt::Display for GdbAddress {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            GdbAddress::Tcp(address) => address.fmt(f),
+            GdbAddress::Unix(path) => path.display().fmt(f),
+        }
+    }
 }
 
 /// `-name` hides a feature, `+name` asks for it. Names are QEMU's / Linux's lower-case ones.
@@ -86,6 +124,7 @@ pub struct HostIo {
 #[derive(Clone, Default)]
 pub struct Stopper {
     stopped: Arc<AtomicBool>,
+    timed_out: Arc<AtomicBool>,
     wake: Arc<std::sync::Mutex<Option<Wake>>>,
 }
 
@@ -106,6 +145,16 @@ impl Stopper {
         {
             wake();
         }
+    }
+
+    /// As [`Self::stop`]; the engine then says all it can of where the guest was.
+    pub fn time_out(&self) {
+        self.timed_out.store(true, std::sync::atomic::Ordering::SeqCst);
+        self.stop();
+    }
+
+    pub fn is_timed_out(&self) -> bool {
+        self.timed_out.load(std::sync::atomic::Ordering::SeqCst)
     }
 
     pub fn is_stopped(&self) -> bool {
@@ -161,7 +210,7 @@ pub struct RunStats {
     /// VM exits to user space by kind.
     pub exits: Vec<(String, u64)>,
     /// For a run that was stopped: where each vCPU was, one line each (rip, ring, process), as
-    /// far as the engine knows.
+    /// far as the engine knows; after a time-out with a report on each.
     pub stopped_at: Option<String>,
     /// Of a machine whose drivers were checked.
     pub strict: Option<StrictStats>,

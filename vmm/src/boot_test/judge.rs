@@ -85,6 +85,7 @@ fn status_reason(status: i32, expected: i32, limit: std::time::Duration) -> Stri
         exit::TIMEOUT => format!(" (the time limit of {limit:?})"),
         exit::GUEST_DIED => " (the guest died)".into(),
         exit::INTERRUPTED => " (interrupted)".into(),
+        exit::STRICT => " (a driver broke a rule of its device's specification)".into(),
         _ => String::new(),
     };
     format!("status {status}{meaning}, expected {expected}")

@@ -56,7 +56,8 @@ pub fn arguments(test: &TestFile, engine: EngineChoice) -> Vec<OsString> {
         args.push(format!("--exec={commands}").into());
     }
     if test.strict() {
-        args.push("--strict=warn".into());
+        // It ends the run with a status of its own.
+        args.push("--strict=stop".into());
     }
     args.extend(test.fault.iter().map(|rule| format!("--fault={rule}").into()));
     args.extend(test.options.iter().map(OsString::from));

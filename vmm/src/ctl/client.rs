@@ -53,6 +53,10 @@ fn request(command: &CtlCommand) -> Result<Request, Error> {
         CtlCommand::Inject { process, kind, seed, wait } => {
             Request::Inject { process, kind, seed, wait: Some(wait) }
         }
+        CtlCommand::Dump { file } => {
+            let file = absolute(&file).map_err(|e| Error::file("write", &file, e))?;
+            Request::Dump { file: file.to_string_lossy().into_owned() }
+        }
         CtlCommand::Quit => Request::Quit {},
     })
 }

@@ -84,6 +84,10 @@ pub enum Request {
         #[serde(default)]
         wait: Option<u32>,
     },
+    /// An absolute path, for the machine to write to.
+    Dump {
+        file: String,
+    },
     Quit {},
 }
 
@@ -158,6 +162,7 @@ pub fn perform(
             let done = machine.inject(&injection, wait.min(INJECT_WAIT_MAX))?;
             return Ok(json!({ "done": done }));
         }
+        Request::Dump { file } => machine.dump(std::path::Path::new(&file))?,
         Request::Quit {} => {}
     }
     Ok(json!({}))

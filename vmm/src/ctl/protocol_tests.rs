@@ -24,6 +24,10 @@ impl MachineControl for Fake {
         let spec = xinim_machine::trace::TraceSpec::text("/t");
         Ok(vec![TraceStatus { spec, on: true, events: 7, lost: 1 }])
     }
+    fn dump(&self, file: &std::path::Path) -> Result<(), String> {
+        Err(format!("no dump at {}", file.display()))
+    }
+
     fn nets(&self) -> Result<Vec<NetStatus>, String> {
         let spec = "user,model=e1000e,link=down".parse::<crate::net_spec::Net>().unwrap();
         Ok(NetStatus::all(&[spec.finish(0)]))

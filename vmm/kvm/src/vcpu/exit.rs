@@ -7,8 +7,13 @@
 use std::io;
 use std::sync::atomic::AtomicU8;
 
-use kvm_bindings::{KVM_EXIT_IO_OUT, KVM_SYSTEM_EVENT_RESET, KVM_SYSTEM_EVENT_SHUTDOWN, kvm_run};
+use kvm_bindings::{
+    KVM_EXIT_IO_OUT, KVM_GUESTDBG_BLOCKIRQ, KVM_GUESTDBG_SINGLESTEP, KVM_SYSTEM_EVENT_RESET,
+    KVM_SYSTEM_EVENT_SHUTDOWN, kvm_guest_debug, kvm_run,
+};
 use kvm_ioctls::{SyncReg, VcpuExit, VcpuFd};
+
+use crate::dump::CpuState;
 
 /// Why a vCPU came back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,6 +48,12 @@ pub enum Exit {
     },
     /// A halt that KVM did not keep to itself; nothing to do but run on.
     Halt,
+    /// A breakpoint, watchpoint or single step: vector (1 or 3), address, DR6.
+    Debug {
+        exception: u32,
+        pc: u64,
+        dr6: u64,
+    },
     /// Any other exit, by number.
     Other(u32),
 }
@@ -73,6 +84,50 @@ impl Runner {
     /// Where another thread may ask for an exit. Valid as long as the runner.
     pub fn immediate_exit(&mut self) -> *const AtomicU8 {
         (&raw mut self.fd.get_kvm_run().immediate_exit).cast::<AtomicU8>().cast_const()
+    }
+
+    /// Another thread may have asked for an exit: that has been heard.
+    pub fn clear_immediate_exit(&mut self) {
+        self.fd.set_kvm_immediate_exit(0);
+    }
+
+    /// Completes an access under way, without running an instruction: only then do the registers
+    /// mean anything.
+    pub fn complete(&mut self) -> io::Result<Exit> {
+        self.fd.set_kvm_immediate_exit(1);
+        let exit = self.run();
+        self.fd.set_kvm_immediate_exit(0);
+        exit
+    }
+
+    /// All registers; `None` where KVM would not tell.
+    pub fn state(&self) -> Option<CpuState> {
+        let general = self.fd.get_regs().ok()?;
+        let special = self.fd.get_sregs().ok()?;
+        Some(CpuState { general, special, fpu: self.fd.get_fpu().ok()? })
+    }
+
+    /// Sets general registers and FPU.
+    pub fn set_state(&mut self, state: &CpuState) -> Option<()> {
+        self.fd.set_regs(&state.general).ok()?;
+        self.fd.set_fpu(&state.fpu).ok()
+    }
+
+    /// The instruction pointer now.
+    pub fn rip_now(&self) -> u64 {
+        self.fd.get_regs().map_or(0, |registers| registers.rip)
+    }
+
+    /// What to stop for. Interrupts are kept out of a single step where KVM can do that.
+    pub fn debug(&mut self, debug: &kvm_guest_debug) {
+        let mut calm = *debug;
+        if debug.control & KVM_GUESTDBG_SINGLESTEP != 0 {
+            calm.control |= KVM_GUESTDBG_BLOCKIRQ;
+        }
+        if self.fd.set_guest_debug(&calm).is_err() {
+            // Without, then; what KVM refuses altogether does not stop, which gdb sees.
+            let _ = self.fd.set_guest_debug(debug);
+        }
     }
 
     /// The instruction pointer at the last exit.
@@ -108,6 +163,9 @@ impl Runner {
             }
             Ok(VcpuExit::FailEntry(reason, _)) => Some(Exit::FailEntry { reason }),
             Ok(VcpuExit::Hlt) => Some(Exit::Halt),
+            Ok(VcpuExit::Debug(debug)) => {
+                Some(Exit::Debug { exception: debug.exception, pc: debug.pc, dr6: debug.dr6 })
+            }
             Ok(_) => None,
             Err(error) => match error.errno() {
                 libc::EINTR | libc::EAGAIN => Some(Exit::Interrupted),

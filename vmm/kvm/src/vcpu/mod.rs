@@ -18,10 +18,13 @@ use xinim_devices::backend::Clock;
 use xinim_devices::bus::{Response, Space, lock};
 use xinim_devices::device::{Op, Origin};
 use xinim_devices::trace::{Event, EventKind, ExitReason, Interest};
-use xinim_machine::{End, EngineError};
+use xinim_machine::{Death, End, EngineError};
 
+use crate::confine;
 use crate::death::{self, Scene};
+use crate::dump::CpuState;
 use crate::exits::{Counts, Kind};
+use crate::halt::{Cause, Stop};
 use crate::host::host_io;
 use crate::lapic::describe;
 use crate::shared::{Ended, Ending, Shared};
@@ -33,15 +36,21 @@ use exit::{Exit, Runner};
 const INTERNAL_EMULATION: u32 = 1;
 
 const RFLAGS_IF: u64 = 1 << 9;
+/// Parts of one access under way: a string instruction's page of bytes at most.
+const SETTLE_MAX: usize = 4096;
 
 /// What a vCPU thread leaves behind.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 pub struct Finished {
     pub counts: Counts,
     /// Since the start of the machine; `None` for a vCPU that never ran.
     pub first_entry: Option<Duration>,
     /// Where it was at the end, for people.
     pub place: String,
+    /// After a time-out: all there is to say of it.
+    pub report: Option<String>,
+    /// Its registers at the end.
+    pub state: Option<CpuState>,
 }
 
 /// One vCPU on its thread.
@@ -61,7 +70,19 @@ pub struct Handle {
 }
 
 /// The flag in a vCPU's shared page.
+#[derive(Clone, Copy)]
 struct ImmediateExit(*const AtomicU8);
+
+// SAFETY: it points to an atomic, which any thread may store to, and which lives until the vCPU's
+// thread has been joined or has left `Halt`.
+unsafe impl Send for ImmediateExit {}
+
+impl ImmediateExit {
+    fn ask(&self) {
+        // SAFETY: the page lives as long as the vCPU; see above.
+        unsafe { &*self.0 }.store(1, Ordering::SeqCst);
+    }
+}
 
 /// Starts a vCPU's thread.
 pub fn spawn(index: u32, mut runner: Runner, shared: Arc<Shared>) -> Result<Handle, EngineError> {
@@ -77,13 +98,35 @@ pub fn spawn(index: u32, mut runner: Runner, shared: Arc<Shared>) -> Result<Hand
         .name(format!("vcpu{index}"))
         .spawn(move || {
             let _alarm = Alarm(vcpu.shared.ending.clone());
-            vcpu.run();
+            let (index, shared) = (vcpu.index, vcpu.shared.clone());
+            shared.halt.arrive(index, kick_for(immediate_exit));
+            match if shared.sandboxed { confine::vcpu(shared.network) } else { Ok(()) } {
+                Ok(()) => vcpu.run(),
+                Err(why) => shared.ending.finish(Err(EngineError::Machine(why))),
+            }
+            shared.halt.leave(index);
             vcpu.finished.place = vcpu.place();
+            vcpu.finished.state = vcpu.runner.state();
+            if shared.stop.is_timed_out() {
+                vcpu.finished.report = Some(vcpu.report("").report);
+            }
             // The vCPU, and with it the page of its flag, lives until the thread is joined.
             vcpu
         })
         .map_err(host_io("starting a vCPU thread"))?;
     Ok(Handle { thread, immediate_exit })
+}
+
+/// Makes the calling thread's vCPU leave the guest, from any thread, until it leaves `Halt`.
+fn kick_for(immediate_exit: ImmediateExit) -> Box<dyn Fn() + Send> {
+    // SAFETY: it has no conditions.
+    let thread = unsafe { libc::pthread_self() };
+    Box::new(move || {
+        let immediate_exit = &immediate_exit;
+        immediate_exit.ask();
+        // SAFETY: the thread runs: it takes this away before it ends.
+        unsafe { libc::pthread_kill(thread, SIGRTMIN()) };
+    })
 }
 
 /// Ends the machine when its thread panics; nobody else would notice.
@@ -103,8 +146,7 @@ impl Drop for Alarm {
 impl Handle {
     /// Makes the vCPU leave the guest and look at [`Shared::ending`].
     pub fn kick(&self) {
-        // SAFETY: the page lives as long as the vCPU, which the thread hands over to `join`.
-        unsafe { &*self.immediate_exit.0 }.store(1, Ordering::SeqCst);
+        self.immediate_exit.ask();
         let _ = self.thread.kill(SIGRTMIN());
     }
 
@@ -119,6 +161,9 @@ impl Vcpu {
     fn run(&mut self) {
         self.shared.injector.enlist(self.index);
         while !self.shared.ending.stopping() {
+            if self.shared.halt.wanted() && !self.park() {
+                continue;
+            }
             if self.finished.first_entry.is_none() {
                 self.finished.first_entry = Some(self.shared.clock.monotonic());
             }
@@ -138,6 +183,19 @@ impl Vcpu {
                 }
             }
         }
+    }
+
+    /// Stands still as long as somebody wants that; whether it may run now.
+    fn park(&mut self) -> bool {
+        for _ in 0..SETTLE_MAX {
+            match self.runner.complete() {
+                Ok(Exit::Interrupted) | Err(_) => break,
+                // An access in several parts, or the end of the machine.
+                Ok(exit) => self.handle(exit),
+            }
+        }
+        let shared = self.shared.clone();
+        shared.halt.park(self.index, &mut self.runner, &shared.ending)
     }
 
     fn place(&self) -> String {
@@ -190,7 +248,16 @@ impl Vcpu {
             Exit::Mmio { address, size, write, value } => {
                 self.mmio(address, size, write.then_some(value));
             }
-            Exit::Interrupted => self.finished.counts.add(Kind::Interrupted),
+            Exit::Interrupted => {
+                // Before whoever asked is asked what for.
+                self.runner.clear_immediate_exit();
+                self.finished.counts.add(Kind::Interrupted);
+            }
+            Exit::Debug { exception, pc, dr6 } => {
+                self.finished.counts.add(Kind::Other);
+                let cause = Cause::Debug { exception, pc, dr6 };
+                self.shared.halt.event(Stop { vcpu: self.index, cause });
+            }
             Exit::Halt => self.finished.counts.add(Kind::Halt),
             Exit::SystemEvent { reset } => {
                 let end = if reset { End::Reboot } else { End::PowerOff };
@@ -277,6 +344,17 @@ impl Vcpu {
 
     /// Ends the machine with a report on this vCPU.
     fn died(&mut self, reason: &str) {
+        if self.shared.halt.watched() {
+            // The debugger sees it first, as it stands.
+            self.shared.halt.event(Stop { vcpu: self.index, cause: Cause::Died });
+            let shared = self.shared.clone();
+            shared.halt.park(self.index, &mut self.runner, &shared.ending);
+        }
+        let death = self.report(reason);
+        self.shared.ending.finish(Ok(End::Died(death)));
+    }
+
+    fn report(&self, reason: &str) -> Death {
         let fd = self.runner.fd();
         let registers = fd.get_regs().ok().zip(fd.get_sregs().ok());
         let ring = lock(&self.shared.ring);
@@ -285,11 +363,11 @@ impl Vcpu {
             registers,
             interrupts: fd.get_lapic().ok().map(|lapic| describe(&lapic)),
             process: self.shared.page.process(&self.shared.ram, self.index),
+            processes: self.shared.page.processes(&self.shared.ram).iter().map(|p| p.0).collect(),
             ram: &self.shared.ram,
             ring: &ring,
+            images: &self.shared.images,
         };
-        let death = death::report(reason, &scene);
-        drop(ring);
-        self.shared.ending.finish(Ok(End::Died(death)));
+        death::report(reason, &scene)
     }
 }

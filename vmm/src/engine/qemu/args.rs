@@ -8,11 +8,12 @@
 //! | debug console, exit device | `isa-debugcon` at 0xE9, `isa-debug-exit` at 0xF4 |
 //! | disks | see `disks.rs`; on virtio `virtio-blk-pci`, modern only; on ahci `ide-hd`, `ide-cd` |
 //! | network devices | see `net.rs` |
+//! | `--gdb` | `-gdb`, with `-S` for `,wait`: QEMU's own stub |
 //! | host link | `virtio-serial-pci` with a `virtserialport`, which waits for a slow reader |
 
 use std::path::Path;
 
-use xinim_machine::{DiskBus, MachineSpec};
+use xinim_machine::{DiskBus, GdbAddress, MachineSpec};
 
 use super::{disks, net};
 use crate::spec::{QemuAccel, QemuOptions};
@@ -118,6 +119,16 @@ pub fn arguments(spec: &MachineSpec, outside: &Outside) -> Vec<String> {
     if let Some(control) = &outside.control {
         args.pair("-chardev", control);
         args.words("-mon chardev=control,mode=control");
+    }
+    if let Some(gdb) = &spec.gdb {
+        let device = match &gdb.address {
+            GdbAddress::Tcp(address) => format!("tcp:{address}"),
+            GdbAddress::Unix(path) => format!("unix:{},server=on,wait=off", escape(path)),
+        };
+        args.pair("-gdb", device);
+        if gdb.wait {
+            args.words("-S");
+        }
     }
     if outside.options.icount {
         args.words("-icount shift=0");

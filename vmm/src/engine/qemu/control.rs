@@ -5,6 +5,7 @@
 //! | resize | `block_resize` |
 //! | link | `set_link` |
 //! | insert, eject | `blockdev-change-medium`, `eject` |
+//! | dump | `dump-guest-memory` |
 //! | attach, detach | none: QEMU's AHCI controller has no hot-plug |
 
 use std::os::unix::net::UnixStream;
@@ -135,6 +136,12 @@ impl MachineControl for QemuControl {
         let mut state = self.state();
         let id = state.drive(name)?;
         state.run("eject", json!({ "id": id, "force": force })).map(drop)
+    }
+
+    fn dump(&self, file: &std::path::Path) -> Result<(), String> {
+        let protocol = format!("file:{}", file.to_string_lossy());
+        let arguments = json!({ "paging": true, "protocol": protocol });
+        self.state().run("dump-guest-memory", arguments).map(drop)
     }
 
     fn resize(&self, name: &str, bytes: u64) -> Result<(), String> {

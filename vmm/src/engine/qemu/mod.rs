@@ -47,6 +47,8 @@ use streams::Bridge;
 
 /// For questions about a machine that stands still.
 const PATIENCE: Duration = Duration::from_secs(2);
+/// A core dump of all memory takes its time.
+const DUMP_PATIENCE: Duration = Duration::from_secs(60);
 
 /// The engine; one value runs any number of machines.
 #[derive(Clone, Debug)]
@@ -129,6 +131,10 @@ impl Engine for QemuEngine {
         let registered = io.control.register(Arc::new(control));
         let seen = watch(&mut qmp, &stop, &log);
         drop(registered);
+        let seen = match &spec.dump {
+            Some(path) => with_dump(seen, &mut qmp, path, io.stop.is_timed_out()),
+            None => seen,
+        };
         match seen {
             Seen::Exited => {}
             // It ends by itself when asked, flushing what it has; stopping is not asking.
@@ -151,6 +157,28 @@ impl Engine for QemuEngine {
             }
         };
         Ok(Outcome { end, stats })
+    }
+}
+
+/// Writes the core of a guest that died or ran out of time, and says so in the report.
+fn with_dump(seen: Seen, qmp: &mut Qmp, path: &std::path::Path, timed_out: bool) -> Seen {
+    let mut dump = || {
+        let protocol = format!("file:{}", path.to_string_lossy());
+        let arguments = serde_json::json!({ "paging": false, "protocol": protocol });
+        match qmp.execute("dump-guest-memory", arguments, DUMP_PATIENCE) {
+            Some(_) => format!("core dump in {}\n", path.display()),
+            None => format!("QEMU could not write the core dump {}\n", path.display()),
+        }
+    };
+    match seen {
+        Seen::End(End::Died(mut death)) => {
+            death.report.push_str(&dump());
+            Seen::End(End::Died(death))
+        }
+        Seen::Stopped(place) if timed_out => {
+            Seen::Stopped(Some(place.unwrap_or_default() + &dump()))
+        }
+        seen => seen,
     }
 }
 
@@ -197,7 +225,9 @@ fn end_of_status(status: std::process::ExitStatus, stderr: &str) -> Result<End, 
             EXIT_REBOOT => End::Reboot,
             EXIT_PANIC => End::Died(Death {
                 reason: "guest kernel panic".into(),
-                report: "(QEMU ends at once; the kernel's report is all there is)\n".into(),
+                report: "(QEMU ends at once: the kernel's report is all there is, and there is no \
+                         core dump)\n"
+                    .into(),
             }),
             value => End::ExitDevice(value),
         }),

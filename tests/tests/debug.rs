@@ -1,0 +1,201 @@
+//! gdb on a live guest and on a core, as it comes from Debian; the report when time runs out.
+
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use xinim_tests::machine::{Output, engines, run, vmm};
+
+fn has_gdb(test: &str) -> bool {
+    let found = Command::new("gdb").arg("--version").stdout(Stdio::null()).status();
+    let found = found.is_ok_and(|status| status.success());
+    if !found {
+        xinim_tests::machine::skip(test, "gdb is not installed");
+    }
+    found
+}
+
+fn has_kvm(test: &str) -> bool {
+    engines(test).contains(&"kvm")
+}
+
+/// `xinim-vmm gdb TARGET -batch` with these commands; what gdb said.
+fn gdb(target: &str, commands: &[&str]) -> String {
+    let mut gdb = Command::new(vmm());
+    gdb.args(["gdb", target, "-batch", "-nx"]);
+    for command in commands {
+        gdb.args(["-ex", command]);
+    }
+    let output = gdb.stdin(Stdio::null()).output().expect("gdb runs");
+    String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr)
+}
+
+/// A machine that waits for gdb, debugged with these commands; what both said.
+fn session(directory: &Path, engine: &str, exec: &str, commands: &[&str]) -> (Output, String) {
+    let socket = directory.join("gdb.socket");
+    let address = format!("unix:{}", socket.display());
+    let gdb_option = format!("{address},wait");
+    let args = ["run", "--engine", engine, "--memory", "64M", "--timeout", "200s", "--exec", exec];
+    let args = [&args[..], &["--gdb", &gdb_option]].concat();
+    std::thread::scope(|scope| {
+        let machine = scope.spawn(|| run(&args).output());
+        for _ in 0..2000 {
+            if socket.exists() {
+                break;
+            }
+            std::thread::sleep(std::time::Duration::from_millis(10));
+        }
+        let said = gdb(&address, commands);
+        (machine.join().expect("the machine's thread"), said)
+    })
+}
+
+#[test]
+fn gdb_debugs_the_kernel() {
+    if !has_gdb("gdb_debugs_the_kernel") || !has_kvm("gdb_debugs_the_kernel") {
+        return;
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let (output, said) = session(
+        directory.path(),
+        "kvm",
+        "echo one; echo two",
+        &[
+            "info threads",
+            "hbreak xinim_kernel::trap::trap_entry",
+            "continue",
+            "printf \"first %lx\\n\", $rip",
+            "stepi",
+            "printf \"second %lx\\n\", $rip",
+            "x/2xg $rsp",
+            "monitor ps",
+            "monitor info",
+            "delete",
+            "continue",
+        ],
+    );
+    assert!(said.contains("ring 0"), "{said}");
+    assert!(said.contains("Breakpoint 1") && said.contains("trap_entry"), "{said}");
+    let hex = |label: &str| {
+        let rest =
+            &said[said.find(label).unwrap_or_else(|| panic!("{label}: {said}")) + label.len()..];
+        u64::from_str_radix(rest.split_whitespace().next().unwrap(), 16).unwrap()
+    };
+    let (first, second) = (hex("first "), hex("second "));
+    assert!(second > first && second - first < 16, "one instruction further: {said}");
+    assert!(said.contains("1 rs") && said.contains("cr3"), "{said}");
+    assert!(said.contains("exited normally"), "to the end: {said}");
+    assert_eq!(output.expect(0).out(), "one\ntwo\n");
+}
+
+#[test]
+fn gdb_reads_a_service_by_its_own_page_tables() {
+    let name = "gdb_reads_a_service_by_its_own_page_tables";
+    if !has_gdb(name) || !has_kvm(name) {
+        return;
+    }
+    let directory = tempfile::tempdir().unwrap();
+    // The program's entry is where it starts, in its own address space; only then are its pages
+    // there.
+    let (output, said) = session(
+        directory.path(),
+        "kvm",
+        "echo one",
+        &[
+            "hbreak xinim_kernel::trap::trap_entry",
+            "continue",
+            "delete",
+            "process rs",
+            "x/4xb (long)&_start",
+            "info symbol (long)&_start",
+            "continue",
+        ],
+    );
+    assert!(said.contains("memory is that of process 1 (rs)"), "{said}");
+    assert!(said.contains("_start in section .text of") && said.contains("programs/rs"), "{said}");
+    assert!(said.contains("<_start>:\t0x"), "memory by the process's page tables: {said}");
+    assert_eq!(output.expect(0).out(), "one\n");
+}
+
+#[test]
+fn gdb_stops_in_a_service_steps_and_watches_under_qemu() {
+    let name = "gdb_stops_in_a_service_steps_and_watches_under_qemu";
+    if !has_gdb(name) {
+        return;
+    }
+    let directory = tempfile::tempdir().unwrap();
+    // The first program to run is rs, at its entry.
+    let (output, said) = session(
+        directory.path(),
+        "qemu",
+        "echo one",
+        &[
+            "python follow.program('rs')",
+            "hbreak *(long)&_start",
+            "continue",
+            "info symbol $pc",
+            "stepi",
+            "printf \"ring %d\\n\", $cs & 3",
+            "delete",
+            "continue",
+        ],
+    );
+    assert!(said.contains("_start in section .text of") && said.contains("programs/rs"), "{said}");
+    assert!(said.contains("ring 3"), "{said}");
+    assert_eq!(output.expect(0).out(), "one\n");
+}
+
+#[test]
+fn a_core_of_a_guest_whose_time_ran_out_opens_in_gdb() {
+    let name = "a_core_of_a_guest_whose_time_ran_out_opens_in_gdb";
+    if !has_gdb(name) || !has_kvm(name) {
+        return;
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let core = directory.path().join("core");
+    let core = core.to_str().unwrap();
+    let args = ["run", "--engine", "kvm", "--memory", "64M", "--timeout", "5s", "--dump", core];
+    let output = run(&[&args[..], &["--exec", "sleep 1000"]].concat()).output().expect(124);
+    let report = output.err();
+    assert!(report.contains("time-out after 5 s"), "{report}");
+    assert!(report.contains("#0  ffffffff"), "a backtrace: {report}");
+    assert!(report.contains("kernel: ") && report.contains("alive: 1 rs"), "{report}");
+    assert!(report.contains("last VM exits"), "{report}");
+    assert!(report.contains(&format!("core dump in {core}")), "{report}");
+    let said = gdb(core, &["info threads", "x/2i $pc", "info registers rip"]);
+    assert!(said.contains("LWP 1") && said.contains("0xffffffff80"), "{said}");
+    assert!(said.contains("<"), "a symbol: {said}");
+    assert!(!said.contains("Cannot access memory"), "{said}");
+}
+
+#[test]
+fn a_running_machine_is_dumped_and_goes_on() {
+    let name = "a_running_machine_is_dumped_and_goes_on";
+    if !has_gdb(name) || !has_kvm(name) {
+        return;
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let path = |name: &str| directory.path().join(name).to_str().unwrap().to_owned();
+    let (socket, core) = (path("vm.socket"), path("core"));
+    let child = run(&[
+        "run",
+        "--engine",
+        "kvm",
+        "--memory",
+        "64M",
+        "--timeout",
+        "200s",
+        "--control",
+        &socket,
+        "--exec",
+        "echo ready; read line; echo got $line",
+    ]);
+    let mut child = child.spawn();
+    let mut ready = [0; 6];
+    std::io::Read::read_exact(child.stdout.as_mut().unwrap(), &mut ready).unwrap();
+    run(&["ctl", &socket, "dump", &core]).output().expect(0);
+    std::io::Write::write_all(child.stdin.as_mut().unwrap(), b"it\n").unwrap();
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(String::from_utf8_lossy(&output.stdout), "got it\n");
+    let said = gdb(&core, &["info threads", "x/i $pc"]);
+    assert!(said.contains("LWP 1"), "{said}");
+}
