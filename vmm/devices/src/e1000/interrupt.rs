@@ -134,9 +134,11 @@ impl E1000 {
             if self.regs[reg::EIAC] & bit != 0 {
                 self.regs[reg::ICR] &= !bit;
                 self.interrupt.announced &= !bit;
-                if self.regs[reg::CTRL_EXT] & CtrlExt::EIAME.bits() != 0 {
-                    self.regs[reg::IMS] &= !self.regs[reg::IAM];
-                }
+            }
+            // Only what belongs to this message (82574 10.2.2.5): other vectors' handlers would
+            // not unmask theirs.
+            if self.regs[reg::CTRL_EXT] & CtrlExt::EIAME.bits() != 0 {
+                self.regs[reg::IMS] &= !(self.regs[reg::IAM] & bit);
             }
         }
     }
