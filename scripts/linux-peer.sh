@@ -24,6 +24,7 @@ fetch() { # Debian's package of the source, without touching the system's packag
     local lists=$cache/apt mirror
     mkdir -p "$lists/lists/partial"
     # The mirror is the one this machine installs from.
+    # shellcheck disable=SC2016 # apt-get expands it
     mirror=$(apt-get indextargets --format '$(SITE)' 'Created-By: Packages' | grep -v security | sort -u | sed -n 1p)
     [ -n "$mirror" ] || die "apt knows no package archive to take Linux' source from"
     echo "deb $mirror ${LINUX_SUITE:-bookworm} main" >"$lists/sources.list"
