@@ -69,7 +69,8 @@ fn who_floods_does_not_starve_others() {
 fn who_takes_everything_gives_it_back_and_garbage_harms_nobody() {
     for engine in engines("exhaustion and garbage") {
         // procfs starts when it is first used.
-        let script = "ls /proc > /dev/null; free | grep Mem > /tmp/before; service list > /tmp/services
+        let script =
+            "ls /proc > /dev/null; free | grep Mem > /tmp/before; service list > /tmp/services
             breakout exhaust; echo took $?
             for seed in 1 2 3; do breakout messages $seed > /tmp/x; echo sent $?; done
             service list > /tmp/after; cmp /tmp/services /tmp/after && echo same services

@@ -216,6 +216,8 @@ fn cat(input: &[u8], rooms: &[usize], piece: usize) -> Vec<u8> {
     let (mut raw, mut output, mut credit, mut eof) = (VecDeque::new(), Vec::new(), 0, false);
     let mut rooms = rooms.iter().cycle();
     let mut exited = false;
+    // Of what was read: the part that is still to be written. A write may take less than it is given.
+    let (mut from, mut to) = (0, 0);
     link.want_command(0);
     for _ in 0..200_000 {
         rig.host.limit(rooms.next().copied());
@@ -255,8 +257,17 @@ fn cat(input: &[u8], rooms: &[usize], piece: usize) -> Vec<u8> {
                     link.read(client, 0, 100_000);
                 }
                 Answer::Read(0) => link.exit(client, 0),
-                Answer::Read(count) => link.write(client, Kind::Stdout, 0, count as u32),
-                Answer::Written(_) => link.read(client, 0, 100_000),
+                Answer::Read(count) => {
+                    (from, to) = (0, count as u32);
+                    link.write(client, Kind::Stdout, from, to);
+                }
+                Answer::Written(count) => {
+                    from += count as u32;
+                    match from < to {
+                        true => link.write(client, Kind::Stdout, from, to - from),
+                        false => link.read(client, 0, 100_000),
+                    }
+                }
                 Answer::Exited => return output,
             }
         }
