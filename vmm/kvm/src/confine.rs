@@ -162,6 +162,8 @@ pub enum Role {
 
 fn program(role: Role) -> Result<BpfProgram, String> {
     let mut calls = EVERYBODY.to_vec();
+    // Let through here, and answered with an error by [`refusal`] where files are not opened.
+    calls.push(libc::SYS_openat);
     match role {
         Role::Vcpu { network: false } => {}
         Role::Vcpu { network: true } => calls.extend(HOST_SIDE),
@@ -180,6 +182,17 @@ fn program(role: Role) -> Result<BpfProgram, String> {
         .map_err(|error| format!("the system call filter cannot be made: {error}"))
 }
 
+/// Opening files fails, rather than ending the machine: the C library looks for the number of
+/// processors in sysfs when it makes another arena for a busy allocator, and can do without.
+fn refusal() -> Result<BpfProgram, String> {
+    let rules: BTreeMap<i64, Vec<seccompiler::SeccompRule>> =
+        [(libc::SYS_openat, Vec::new())].into_iter().collect();
+    let refuse = SeccompAction::Errno(libc::EACCES as u32);
+    SeccompFilter::new(rules, SeccompAction::Allow, refuse, TargetArch::x86_64)
+        .and_then(|filter| filter.try_into())
+        .map_err(|error| format!("the system call filter cannot be made: {error}"))
+}
+
 /// Confines every thread of the process, and drops what privileges this one still has. New threads
 /// begin so confined.
 pub fn all_threads(opens_files: bool) -> Result<(), String> {
@@ -190,12 +203,18 @@ pub fn all_threads(opens_files: bool) -> Result<(), String> {
         None,
         CapabilitySets { effective: none, permitted: none, inheritable: none },
     );
+    if !opens_files {
+        apply_filter_all_threads(&refusal()?)
+            .map_err(|error| format!("the system call filter is refused: {error}"))?;
+    }
     apply_filter_all_threads(&program(Role::Host { opens_files })?)
         .map_err(|error| format!("the system call filter is refused: {error}"))
 }
 
 /// Confines the calling thread further: it runs a vCPU.
 pub fn vcpu(network: bool) -> Result<(), String> {
+    apply_filter(&refusal()?)
+        .map_err(|error| format!("the system call filter is refused: {error}"))?;
     apply_filter(&program(Role::Vcpu { network })?)
         .map_err(|error| format!("the system call filter is refused: {error}"))
 }
