@@ -192,6 +192,27 @@ pub fn touched(
     table.iter().filter(move |r| r.offset < end && offset < r.end() && r.answers(write))
 }
 
+/// What of a register an access of `size` bytes at `offset` of its table covers, if it touches it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Part {
+    /// Bytes of the register below the access.
+    pub skipped: u32,
+    /// The access's value in its place in the register.
+    pub value: u64,
+    /// Ones over what is covered.
+    pub mask: u64,
+}
+
+/// See [`Part`]; `value` is the access's, right-aligned.
+pub fn part(register: &Register, offset: u32, size: u8, value: u64) -> Part {
+    let skipped = offset.saturating_sub(register.offset).min(7);
+    // Bytes of the access below the register.
+    let shift = register.offset.saturating_sub(offset).min(7);
+    let count = (u32::from(size) - shift).min(u32::from(register.width) - skipped);
+    let mask = ones((count * 8) as u8) << (8 * skipped);
+    Part { skipped, value: ((value >> (8 * shift)) << (8 * skipped)) & mask, mask }
+}
+
 #[cfg(test)]
 #[path = "register_tests.rs"]
 mod tests;

@@ -3,7 +3,7 @@
 use crate::device::{GuestError, Op};
 use crate::trace::{EventKind, Space};
 use std::collections::HashMap;
-use xinim_abi::hw::register::{Register, ones, touched};
+use xinim_abi::hw::register::{Register, part, touched};
 
 /// An access whose place in a register table is known.
 #[derive(Clone, Copy, Debug)]
@@ -43,13 +43,8 @@ impl Touch {
     /// place, mask).
     pub fn parts(&self) -> impl Iterator<Item = (&'static Register, u64, u64)> + '_ {
         touched(self.table, self.offset, self.size, self.write).map(|register| {
-            // Bytes of the register below the access, and bytes of the access below the register.
-            let skipped = self.offset.saturating_sub(register.offset).min(7);
-            let shift = register.offset.saturating_sub(self.offset).min(7);
-            let count = (u32::from(self.size) - shift).min(u32::from(register.width) - skipped);
-            let mask = ones((count * 8) as u8) << (8 * skipped);
-            let value = ((self.value >> (8 * shift)) << (8 * skipped)) & mask;
-            (register, value, mask)
+            let part = part(register, self.offset, self.size, self.value);
+            (register, part.value, part.mask)
         })
     }
 

@@ -10,7 +10,7 @@ use super::{Event, EventKind, Guest, Owner, Space, Suppress};
 use crate::device::{Decode, Op};
 use std::fmt::{Display, Formatter, Result};
 use xinim_abi::hw::ata;
-use xinim_abi::hw::register::{Register, ones, touched};
+use xinim_abi::hw::register::{self, Part, Register, touched};
 use xinim_abi::hw::sata::fis;
 use xinim_abi::hw::virtio_blk::{Status, request};
 use xinim_abi::trace;
@@ -256,16 +256,11 @@ fn registers(f: &mut Formatter<'_>, decode: &Decode, size: u8, value: u64, write
 }
 
 fn part(f: &mut Formatter<'_>, register: &Register, offset: u32, size: u8, value: u64) -> Result {
-    // Bytes of the register below the access, and bytes of the access below the register.
-    let skipped = offset.saturating_sub(register.offset).min(7);
-    let shift = register.offset.saturating_sub(offset).min(7);
-    let count = (u32::from(size) - shift).min(u32::from(register.width) - skipped);
-    let value = (value >> (8 * shift)) & ones((count * 8) as u8);
+    let Part { skipped, value, .. } = register::part(register, offset, size, value);
     if skipped > 0 {
         write!(f, "+{skipped}")?;
     }
-    write!(f, "={value:#x}")?;
-    let value = value << (8 * skipped);
+    write!(f, "={:#x}", value >> (8 * skipped))?;
     let mut open = false;
     for field in register.fields {
         let content = field.get(value);
