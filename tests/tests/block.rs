@@ -40,6 +40,54 @@ fn raw_devices_are_files_and_a_mounted_one_is_nobody_elses() {
     }
 }
 
+/// On both buses, through VFS, devfs, the driver and the model, down to holes in the image.
+#[test]
+fn discarded_blocks_become_holes_of_the_image() {
+    use std::os::unix::fs::MetadataExt;
+    const MIB: usize = 1 << 20;
+    for engine in engines("discarded_blocks_become_holes_of_the_image") {
+        let dir = tempdir().expect("directory");
+        let images = [dir.path().join("virtio.img"), dir.path().join("ahci.img")];
+        let bytes = noise(11, 16 * MIB);
+        for image in &images {
+            fs::write(image, &bytes).expect("image");
+        }
+        let script = "for d in vda sda; do
+                blkdiscard -v -o 1M -l 8M /dev/$d
+                blkdiscard -z -o 12M -l 1M /dev/$d
+                blkdiscard -o 13000k -l 100 /dev/$d 2> /dev/null; echo $?
+                blkdiscard -o 1G /dev/$d 2> /dev/null; echo $?
+                blkdiscard -v -p 512k -o 15M /dev/$d
+                mkfs.ext2 /dev/$d 4096 > /dev/null; mount /dev/$d /mnt
+                blkdiscard /dev/$d 2> /dev/null; echo $?
+                blkdiscard -f /dev/$d 2> /dev/null; echo $?
+                umount /mnt
+            done; blkdiscard /tmp 2> /dev/null; echo $?";
+        let ahci = format!("{},bus=ahci", arg(&images[1]));
+        let disks = ["--disk", arg(&images[0]), "--disk", &ahci];
+        let output = exec(engine, script, &disks).output().expect(0);
+        let told = |d: &str| {
+            format!(
+                "/dev/{d}: Discarded 8388608 bytes from the offset 1048576\n1\n1\n\
+                 /dev/{d}: Discarded 524288 bytes from the offset 15728640\n\
+                 /dev/{d}: Discarded 524288 bytes from the offset 16252928\n1\n1\n"
+            )
+        };
+        let expected = format!("{}{}1\n", told("vda"), told("sda"));
+        assert_eq!(output.out(), expected, "{engine}: {}", output.err());
+        for image in &images {
+            let now = fs::read(image).expect("image");
+            // The file system is in the first 4 MiB.
+            assert!(now[4 * MIB..9 * MIB].iter().all(|&byte| byte == 0), "{engine}: discarded");
+            assert!(now[9 * MIB..12 * MIB] == bytes[9 * MIB..12 * MIB], "{engine}: between");
+            assert!(now[12 * MIB..13 * MIB].iter().all(|&byte| byte == 0), "{engine}: zeros");
+            assert!(now[13 * MIB..15 * MIB] == bytes[13 * MIB..15 * MIB], "{engine}: behind");
+            let taken = fs::metadata(image).expect("image").blocks() as usize * 512;
+            assert!(taken <= 11 * MIB, "{engine}: {taken} bytes are taken on the host");
+        }
+    }
+}
+
 #[test]
 fn tools_tell_what_disks_are_and_hold() {
     for engine in engines("tools_tell_what_disks_are_and_hold") {

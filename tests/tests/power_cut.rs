@@ -177,7 +177,7 @@ impl Victim {
         let (device, disk) = bus(ahci, &self.disk);
         let steps: String = (done.saturating_sub(8)..done).map(|n| format!(" {}", n + 1)).collect();
         let script = format!(
-            "mount {device} /mnt || exit 9
+            "mount {device} /mnt || {{ dmesg; service history; exit 9; }}
             fsdurable -c /mnt {steps}
             umount /mnt || exit 8; echo whole; read go; mount {device} /mnt || exit 9
             fsdurable /mnt {done}"
@@ -188,11 +188,13 @@ impl Victim {
         if said != "whole" {
             let kept = std::env::temp_dir().join(format!("xinim-power-cut-{format:?}.img"));
             fs::copy(&before, &kept).expect("copy");
-            let _ = child.kill();
+            let more: Vec<String> = lines.map_while(Result::ok).collect();
             let output = child.wait_with_output().expect("output");
             panic!(
-                "{engine} {format:?}, ahci: {ahci}, cut behind {done} (image: {}): {said}\n{}",
+                "{engine} {format:?}, ahci: {ahci}, cut behind {done} (image: {}): {}: {said}\n{}\n{}",
                 kept.display(),
+                output.status,
+                more.join("\n"),
                 String::from_utf8_lossy(&output.stderr)
             );
         }

@@ -95,6 +95,7 @@ impl Disk {
         let limits = Limits {
             write_cache: answer.flags & info::WRITE_CACHE != 0,
             max_discard: other.max_discard,
+            max_zeroes: other.max_zeroes,
             physical_block: other.physical_block,
         };
         let info = client_info(&answer);

@@ -26,6 +26,8 @@ pub struct Limits {
     pub write_cache: bool,
     /// Longest DISCARD in bytes; 0: none.
     pub max_discard: u32,
+    /// Longest WRITE_ZEROES in bytes; 0: none.
+    pub max_zeroes: u32,
     /// Blocks shorter than this are written slowly, in bytes.
     pub physical_block: u32,
 }
@@ -33,7 +35,7 @@ pub struct Limits {
 impl Default for Limits {
     /// What is safe to assume of any device.
     fn default() -> Self {
-        Self { write_cache: true, max_discard: 0, physical_block: 512 }
+        Self { write_cache: true, max_discard: 0, max_zeroes: 0, physical_block: 512 }
     }
 }
 

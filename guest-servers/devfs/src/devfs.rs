@@ -407,6 +407,16 @@ impl<P: Platform> FileSystem for DevFs<P> {
         }
     }
 
+    fn discard(&mut self, ino: Ino, offset: u64, len: u64, zeroes: bool) -> Result<()> {
+        let (place, partition) = self.block(ino).map_err(|_| Error::NotTy)?;
+        let (start, size) = self.extent((place, partition))?;
+        if offset.checked_add(len).is_none_or(|end| end > size) {
+            return Err(Error::Inval);
+        }
+        self.disks.written(place);
+        self.open(place)?.discard(start + offset, len, zeroes)
+    }
+
     fn redirect(&mut self, ino: Ino) -> Result<(u64, Handle)> {
         match self.behaviour(ino)? {
             Some(Behaviour::Elsewhere { label, cookie }) => {

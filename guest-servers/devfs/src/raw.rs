@@ -120,6 +120,49 @@ impl<T: Transport> RawDisk<T> {
         Ok(())
     }
 
+    /// Gives whole blocks back to the device, or with `zeroes` makes them zeros: by WRITE_ZEROES, or
+    /// by writing them where the device does not know that. `NotSup`: it does not know DISCARD.
+    pub fn discard(&mut self, offset: u64, len: u64, zeroes: bool) -> Result<()> {
+        let block = self.block();
+        let end = offset.checked_add(len).filter(|&end| end <= self.len());
+        let end = end.ok_or(Error::Inval)?;
+        if !offset.is_multiple_of(block) || !len.is_multiple_of(block) {
+            return Err(Error::Inval);
+        }
+        if self.read_only() {
+            return Err(Error::RoFs);
+        }
+        let limits = self.transport.limits();
+        let (op, most) = match zeroes {
+            false => (op::DISCARD, limits.max_discard),
+            true => (op::WRITE_ZEROES, limits.max_zeroes),
+        };
+        let (op, most) = match u64::from(most) / block * block {
+            0 if zeroes => (op::WRITE, (self.request_len() as u64).min(self.round_len())),
+            0 => return Err(Error::NotSup),
+            most => (op, most),
+        };
+        if op == op::WRITE {
+            if most == 0 {
+                return Err(Error::Io);
+            }
+            self.transport.write_data(0, &vec![0; most as usize])?;
+        }
+        let depth = self.transport.info().depth.max(1) as usize;
+        let mut at = offset;
+        while at < end {
+            let mut requests = Vec::new();
+            while at < end && requests.len() < depth {
+                let len = most.min(end - at);
+                let (id, sector, len32) = (self.id(), at / 512, len as u32);
+                requests.push(Submission { id, sector, len: len32, op, ..Submission::default() });
+                at += len;
+            }
+            self.submit_all(&requests)?;
+        }
+        Ok(())
+    }
+
     pub fn flush(&mut self) -> Result<()> {
         let id = self.id();
         self.submit_all(&[Submission { id, op: op::FLUSH, ..Submission::default() }])

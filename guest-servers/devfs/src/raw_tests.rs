@@ -6,15 +6,19 @@ use std::vec::Vec;
 use proptest::prelude::*;
 use xinim_abi::error::{Error, Result};
 use xinim_abi::services::block::{Completion, Submission, op};
-use xinim_block_client::{Info, Transport};
+use xinim_block_client::{Info, Limits, Transport};
 
 use crate::RawDisk;
+
+/// What discarded blocks read as.
+const DISCARDED: u8 = 0xDD;
 
 /// A disk in memory that answers in reverse order.
 pub struct MemoryDisk {
     pub bytes: Rc<RefCell<Vec<u8>>>,
     data: RefCell<Vec<u8>>,
     pub info: Info,
+    pub limits: Limits,
     pending: Vec<Submission>,
     pub bad_sector: Option<u64>,
 }
@@ -25,6 +29,7 @@ impl MemoryDisk {
             bytes: Rc::new(RefCell::new(vec![0; sectors as usize * 512])),
             data: RefCell::new(vec![0xDD; data_len]),
             info: Info { sectors, block_size, read_only: false, max_bytes: 10_000, depth: 3 },
+            limits: Limits::default(),
             pending: Vec::new(),
             bad_sector: None,
         }
@@ -34,6 +39,9 @@ impl MemoryDisk {
 impl Transport for MemoryDisk {
     fn info(&self) -> Info {
         self.info
+    }
+    fn limits(&self) -> Limits {
+        self.limits
     }
     fn data_len(&self) -> usize {
         self.data.borrow().len()
@@ -54,7 +62,12 @@ impl Transport for MemoryDisk {
     }
     fn wait(&mut self, completions: &mut Vec<Completion>) -> Result<()> {
         let request = self.pending.pop().ok_or(Error::Inval)?;
-        assert!(request.len <= self.info.max_bytes && request.len % self.info.block_size == 0);
+        let longest = match request.op {
+            op::DISCARD => self.limits.max_discard,
+            op::WRITE_ZEROES => self.limits.max_zeroes,
+            _ => self.info.max_bytes,
+        };
+        assert!(request.len <= longest && request.len.is_multiple_of(self.info.block_size));
         assert_eq!(request.sector * 512 % u64::from(self.info.block_size), 0);
         let (start, at, len) =
             (request.sector as usize * 512, request.offset as usize, request.len as usize);
@@ -65,6 +78,8 @@ impl Transport for MemoryDisk {
             _ if failed => {}
             op::READ => data[at..at + len].copy_from_slice(&disk[start..start + len]),
             op::WRITE => disk[start..start + len].copy_from_slice(&data[at..at + len]),
+            op::DISCARD => disk[start..start + len].fill(DISCARDED),
+            op::WRITE_ZEROES => disk[start..start + len].fill(0),
             _ => {}
         }
         let status = if failed { Error::Io as u32 } else { 0 };
@@ -121,4 +136,33 @@ fn errors_and_read_only() {
     assert_eq!(raw.write(0, 512, &mut &out[..]), Err(Error::RoFs));
     assert_eq!(raw.read(u64::MAX, 512, &mut &mut out[..]), Err(Error::Inval));
     assert_eq!(raw.flush(), Ok(()));
+}
+
+#[test]
+fn blocks_are_given_back_or_made_zeros() {
+    for (discards, zeroes) in [(true, true), (false, false)] {
+        let mut disk = MemoryDisk::new(80, 512, 20_000);
+        disk.limits.max_discard = if discards { 5 * 512 + 100 } else { 0 };
+        disk.limits.max_zeroes = if zeroes { 3 * 512 } else { 0 };
+        let bytes = disk.bytes.clone();
+        bytes.borrow_mut().fill(7);
+        let mut raw = RawDisk::new(disk);
+        let expected = if discards { Ok(()) } else { Err(Error::NotSup) };
+        assert_eq!(raw.discard(512, 33 * 512, false), expected);
+        let gone = |n: usize| discards && (512..34 * 512).contains(&n);
+        let all = bytes.borrow().clone();
+        assert!((0..all.len()).all(|n| all[n] == if gone(n) { DISCARDED } else { 7 }));
+        assert_eq!(raw.discard(2 * 512, 70 * 512, true), Ok(()));
+        let all = bytes.borrow().clone();
+        assert!(all[2 * 512..72 * 512].iter().all(|&byte| byte == 0));
+        assert!(all[72 * 512..].iter().all(|&byte| byte == 7));
+        for (offset, len) in [(100, 512), (0, 100), (79 * 512, 1024), (u64::MAX - 511, 512)] {
+            assert_eq!(raw.discard(offset, len, false), Err(Error::Inval), "{offset} {len}");
+            assert_eq!(raw.discard(offset, len, true), Err(Error::Inval), "{offset} {len}");
+        }
+    }
+    let mut disk = MemoryDisk::new(80, 512, 20_000);
+    disk.info.read_only = true;
+    disk.limits.max_discard = 512;
+    assert_eq!(RawDisk::new(disk).discard(0, 512, false), Err(Error::RoFs));
 }

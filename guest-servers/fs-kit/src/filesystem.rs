@@ -122,6 +122,11 @@ pub trait FileSystem {
         Err(Error::NotSup)
     }
 
+    /// Of a block device: these blocks are not needed any more, or with `zeroes` shall read as zeros.
+    fn discard(&mut self, _ino: Ino, _offset: u64, _len: u64, _zeroes: bool) -> Result<()> {
+        Err(Error::NotTy)
+    }
+
     /// Other `vfs::mount` flags; answers those in force. `NotSup`: unmount and mount again.
     fn remount(&mut self, _flags: u32) -> Result<u32> {
         Err(Error::NotSup)
@@ -262,6 +267,9 @@ impl<T: FileSystem + ?Sized> FileSystem for alloc::boxed::Box<T> {
     }
     fn trim(&mut self, offset: u64, len: u64, min_len: u64) -> Result<u64> {
         (**self).trim(offset, len, min_len)
+    }
+    fn discard(&mut self, ino: Ino, offset: u64, len: u64, zeroes: bool) -> Result<()> {
+        (**self).discard(ino, offset, len, zeroes)
     }
     fn remount(&mut self, flags: u32) -> Result<u32> {
         (**self).remount(flags)

@@ -239,6 +239,10 @@ impl<T: Transport> FileSystem for Remote<T> {
         Ok(self.transport.call(&fs::Trim { offset, len, min_len })?.bytes)
     }
 
+    fn discard(&mut self, ino: Ino, offset: u64, len: u64, zeroes: bool) -> Result<()> {
+        self.transport.call(&fs::Discard { ino, offset, len, zeroes }).map(drop)
+    }
+
     fn tell(&mut self, kind: u32, text: &[u8]) -> Result<()> {
         let text = &text[..text.len().min(self.transport.window().len())];
         let len = self.put(0, text)?;

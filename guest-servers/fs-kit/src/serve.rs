@@ -232,6 +232,10 @@ fn run<F: FileSystem, W: Window>(fs: &mut F, window: &W, call: &Call) -> Result<
             fs::Fsynced {}.encode()
         }
         Call::Trim(r) => fs::Trimmed { bytes: fs.trim(r.offset, r.len, r.min_len)? }.encode(),
+        Call::Discard(r) => {
+            fs.discard(r.ino, r.offset, r.len, r.zeroes)?;
+            fs::Discarded {}.encode()
+        }
         Call::Tell(r) => {
             let text = bytes_at(window, 0, r.len, window.len())?;
             fs.tell(r.kind, &text)?;

@@ -4,7 +4,7 @@
 //! driver away:
 //!
 //! ```text
-//! write DIRECTORY/new ── fsync it ── rename to DIRECTORY/fN ── fsync DIRECTORY ── "done N"
+//! write DIRECTORY/new ── fsync it (or: opened O_SYNC, O_DSYNC) ── rename to DIRECTORY/fN ── fsync DIRECTORY ── "done N"
 //!   ── every 4th: sync ── remove DIRECTORY/f(N-16)
 //! ```
 //! from step DONE+1 on, until there were STEPS or FILE exists. A step that meets an error is not done: "failed
@@ -82,10 +82,20 @@ fn take(os: &dyn Os, directory: &str, step: u64) -> Result<()> {
     let new = join(directory, "new");
     let synced = |path: &str, flags, data: &[u8]| {
         let fd = os.open(path, flags, 0o644)?;
-        let result = write_all(os, fd, data).and_then(|()| os.fsync(fd));
+        let by_itself = flags & open::DSYNC != 0;
+        let result = write_all(os, fd, data);
+        let result = result.and_then(|()| if by_itself { Ok(()) } else { os.fsync(fd) });
         result.and(os.close(fd))
     };
-    synced(&new, open::WRITE | open::CREATE | open::TRUNCATE, &content(step))?;
+    let bytes = content(step);
+    let how = match step % 4 {
+        // Nothing is written: nothing would make it durable.
+        _ if bytes.is_empty() => 0,
+        1 => open::SYNC,
+        2 => open::DSYNC,
+        _ => 0,
+    };
+    synced(&new, open::WRITE | open::CREATE | open::TRUNCATE | how, &bytes)?;
     os.rename(&new, &name(directory, step))?;
     synced(directory, open::READ, &[])?;
     if step.is_multiple_of(4) {

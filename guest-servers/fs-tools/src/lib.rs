@@ -3,6 +3,7 @@
 //!
 //! | name | |
 //! |---|---|
+//! | `blkdiscard` | gives blocks of a device back to it
 //! | `blkid` | types, labels and UUIDs of file systems and partitions |
 //! | `fdisk -l` | partition tables |
 //! | `fsck.minix`, `fsck.fat` | check and repair one |
@@ -23,6 +24,7 @@ extern crate alloc;
 #[cfg(test)]
 extern crate std;
 
+mod blkdiscard;
 mod blkid;
 mod common;
 mod device;
@@ -48,6 +50,7 @@ use xinim_os::Os;
 use xinim_tools::{Context, Tool};
 
 const TOOLS: &[(&str, Tool)] = &[
+    ("blkdiscard", blkdiscard::run),
     ("blkid", blkid::run),
     ("fdisk", fdisk::run),
     ("fsck.ext2", ext::fsck),

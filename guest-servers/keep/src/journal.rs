@@ -132,6 +132,11 @@ impl<A: Area> Journal<A> {
         !self.staged.is_empty()
     }
 
+    /// Less than half of what fits is in use: there is room for what is merely good to have.
+    pub fn is_roomy(&self) -> bool {
+        self.size < self.half_len() / 2
+    }
+
     /// Everything staged is kept from here on. `NoSpc`: the records have outgrown the memory; then
     /// nothing is kept any more (the next instance finds the journal empty), since half of the truth
     /// is none.

@@ -195,6 +195,9 @@ impl Os for Xinim {
     fn trim(&self, path: &str, min_len: u64) -> Result<u64> {
         fs::trim(path, min_len)
     }
+    fn discard(&self, fd: Fd, offset: u64, len: u64, zeroes: bool) -> Result<()> {
+        fs::discard(fd, offset, len, zeroes)
+    }
     fn umount(&self, path: &str, lazy: bool) -> Result<()> {
         fs::umount(path, lazy)
     }

@@ -189,6 +189,10 @@ pub trait Os {
     fn trim(&self, path: &str, min_len: u64) -> Result<u64> {
         Err(Error::NoSys)
     }
+    /// Gives blocks of a device back to it, or with `zeroes` makes them zeros.
+    fn discard(&self, fd: Fd, offset: u64, len: u64, zeroes: bool) -> Result<()> {
+        Err(Error::NoSys)
+    }
     fn umount(&self, path: &str, lazy: bool) -> Result<()> {
         Err(Error::NoSys)
     }

@@ -14,6 +14,7 @@ use crate::roles;
 pub const CHECKS: &[Entry] = &[
     ("positions", false, positions),
     ("append", false, append),
+    ("synchronous writes", false, synchronous),
     ("duplicates share", false, duplicates),
     ("children inherit", false, children),
     ("close on exec", false, close_on_exec),
@@ -50,6 +51,25 @@ fn append(_: &World) -> Check {
     fs::seek(one.fd(), 0, 0).must("seek")?;
     one.write_all(b"-end").must("write")?;
     same("content", content("f")?, b"start-one-two-end".to_vec())
+}
+
+fn synchronous(_: &World) -> Check {
+    for flag in [flags::SYNC, flags::DSYNC] {
+        let file = open("f", NEW | flag)?;
+        let got = fs::descriptor_control(file.fd(), control::GET_FLAGS, 0).must("flags")?;
+        same("flags", got as u32 & flags::SYNC, flag)?;
+        file.write_all(b"0123456789").must("write")?;
+        same("pwrite", fs::pwrite(file.fd(), b"ab", 4), Ok(2))?;
+        same("position", fs::seek(file.fd(), 0, 1), Ok(10))?;
+        same("content", content("f")?, b"0123ab6789".to_vec())?;
+        // As on Linux, it cannot be changed afterwards.
+        fs::descriptor_control(file.fd(), control::SET_FLAGS, 0).must("set flags")?;
+        let got = fs::descriptor_control(file.fd(), control::GET_FLAGS, 0).must("flags")?;
+        same("flags after a change", got as u32 & flags::SYNC, flag)?;
+        fs::unlink("f").must("unlink")?;
+    }
+    let (_, write) = fs::pipe().must("pipe")?;
+    same("a pipe", fs::write(write, b"x"), Ok(1))
 }
 
 fn duplicates(_: &World) -> Check {

@@ -231,12 +231,7 @@ impl<H: Host> Vfs<H> {
         let node = self.file_node(pid, fd)?;
         self.keep_file(id);
         self.settle_shares(node)?;
-        let result = self.on(node, |fs, ino| fs.fsync(ino));
-        if result.is_ok() {
-            self.tree.node_mut(node).unsaved = false;
-        }
-        let heard = self.hear_of_losses(id, node);
-        result.and(heard)
+        self.make_durable(id, node)
     }
 
     /// Writes everything everywhere; the first error is answered, but no file system left out.

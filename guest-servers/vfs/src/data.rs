@@ -84,6 +84,7 @@ impl<H: Host> Vfs<H> {
             }
         };
         let append = file.flags & open::APPEND != 0;
+        let durably = file.flags & open::DSYNC != 0;
         self.keep_file(id);
         self.check_data(node)?;
         self.own_node(node)?;
@@ -91,6 +92,9 @@ impl<H: Host> Vfs<H> {
         let regular = self.tree.node(node).kind == mode::REGULAR;
         if append && regular {
             if let Some((to, count)) = self.wrote() {
+                if durably {
+                    self.make_durable(id, node)?;
+                }
                 if offset == -1 {
                     self.set_position(id, to.saturating_add(count));
                 }
@@ -113,11 +117,34 @@ impl<H: Host> Vfs<H> {
             self.tree.node_mut(node).read_counts = true;
             self.changed(node);
             self.write_to_shares(node, to, count, data);
+            if durably {
+                self.make_durable(id, node)?;
+            }
         }
         if offset == -1 {
             self.set_position(id, to.saturating_add(count as u64));
         }
         Ok(Transfer::Done(count as u64))
+    }
+
+    /// Gives blocks of a device back to it, or makes them zeros.
+    pub fn discard_blocks(
+        &mut self,
+        pid: u32,
+        fd: u32,
+        offset: u64,
+        len: u64,
+        zeroes: bool,
+    ) -> Result<()> {
+        let file = self.file(pid, fd)?;
+        let Object::Node(node) = file.object else { return Err(Error::NotTy) };
+        if self.tree.node(node).kind != mode::BLOCK {
+            return Err(Error::NotTy);
+        }
+        if !file.writable() {
+            return Err(Error::BadF);
+        }
+        self.on(node, |fs, ino| fs.discard(ino, offset, len, zeroes))
     }
 
     /// Lets a server know what VFS reports under this file's name.

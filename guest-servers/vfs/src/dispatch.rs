@@ -280,6 +280,10 @@ impl<H: Host> Server<H> {
                 let bytes = self.vfs.discard(pid, &path, r.min_len)?;
                 now(api::TrimDone { bytes }.encode())
             }
+            Call::Discard(r) => {
+                self.vfs.discard_blocks(pid, r.fd, r.offset, r.len, r.zeroes)?;
+                now(api::DiscardDone {}.encode())
+            }
             Call::Report(r) => {
                 let (_, len) = self.bounds(pid, 0, r.len)?;
                 let text = self.vfs.report(r.kind)?;

@@ -35,7 +35,9 @@ use crate::tree::{Node, NodeId};
 use crate::vfs::{Host, Vfs};
 
 /// Layout of the records; another one is not taken up.
-pub(crate) const VERSION: u32 = 1;
+pub(crate) const VERSION: u32 = 2;
+/// Closed files recorded at once because nobody heard of their loss yet; `sync` tells of more.
+const UNTOLD_AT_ONCE: usize = 1024;
 /// A piece of a pipe's bytes grows up to this length before another one begins.
 const PIECE: u64 = 4096;
 
@@ -254,12 +256,17 @@ impl<H: Host> State<H> {
             store(&mut journal, key(kind::PROCESS, pid.into()), process.map(process_record));
             process.into_iter().for_each(|process| self.keep_node(&mut journal, process.cwd));
         }
+        let mut untold = if journal.is_roomy() { UNTOLD_AT_ONCE } else { 0 };
         for id in nodes {
             let node = self.tree.get(id);
             let known = journal.get(key(kind::NODE, id.into())).is_some();
             match node {
                 None => journal.remove(key(kind::NODE, id.into())),
                 Some(node) if known || node.pins > 0 => self.keep_node(&mut journal, id),
+                Some(node) if node.losses.untold() && untold > 0 => {
+                    untold -= 1;
+                    self.keep_node(&mut journal, id);
+                }
                 Some(_) => {}
             }
         }
@@ -382,6 +389,7 @@ fn mount_record<F>(mount: &Mount<F>) -> Vec<u8> {
         .bytes(mount.fs_type.as_bytes())
         .u32(mount.generation)
         .bool(mount.detached)
+        .bool(mount.lost)
         .bytes(server.label.as_bytes())
         .u32(server.instance)
         .bytes(server.source.as_bytes())
@@ -390,7 +398,7 @@ fn mount_record<F>(mount: &Mount<F>) -> Vec<u8> {
 }
 
 fn node_record(node: &Node) -> Vec<u8> {
-    Writer::new()
+    let writer = Writer::new()
         .u32(node.mount)
         .u64(node.ino)
         .u32(node.kind)
@@ -398,12 +406,13 @@ fn node_record(node: &Node) -> Vec<u8> {
         .bytes(&node.name)
         .u32(node.generation)
         .bool(node.held)
-        .bool(node.gone)
-        .done()
+        .bool(node.gone);
+    node.losses.put(writer).done()
 }
 
 fn file_record(file: &OpenFile) -> Vec<u8> {
-    let writer = Writer::new().u32(file.flags).u64(file.position).bool(file.locked);
+    let writer = Writer::new().u32(file.flags).u64(file.position);
+    let writer = writer.bool(file.locked).u32(file.heard);
     match file.object {
         Object::Node(node) => writer.u8(0).u32(node),
         Object::Pipe(pipe, node) => writer.u8(1).u32(pipe).option(node),

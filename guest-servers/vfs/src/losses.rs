@@ -10,14 +10,17 @@
 //! has heard, and one opened after a loss hears of it only if nobody has yet. `sync` has its own mark
 //! at the mount, which the next `sync` tells and clears. VFS does not learn what a server writes back
 //! by itself, so a change counts as unsaved until `fsync` or `sync` has worked. Block devices
-//! are not cached by devfs, so its death loses nothing of them. VFS's own death forgets which losses
-//! were not told yet; it does not forget that there may be unsaved changes.
+//! are not cached by devfs, so its death loses nothing of them. What was not told
+//! yet is part of the state that outlives VFS (of many closed files: as far as there is room); what is unsaved is not, so that the next instance takes
+//! everything it knows of for unsaved.
 
 use alloc::collections::BTreeSet;
+use alloc::vec::Vec;
 
 use xinim_abi::error::{Error, Result};
 use xinim_abi::services::vfs::mode;
 use xinim_fs_kit::{FileSystem, Ino};
+use xinim_keep::codec::{Reader, Writer};
 
 use crate::files::FileId;
 use crate::mounts::MountId;
@@ -40,6 +43,14 @@ impl Losses {
     /// What a file opened now need not hear of.
     pub fn at_open(&self) -> u32 {
         self.count.wrapping_sub(u32::from(self.untold()))
+    }
+
+    pub fn put(self, writer: Writer) -> Writer {
+        writer.u32(self.count).bool(self.told)
+    }
+
+    pub fn get(reader: &mut Reader<'_>) -> Result<Self> {
+        Ok(Self { count: reader.u32()?, told: reader.bool()? })
     }
 
     fn add(&mut self) {
@@ -71,7 +82,13 @@ impl<H: Host> Vfs<H> {
         // A file is concerned by whichever of its names it was changed.
         let unsaved = self.tree.of_mount(id).filter(|node| node.unsaved);
         let lost: BTreeSet<Ino> = unsaved.map(|node| node.ino).collect();
-        for node in self.tree.of_mount(id).filter(|node| lost.contains(&node.ino)) {
+        let nodes = self.tree.iter();
+        let nodes: Vec<NodeId> = nodes
+            .filter(|(_, node)| node.mount == id && lost.contains(&node.ino))
+            .map(|(id, _)| id)
+            .collect();
+        for node in nodes {
+            let node = self.tree.node_mut(node);
             node.unsaved = false;
             node.losses.add();
         }
@@ -86,6 +103,16 @@ impl<H: Host> Vfs<H> {
         }
         self.tree.node_mut(node).losses.told = true;
         Err(Error::Io)
+    }
+
+    /// Writes what one file has to its device. `Io`, too: what was to be made durable is lost already.
+    pub(crate) fn make_durable(&mut self, id: FileId, node: NodeId) -> Result<()> {
+        let result = self.on(node, |fs, ino| fs.fsync(ino));
+        if result.is_ok() {
+            self.tree.node_mut(node).unsaved = false;
+        }
+        let heard = self.hear_of_losses(id, node);
+        result.and(heard)
     }
 
     /// Writes everything of one file system. `Io`, once: its server died with changes.

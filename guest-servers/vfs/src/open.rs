@@ -13,7 +13,7 @@ use crate::tree::NodeId;
 use crate::vfs::{Host, Vfs};
 
 /// Flags an open file keeps.
-const KEPT: u32 = open::ACCESS_MASK | open::APPEND | open::NONBLOCK;
+const KEPT: u32 = open::ACCESS_MASK | open::APPEND | open::NONBLOCK | open::SYNC;
 
 impl<H: Host> Vfs<H> {
     pub fn open(&mut self, pid: u32, path: &[u8], flags: u32, mode: u32) -> Result<u32> {

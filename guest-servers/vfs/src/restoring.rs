@@ -27,6 +27,7 @@ use crate::files::{FileId, Object, OpenFile};
 use crate::intents::{Done, Intent};
 use crate::keeping::{VERSION, key, keys, kind};
 use crate::locks::{Lock, Owner};
+use crate::losses::Losses;
 use crate::mounts::{Mount, MountId, ServerName};
 use crate::pipe::{CAPACITY, Pipe, PipeId};
 use crate::process::Process;
@@ -194,6 +195,7 @@ fn read_node(record: &[u8]) -> Result<Node> {
     let mut node = Node::new(mount, ino, kind, parent, name);
     node.generation = reader.u32()?;
     (node.held, node.gone) = (reader.bool()?, reader.bool()?);
+    node.losses = Losses::get(&mut reader)?;
     // Nobody knows any more what was made durable.
     node.unsaved = !matches!(kind, mode::BLOCK | mode::CHARACTER);
     // Somebody may have read it since its last change: then the next read does not count, which
@@ -215,7 +217,7 @@ fn read_mount<H: Host>(
     let (root, covers, flags) = (reader.u32()?, reader.option()?, reader.u32()?);
     let server_read_only = reader.bool()?;
     let (source, fs_type) = (reader.str()?, reader.str()?);
-    let (generation, detached) = (reader.u32()?, reader.bool()?);
+    let (generation, detached, lost) = (reader.u32()?, reader.bool()?, reader.bool()?);
     let server = ServerName {
         label: String::from(reader.str()?),
         instance: reader.u32()?,
@@ -231,7 +233,7 @@ fn read_mount<H: Host>(
     (mount.root, mount.server_read_only) = (root, server_read_only);
     (mount.generation, mount.server) = (generation, server);
     mount.same_server = same_server;
-    mount.unsaved = true;
+    (mount.unsaved, mount.lost) = (true, lost);
     // One that stands nowhere was being unmounted.
     mount.detached = detached || covers.is_none() && id != state.root_mount;
     state.detached += u32::from(mount.detached);
@@ -278,7 +280,8 @@ fn read_users<H: Host>(state: &mut State<H>, journal: &Records<H>) -> Result<()>
     let mut files: BTreeMap<FileId, OpenFile> = BTreeMap::new();
     for (key, record) in journal.range(keys(kind::FILE)) {
         let mut reader = Reader::new(record);
-        let (flags, position, locked) = (reader.u32()?, reader.u64()?, reader.bool()?);
+        let (flags, position) = (reader.u32()?, reader.u64()?);
+        let (locked, heard) = (reader.bool()?, reader.u32()?);
         let object = match reader.u8()? {
             0 => Object::Node(reader.u32()?),
             1 => Object::Pipe(reader.u32()?, reader.option()?),
@@ -286,7 +289,7 @@ fn read_users<H: Host>(state: &mut State<H>, journal: &Records<H>) -> Result<()>
             _ => return Err(Error::BadMessage),
         };
         reader.end()?;
-        let file = OpenFile { position, locked, refs: 0, ..OpenFile::new(object, flags) };
+        let file = OpenFile { position, locked, heard, refs: 0, ..OpenFile::new(object, flags) };
         files.insert(key as FileId, file);
     }
     for (key, record) in journal.range(keys(kind::PROCESS)) {

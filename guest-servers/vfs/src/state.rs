@@ -217,8 +217,16 @@ impl<H: Host> State<H> {
                 if node.ino == stat.ino && node.kind == kind && node.generation == generation {
                     child
                 } else {
+                    // Another instance of the server has the same file under another number.
+                    let same = node.kind == kind && node.generation != generation;
+                    let lost = same.then_some((node.losses, node.unsaved));
                     self.forget(child);
-                    self.tree.add_child(dir, name, stat.ino, kind, generation)
+                    let child = self.tree.add_child(dir, name, stat.ino, kind, generation);
+                    if let Some((losses, unsaved)) = lost {
+                        let node = self.tree.node_mut(child);
+                        (node.losses, node.unsaved) = (losses, unsaved);
+                    }
+                    child
                 }
             }
             None => self.tree.add_child(dir, name, stat.ino, kind, generation),

@@ -164,10 +164,10 @@ impl Tree {
         Ok(())
     }
 
-    /// Forgets everything that nobody uses.
+    /// Forgets everything that nobody uses and nothing is to be told of.
     pub fn forget_unused(&mut self) {
         for id in 0..self.nodes.end() {
-            if self.nodes.get(id).is_some() {
+            if self.nodes.get(id).is_some_and(|node| node.gone || !node.losses.untold()) {
                 self.free(id);
             }
         }

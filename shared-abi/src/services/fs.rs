@@ -70,6 +70,8 @@ crate::interface! {
         /// (`u64`, once for each hold) at its start are all that VFS holds. Nothing else changes; the
         /// answer is that of `Mount`. `NoDev`: nothing is mounted.
         24 idempotent Attach { count: u32, len: u64; window: handle } -> Attached { root: u64, flags: u32 }
+        /// Of a block device: see `vfs::Discard`.
+        25 idempotent Discard { ino: u64, offset: u64, len: u64, zeroes: bool } -> Discarded { }
     }
 }
 

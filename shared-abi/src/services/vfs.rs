@@ -125,6 +125,11 @@ crate::interface! {
         /// Has service `server` know as whom the caller acts (`socket::Identify`), so that it can permit
         /// or refuse what the caller asks of it next. `NxIo`: there is no such service.
         54 idempotent Vouch { server: crate::interface::Name } -> Vouched { }
+        /// `len` bytes from `offset` of a block device, whole blocks, are not needed any more: what they
+        /// read as is undefined until they are written again. With `zeroes` they read as zeros, and
+        /// keep their place on the device. `NotTy`: no block device; `NotSup`: a device that does not
+        /// know DISCARD; `Inval`: not whole blocks, or not inside.
+        55 idempotent Discard { fd: u32, offset: u64, len: u64, zeroes: bool } -> DiscardDone { }
     }
 }
 
@@ -144,7 +149,7 @@ pub mod control {
     /// 1 if the descriptor is closed on exec.
     pub const GET_CLOSE_ON_EXEC: u32 = 1;
     pub const SET_CLOSE_ON_EXEC: u32 = 2;
-    /// `open` flags: access mode, APPEND, NONBLOCK.
+    /// `open` flags: access mode, APPEND, NONBLOCK, DSYNC, SYNC.
     pub const GET_FLAGS: u32 = 3;
     /// APPEND and NONBLOCK can change.
     pub const SET_FLAGS: u32 = 4;
@@ -228,6 +233,10 @@ pub mod open {
     pub const TRUNCATE: u32 = 0o1000;
     pub const APPEND: u32 = 0o2000;
     pub const NONBLOCK: u32 = 0o4000;
+    /// A write returns when its bytes, and what is needed to find them, are durable.
+    pub const DSYNC: u32 = 0o10000;
+    /// As DSYNC (whose bit it contains), and the file's other attributes are durable too.
+    pub const SYNC: u32 = 0o4010000;
     pub const DIRECTORY: u32 = 0o200000;
     pub const NOFOLLOW: u32 = 0o400000;
     pub const CLOSE_ON_EXEC: u32 = 0o2000000;

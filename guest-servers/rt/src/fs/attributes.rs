@@ -55,6 +55,12 @@ pub fn remount(path: &str, flags: u32) -> Result<()> {
     with_paths(&[path], &vfs::Remount { path_len: len(path), flags }).map(drop)
 }
 
+/// Gives `len` bytes from `offset` of an open block device back to it, or makes them zeros.
+pub fn discard(fd: u32, offset: u64, len: u64, zeroes: bool) -> Result<()> {
+    let window = window::lock()?;
+    ask(&window, &vfs::Discard { fd, offset, len, zeroes }).map(drop)
+}
+
 /// Has the file system below `path` discard free blocks; answers how many bytes.
 pub fn trim(path: &str, min_len: u64) -> Result<u64> {
     Ok(with_paths(&[path], &vfs::Trim { path_len: len(path), min_len })?.bytes)

@@ -27,7 +27,7 @@ use crate::start;
 use crate::window::{self, Window};
 
 pub use attributes::{
-    access, chmod, chown, fchmod, fchown, mkfifo, mknod, remount, set_times, trim, umask,
+    access, chmod, chown, discard, fchmod, fchown, mkfifo, mknod, remount, set_times, trim, umask,
 };
 pub use device::{attach_device, control, is_terminal};
 pub use dir::{DirEntry, read_dir, read_dir_fd};

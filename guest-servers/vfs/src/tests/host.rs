@@ -40,6 +40,7 @@ pub struct Control {
     pub unmounts: Cell<u32>,
     pub lookups: Cell<u32>,
     pub holds: Cell<i32>,
+    pub fsyncs: Cell<u32>,
     /// What unmounting answers.
     pub unmount_error: Cell<Option<Error>>,
     dead: Cell<bool>,
@@ -222,6 +223,7 @@ impl FileSystem for TestFs {
         self.run(|fs| fs.statfs())
     }
     fn fsync(&mut self, ino: Ino) -> Result<()> {
+        self.control.fsyncs.set(self.control.fsyncs.get() + 1);
         self.run(|fs| fs.fsync(self.inner(ino)))
     }
     fn redirect(&mut self, ino: Ino) -> Result<(u64, Handle)> {

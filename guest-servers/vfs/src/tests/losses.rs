@@ -4,7 +4,7 @@ use std::prelude::v1::*;
 use std::rc::Rc;
 
 use xinim_abi::error::Error;
-use xinim_abi::services::vfs::open;
+use xinim_abi::services::vfs::{control, open};
 
 use super::host::*;
 
@@ -88,6 +88,33 @@ fn what_was_durable_is_no_loss() {
     assert_eq!(vfs.sync(), Ok(()));
     dies(&control, false);
     assert_eq!(vfs.sync(), Ok(()), "nothing was changed since");
+}
+
+#[test]
+fn a_synchronous_write_is_durable_or_an_error() {
+    for flag in [open::SYNC, open::DSYNC] {
+        let (mut vfs, control) = world();
+        let fd = vfs.open(PID, b"/mnt/f", NEW | flag, 0o644).unwrap();
+        assert_eq!(vfs.control(PID, fd, control::GET_FLAGS, 0).unwrap() as u32 & open::SYNC, flag);
+        let asked = control.fsyncs.get();
+        assert_eq!(vfs.write_bytes(PID, fd, -1, b"data"), Ok(4));
+        assert_eq!(control.fsyncs.get(), asked + 1);
+        assert_eq!(vfs.write_bytes(PID, fd, -1, b""), Ok(0));
+        assert_eq!(control.fsyncs.get(), asked + 1, "nothing was written");
+        dies(&control, false);
+        vfs.stat(PID, b"/mnt/f", true).unwrap();
+        assert_eq!(vfs.fsync(PID, fd), Ok(()), "no loss");
+        // The write has been done when the server dies: its bytes may be lost.
+        control.die_after.set(Some(1));
+        assert_eq!(vfs.write_bytes(PID, fd, -1, b"lost"), Err(Error::Io));
+        assert_eq!(vfs.seek(PID, fd, 0, 1), Ok(4), "it does not count");
+        assert_eq!(vfs.write_bytes(PID, fd, -1, b"more"), Ok(4));
+        // Another descriptor of the file writes as before.
+        let other = vfs.open(PID, b"/mnt/f", RW, 0).unwrap();
+        let asked = control.fsyncs.get();
+        vfs.write_bytes(PID, other, 0, b"x").unwrap();
+        assert_eq!(control.fsyncs.get(), asked);
+    }
 }
 
 #[test]

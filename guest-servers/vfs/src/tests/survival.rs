@@ -366,6 +366,32 @@ fn mounts_go_on_also_with_servers_that_died_too() {
 }
 
 #[test]
+fn losses_that_nobody_heard_of_are_told_by_the_next_instance() {
+    let mut w = World::new(1);
+    let (open_file, closed) =
+        (w.open(0, "/mnt/f", NEW).unwrap(), w.open(0, "/mnt/g", NEW).unwrap());
+    let heard = w.open(0, "/mnt/f", RW).unwrap();
+    w.write(0, open_file, b"data").unwrap();
+    w.write(0, closed, b"data").unwrap();
+    w.call(0, &api::Close { fd: closed }).unwrap();
+    w.fat.die_after.set(Some(0));
+    assert_eq!(w.call(0, &api::Fsync { fd: heard }), Err(Error::Io));
+    let fsync = |w: &mut World, fd| w.call(0, &api::Fsync { fd }).map(drop);
+    for _ in 0..2 {
+        w.die();
+        assert_eq!(fsync(&mut w, heard), Ok(()), "it has been told");
+    }
+    assert_eq!(fsync(&mut w, open_file), Err(Error::Io));
+    let closed = w.open(0, "/mnt/g", RW).unwrap();
+    assert_eq!(fsync(&mut w, closed), Err(Error::Io));
+    w.die();
+    assert_eq!((fsync(&mut w, open_file), fsync(&mut w, closed)), (Ok(()), Ok(())));
+    assert_eq!(w.call(0, &api::Sync {}).map(drop), Err(Error::Io));
+    w.die();
+    assert_eq!(w.call(0, &api::Sync {}).map(drop), Ok(()));
+}
+
+#[test]
 fn records_that_make_no_sense_are_refused() {
     let mut w = World::new(2);
     let fd = w.open(0, "/mnt/f", NEW).unwrap();
