@@ -1,6 +1,7 @@
 //! FAT volumes between host and guest: what one writes the other reads, and fsck.fat is content.
 
 use std::fs;
+use std::io::{Read, Seek, SeekFrom, Write};
 use std::path::Path;
 
 use tempfile::tempdir;
@@ -125,4 +126,47 @@ fn partitions_have_numbers() {
             assert!(output.err().starts_with("mount:"), "{}", output.err());
         }
     }
+}
+
+/// Long work on what is in memory does not look like a hang to RS: the check of a volume that was in
+/// use, with a file of two million clusters.
+#[test]
+fn a_long_check_is_no_hang() {
+    const CLUSTERS: u32 = 2_000_000;
+    for engine in engines("a_long_check_is_no_hang") {
+        let dir = tempdir().expect("directory");
+        let image = dir.path().join("large.img");
+        let file = fs::File::create(&image).expect("image");
+        file.set_len(u64::from(CLUSTERS) * 512 + (32 << 20)).expect("length");
+        tool("mkfs.fat", &["-F", "32", "-s", "1", "-f", "1", arg(&image)]);
+        let mut boot = [0; 512];
+        file_at(&image, |file| file.read_exact(&mut boot));
+        let word = |at: usize| u32::from_le_bytes(boot[at..at + 4].try_into().expect("four"));
+        let (fat, sectors) = (u64::from(word(14) & 0xFFFF) * 512, word(36));
+        // Entry 1 says "in use"; 2 is the root, the file follows.
+        let chain = (3..3 + CLUSTERS).map(|n| if n < 2 + CLUSTERS { n + 1 } else { 0x0FFF_FFFF });
+        let entries = [0x0FFF_FFF8, 0x07FF_FFFF, 0x0FFF_FFFF].into_iter().chain(chain);
+        let table: Vec<u8> = entries.flat_map(u32::to_le_bytes).collect();
+        let mut slot = *b"LARGE   BIN\x20____________________";
+        slot[12..].fill(0);
+        slot[26] = 3;
+        slot[28..32].copy_from_slice(&(CLUSTERS * 512).to_le_bytes());
+        file_at(&image, |file| {
+            file.seek(SeekFrom::Start(fat))?;
+            file.write_all(&table)?;
+            file.seek(SeekFrom::Start(fat + u64::from(sectors) * 512))?;
+            file.write_all(&slot)
+        });
+        let script =
+            "mount /dev/vda /mnt && stat -c %s /mnt/large.bin; service history | grep -c hung
+            umount /mnt";
+        let output = exec(engine, script, &["--disk", arg(&image)]).output().expect(0);
+        assert_eq!(output.out(), format!("{}\n0\n", CLUSTERS * 512), "{engine}: {}", output.err());
+        fsck_fat(&image);
+    }
+}
+
+fn file_at(path: &Path, work: impl FnOnce(&mut fs::File) -> std::io::Result<()>) {
+    let opened = fs::OpenOptions::new().read(true).write(true).open(path);
+    opened.and_then(|mut file| work(&mut file)).expect("image");
 }

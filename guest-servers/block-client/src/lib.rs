@@ -39,5 +39,5 @@ mod fake;
 mod partition_tests;
 
 pub use cache::Cache;
-pub use storage::Storage;
+pub use storage::{Storage, Watched};
 pub use transport::{Info, Limits, Transport};

@@ -120,3 +120,65 @@ macro_rules! pointers {
 }
 
 pointers!(Box<S>, &mut S);
+
+/// A storage that remembers whether an access has failed, perhaps in the middle of an operation: for
+/// formats that cannot undo, which have to check a volume before they call it whole again.
+#[derive(Debug)]
+pub struct Watched<S> {
+    storage: S,
+    failed: bool,
+}
+
+impl<S: Storage> Watched<S> {
+    pub fn new(storage: S) -> Self {
+        Self { storage, failed: false }
+    }
+
+    pub fn failed(&self) -> bool {
+        self.failed
+    }
+
+    /// What the failure left has been put right.
+    pub fn forget(&mut self) {
+        self.failed = false;
+    }
+
+    fn note(&mut self, result: Result<()>) -> Result<()> {
+        self.failed |= result.is_err();
+        result
+    }
+}
+
+impl<S: Storage> Storage for Watched<S> {
+    fn len(&self) -> u64 {
+        self.storage.len()
+    }
+    fn read_only(&self) -> bool {
+        self.storage.read_only()
+    }
+    fn read(&mut self, offset: u64, out: &mut [u8]) -> Result<()> {
+        let result = self.storage.read(offset, out);
+        self.note(result)
+    }
+    fn write(&mut self, offset: u64, data: &[u8]) -> Result<()> {
+        let result = self.storage.write(offset, data);
+        self.note(result)
+    }
+    fn barrier(&mut self) -> Result<()> {
+        // Between two steps of an operation, unlike `flush`.
+        let result = self.storage.barrier();
+        self.note(result)
+    }
+    fn flush(&mut self) -> Result<()> {
+        self.storage.flush()
+    }
+    fn discard(&mut self, offset: u64, len: u64) -> Result<()> {
+        self.storage.discard(offset, len)
+    }
+    fn read_ahead(&mut self, offset: u64, len: u64) {
+        self.storage.read_ahead(offset, len);
+    }
+    fn background(&mut self, tick: bool) -> bool {
+        self.storage.background(tick)
+    }
+}

@@ -22,6 +22,8 @@ use crate::raw::{Entry, Found, Layout, Width, erase_slot};
 /// Problems that are told one by one; the others are counted.
 const TOLD: usize = 100;
 const CHUNK: usize = 32 * 1024;
+/// Entries of the FAT read at once.
+const PIECE: u32 = 8 * 1024;
 
 /// What a check found.
 #[derive(Debug, Default)]
@@ -280,8 +282,13 @@ impl Check<'_> {
     fn lost(&mut self) -> Result<()> {
         let layout = self.layout;
         let (mut lost, mut free) = (0u32, 0u32);
+        let mut piece = Vec::new();
         for cluster in 2..layout.end {
-            let value = layout.entry(self.storage, cluster)?;
+            let at = (cluster - 2) as usize % PIECE as usize;
+            if at == 0 {
+                piece = layout.entries(self.storage, cluster, PIECE.min(layout.end - cluster))?;
+            }
+            let value = piece[at];
             if value == 0 {
                 free += u32::from(!self.is_claimed(cluster));
             } else if !self.is_claimed(cluster) && value != layout.bad_mark() {

@@ -1,4 +1,7 @@
 //! lamfat's storage: a position over ours.
+//!
+//! lamfat reads a directory field by field, two dozen accesses a slot. So the sector that was read last is
+//! kept here: what a look-up costs, in directories of a hostile volume too, is its sectors.
 
 use alloc::boxed::Box;
 use alloc::rc::Rc;
@@ -6,33 +9,64 @@ use core::cell::RefCell;
 
 use lamfat::{IoBase, IoError, Read, Seek, SeekFrom, Write};
 use xinim_abi::error::{Error, Result as OurResult};
-use xinim_block_client::Storage;
+use xinim_block_client::{Storage, Watched};
 
 /// The storage of a mounted volume: lamfat's view of it and ours.
 #[derive(Clone)]
 pub struct Shared(Rc<RefCell<Inner>>);
 
 struct Inner {
-    storage: Box<dyn Storage>,
-    /// An access has failed, perhaps in the middle of an operation.
-    failed: bool,
+    storage: Watched<Box<dyn Storage>>,
+    /// The sector read last, and its number.
+    sector: [u8; SECTOR],
+    number: Option<u64>,
 }
 
+const SECTOR: usize = 512;
+
 impl Inner {
-    fn noted(&mut self, result: OurResult<()>) -> OurResult<()> {
-        self.failed |= result.is_err();
-        result
+    /// The part of one sector that `len` bytes at `offset` are: its number and where they stand in it.
+    fn part(&self, offset: u64, len: usize) -> Option<(u64, core::ops::Range<usize>)> {
+        let (number, at) = (offset / SECTOR as u64, (offset % SECTOR as u64) as usize);
+        let whole = number.checked_add(1)?.checked_mul(SECTOR as u64)? <= self.storage.len();
+        (whole && at + len <= SECTOR).then_some((number, at..at + len))
+    }
+
+    fn read(&mut self, offset: u64, out: &mut [u8]) -> OurResult<()> {
+        let Some((number, place)) = self.part(offset, out.len()) else {
+            return self.storage.read(offset, out);
+        };
+        if self.number != Some(number) {
+            self.number = None;
+            self.storage.read(number * SECTOR as u64, &mut self.sector)?;
+            self.number = Some(number);
+        }
+        out.copy_from_slice(&self.sector[place]);
+        Ok(())
+    }
+
+    fn write(&mut self, offset: u64, data: &[u8]) -> OurResult<()> {
+        let known = self.number.take();
+        self.storage.write(offset, data)?;
+        if let Some((number, place)) = self.part(offset, data.len())
+            && known == Some(number)
+        {
+            self.sector[place].copy_from_slice(data);
+            self.number = known;
+        }
+        Ok(())
     }
 }
 
 impl Shared {
     pub fn new(storage: Box<dyn Storage>) -> Self {
-        Self(Rc::new(RefCell::new(Inner { storage, failed: false })))
+        let inner = Inner { storage: Watched::new(storage), sector: [0; SECTOR], number: None };
+        Self(Rc::new(RefCell::new(inner)))
     }
 
     /// An operation may have been left half done: lamfat cannot undo.
     pub fn failed(&self) -> bool {
-        self.0.borrow().failed
+        self.0.borrow().storage.failed()
     }
 }
 
@@ -44,14 +78,10 @@ impl Storage for Shared {
         self.0.borrow().storage.read_only()
     }
     fn read(&mut self, offset: u64, out: &mut [u8]) -> OurResult<()> {
-        let mut inner = self.0.borrow_mut();
-        let result = inner.storage.read(offset, out);
-        inner.noted(result)
+        self.0.borrow_mut().read(offset, out)
     }
     fn write(&mut self, offset: u64, data: &[u8]) -> OurResult<()> {
-        let mut inner = self.0.borrow_mut();
-        let result = inner.storage.write(offset, data);
-        inner.noted(result)
+        self.0.borrow_mut().write(offset, data)
     }
     fn barrier(&mut self) -> OurResult<()> {
         self.0.borrow_mut().storage.barrier()
@@ -60,7 +90,9 @@ impl Storage for Shared {
         self.0.borrow_mut().storage.flush()
     }
     fn discard(&mut self, offset: u64, len: u64) -> OurResult<()> {
-        self.0.borrow_mut().storage.discard(offset, len)
+        let mut inner = self.0.borrow_mut();
+        inner.number = None;
+        inner.storage.discard(offset, len)
     }
     fn read_ahead(&mut self, offset: u64, len: u64) {
         self.0.borrow_mut().storage.read_ahead(offset, len);

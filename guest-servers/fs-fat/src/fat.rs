@@ -14,6 +14,7 @@ use crate::check;
 use crate::device::Shared;
 use crate::directory::{self, Found, ORPHAN_PREFIX};
 use crate::nodes::{Nodes, ROOT};
+use crate::raw::Layout;
 use crate::time::{self, Clock};
 use crate::volume::{FatFile, Volume, error};
 
@@ -84,7 +85,41 @@ impl Mounted {
         self.nodes.directory(dir)?;
         let path = self.nodes.path(dir)?;
         let volume = self.volume.as_ref().ok_or(Error::Io)?;
-        directory::find(&volume.directory(&path)?, name)
+        let found = directory::find(&volume.directory(&path)?, name)?;
+        if name != "." && name != ".." && !self.nodes.is_sound(dir, &found.name) {
+            self.check_entry(dir, name)?;
+        }
+        Ok(found)
+    }
+
+    /// `Io` if `name` in `dir` begins at a cluster that there cannot be (lamfat computes with it), or is a
+    /// directory that stands above itself: there is no end of paths in it.
+    fn check_entry(&mut self, dir: Ino, name: &str) -> Result<()> {
+        let mut path = self.nodes.path(dir)?;
+        path.push(name);
+        let mut storage = self.storage.clone();
+        // What only lamfat takes for a volume or a name is bounded by the length of paths alone.
+        let Ok(layout) = Layout::read(&mut storage) else { return Ok(()) };
+        let mut above = Vec::from([layout.root()]);
+        for name in path {
+            let last = above.last().copied().unwrap_or(layout.root());
+            let entry = match layout.find(&mut storage, last, name) {
+                Ok(entry) => entry,
+                Err(Error::NoEnt) => return Ok(()),
+                Err(error) => return Err(error),
+            };
+            let cluster = match entry.cluster() {
+                0 if !entry.is_directory() => return Ok(()),
+                0 => layout.root(),
+                cluster if layout.is_cluster(cluster) => cluster,
+                _ => return Err(Error::Io),
+            };
+            if above.contains(&cluster) {
+                return Err(Error::Io);
+            }
+            above.push(cluster);
+        }
+        Ok(())
     }
 
     fn with_file<R>(
@@ -129,10 +164,12 @@ impl Mounted {
     /// Removes what a crash left of removed but held files.
     fn remove_orphans(&mut self) -> Result<()> {
         let volume = self.volume.as_ref().ok_or(Error::Io)?;
-        let root = volume.fs().root_dir();
-        for found in directory::list(&root)? {
-            if found.name.starts_with(ORPHAN_PREFIX) && !found.directory {
-                root.remove(&found.name).map_err(error)?;
+        let all = directory::list(&volume.fs().root_dir())?;
+        for found in all {
+            let left = found.name.starts_with(ORPHAN_PREFIX) && !found.directory;
+            if left && self.find_in(ROOT, &found.name).is_ok() {
+                let volume = self.volume.as_ref().ok_or(Error::Io)?;
+                volume.fs().root_dir().remove(&found.name).map_err(error)?;
             }
         }
         Ok(())
@@ -195,7 +232,12 @@ impl FileSystem for Fat {
         if !read_only && check::is_dirty(&mut storage)? {
             check::check(&mut storage, true)?;
         }
-        let volume = Some(Volume::open(&storage, self.clock)?);
+        let volume = Volume::open(&storage, self.clock)?;
+        // Numbers that contradict each other: two readings of one volume would destroy it.
+        if Layout::read(&mut storage).is_ok_and(|layout| layout.width != volume.width()) {
+            return Err(Error::Inval);
+        }
+        let volume = Some(volume);
         let (nodes, clock) = (Nodes::new(), self.clock);
         let mut mounted = Mounted { storage, volume, nodes, read_only, clock };
         if !read_only {
@@ -243,6 +285,7 @@ impl FileSystem for Fat {
         let name = directory::name(name).map_err(|_| Error::NoEnt)?;
         let found = mounted.find_in(dir, name)?;
         let ino = mounted.nodes.intern(dir, &found.name, found.directory);
+        mounted.nodes.get_mut(ino)?.sound = true;
         let cluster = mounted.volume()?.fs().cluster_size();
         Ok(found.stat(ino, cluster))
     }

@@ -22,6 +22,8 @@ pub struct Node {
     pub holds: u32,
     /// Removed while held; lives under a hidden name in the root.
     pub orphan: bool,
+    /// Its entry has been checked.
+    pub sound: bool,
     used: u64,
 }
 
@@ -45,6 +47,7 @@ impl Nodes {
             directory: true,
             holds: 0,
             orphan: false,
+            sound: true,
             used: 0,
         };
         Self {
@@ -69,6 +72,12 @@ impl Nodes {
         if node.directory { Ok(node) } else { Err(Error::NotDir) }
     }
 
+    /// Whether what stands at a place was found sound when it was looked up.
+    pub fn is_sound(&self, parent: Ino, name: &str) -> bool {
+        let ino = self.by_place.get(&key(parent, name));
+        ino.and_then(|ino| self.by_ino.get(ino)).is_some_and(|node| node.sound)
+    }
+
     /// The number of what stands at a place, a new one if it was never seen.
     pub fn intern(&mut self, parent: Ino, name: &str, directory: bool) -> Ino {
         self.clock += 1;
@@ -85,7 +94,15 @@ impl Nodes {
         }
         let ino = self.next;
         self.next += 1;
-        let node = Node { parent, name: name.into(), directory, holds: 0, orphan: false, used };
+        let node = Node {
+            parent,
+            name: name.into(),
+            directory,
+            holds: 0,
+            orphan: false,
+            sound: false,
+            used,
+        };
         self.by_ino.insert(ino, node);
         self.by_place.insert(key(parent, name), ino);
         ino

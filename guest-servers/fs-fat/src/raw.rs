@@ -169,13 +169,35 @@ impl Layout {
         let (at, len) = self.entry_at(cluster);
         let mut raw = [0; 4];
         storage.read(self.fat_at + at, &mut raw[..len])?;
+        Ok(self.value(cluster, raw))
+    }
+
+    /// An entry of the FAT from its bytes.
+    fn value(&self, cluster: u32, raw: [u8; 4]) -> u32 {
         let value = u32::from_le_bytes(raw);
-        Ok(match self.width {
-            Width::Fat12 if cluster % 2 == 1 => value >> 4,
+        match self.width {
+            Width::Fat12 if cluster % 2 == 1 => (value & 0xFFFF) >> 4,
             Width::Fat12 => value & 0xFFF,
-            Width::Fat16 => value,
+            Width::Fat16 => value & 0xFFFF,
             Width::Fat32 => value & 0x0FFF_FFFF,
-        })
+        }
+    }
+
+    /// What the FAT says of `count` clusters from `first` on, which are within the volume.
+    pub fn entries(&self, storage: &mut dyn Storage, first: u32, count: u32) -> Result<Vec<u32>> {
+        let Some(last) = count.checked_sub(1) else { return Ok(Vec::new()) };
+        let start = self.entry_at(first).0;
+        let (at, len) = self.entry_at(first + last);
+        let mut raw = vec![0; (at - start) as usize + len];
+        storage.read(self.fat_at + start, &mut raw)?;
+        let entry = |cluster| {
+            let (at, len) = self.entry_at(cluster);
+            let at = (at - start) as usize;
+            let mut bytes = [0; 4];
+            bytes[..len].copy_from_slice(&raw[at..at + len]);
+            self.value(cluster, bytes)
+        };
+        Ok((first..=first + last).map(entry).collect())
     }
 
     /// Changes an entry in every copy of the FAT.

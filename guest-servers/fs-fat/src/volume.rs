@@ -13,6 +13,7 @@ use xinim_fs_kit::Ino;
 
 use crate::codepage::Cp437;
 use crate::device::{Device, DeviceError, Shared};
+use crate::raw::Width;
 use crate::time::Clock;
 
 pub type Fs = lamfat::FileSystem<Device<Shared>, Clock, Cp437>;
@@ -62,6 +63,15 @@ impl Volume {
 
     pub fn fs(&self) -> &Fs {
         self.0.borrow_owner()
+    }
+
+    /// What lamfat takes the volume for.
+    pub fn width(&self) -> Width {
+        match self.fs().fat_type() {
+            lamfat::FatType::Fat12 => Width::Fat12,
+            lamfat::FatType::Fat16 => Width::Fat16,
+            lamfat::FatType::Fat32 => Width::Fat32,
+        }
     }
 
     /// The directory at `path`.

@@ -62,7 +62,20 @@ impl<S: Storage> Tree<S> {
     /// Everything onto the medium, then the mark of order.
     fn close_for_writing(&mut self) -> Result<()> {
         self.release_all()?;
+        self.mark_clean()
+    }
+
+    /// After an I/O error an operation may have been left half done: then the volume is checked, and
+    /// stays marked as in use if that cannot put it right.
+    fn mark_clean(&mut self) -> Result<()> {
         self.volume.flush()?;
+        let storage = &mut self.volume.storage;
+        if storage.failed() {
+            if !check::check(storage, true)?.repaired() {
+                return Ok(());
+            }
+            storage.forget();
+        }
         self.volume.geometry.set_clean(&mut self.volume.storage, true)?;
         self.volume.flush()
     }
@@ -165,10 +178,7 @@ impl<S: Storage> FileSystem for Minix<S> {
         }
         match (mounted.read_only, flags & mount::READ_ONLY != 0) {
             (false, true) => {
-                let tree = &mut mounted.tree;
-                tree.volume.flush()?;
-                tree.volume.geometry.set_clean(&mut tree.volume.storage, true)?;
-                tree.volume.flush()?;
+                mounted.tree.mark_clean()?;
             }
             (true, false) => mounted.tree.open_for_writing()?,
             _ => {}

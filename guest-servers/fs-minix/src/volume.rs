@@ -15,7 +15,7 @@ use alloc::vec::Vec;
 
 use xinim_abi::error::{Error, Result};
 use xinim_abi::services::vfs::mode;
-use xinim_block_client::Storage;
+use xinim_block_client::{Storage, Watched};
 
 use crate::layout::{DIRECT, Geometry, Inode};
 use crate::maps::Map;
@@ -24,7 +24,7 @@ use crate::maps::Map;
 const FREED_MAX: usize = 16 * 1024;
 
 pub struct Volume<S> {
-    pub storage: S,
+    pub storage: Watched<S>,
     pub geometry: Geometry,
     pub imap: Map,
     pub zmap: Map,
@@ -48,7 +48,8 @@ struct Run {
 }
 
 impl<S: Storage> Volume<S> {
-    pub fn open(mut storage: S) -> Result<Self> {
+    pub fn open(storage: S) -> Result<Self> {
+        let mut storage = Watched::new(storage);
         let geometry = Geometry::read(&mut storage)?;
         let (imap, zmap) = (Map::inodes(&geometry), Map::zones(&geometry));
         Ok(Self { storage, geometry, imap, zmap, freed: BTreeSet::new() })

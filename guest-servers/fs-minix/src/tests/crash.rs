@@ -5,6 +5,10 @@ use std::format;
 use xinim_fs_kit::{FileSystem, NewFile, conformance};
 use xinim_fs_testing::{Image, Random, campaign, hostile, promises};
 
+use crate::check::check;
+
+use xinim_abi::services::vfs::mount;
+
 use super::{FILE, abilities, assert_clean, formatted, kinds, mounted, on};
 
 #[global_allocator]
@@ -92,4 +96,39 @@ fn an_indirect_block_that_names_itself_ends() {
         assert!(report.found > 0, "version {}", name);
         assert_clean(&image);
     }
+}
+
+#[test]
+fn a_volume_that_met_errors_is_put_right_when_it_is_unmounted() {
+    let mut wrong = 0;
+    for seed in campaign(60) {
+        let mut random = Random::new(seed);
+        let options = &kinds()[seed as usize % kinds().len()];
+        let image = formatted(options, 2 << 20);
+        let (mut fs, root) = mounted(&image);
+        // The device fails in the middle of something, and comes back.
+        drop(image.clone().budget(image.accesses() + random.below(300)));
+        for n in 0..30u8 {
+            let name = [b'x', b'0' + n];
+            let Ok(stat) = fs.create(root, &name, &NewFile::new(FILE)) else {
+                break;
+            };
+            if fs.write(stat.ino, 0, &[n; 9000]).is_err() || fs.sync().is_err() {
+                break;
+            }
+        }
+        assert!(image.exhausted(), "seed {seed}");
+        drop(image.clone().budget(u64::MAX));
+        wrong += u32::from(!check(&mut image.clone(), false).expect("check").problems.is_empty());
+        // Once by a remount, which goes on to be used.
+        if seed % 2 == 0 {
+            fs.remount(mount::READ_ONLY).expect("remount");
+            assert_clean(&image);
+            fs.remount(0).expect("remount");
+            fs.create(root, b"after", &NewFile::new(FILE)).expect("create");
+        }
+        fs.unmount().expect("unmount");
+        assert_clean(&image);
+    }
+    assert!(wrong > 0, "nothing was left half done: the test tests nothing");
 }
