@@ -178,7 +178,7 @@ impl Victim {
         let steps: String = (done.saturating_sub(8)..done).map(|n| format!(" {}", n + 1)).collect();
         let script = format!(
             "mount {device} /mnt || {{ dmesg; service history; exit 9; }}
-            fsdurable -c /mnt {steps}
+            fsdurable -c /mnt {steps} || exit 7
             umount /mnt || exit 8; echo whole; read go; mount {device} /mnt || exit 9
             fsdurable /mnt {done}"
         );

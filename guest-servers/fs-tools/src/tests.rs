@@ -170,7 +170,8 @@ fn fsdurable_knows_what_it_wrote() {
     assert_eq!(tool(&format!("fsdurable -n 20 {at}")), 0);
     assert!(!dir.path().join("f4").exists() && dir.path().join("f5").exists());
     assert_eq!(tool(&format!("fsdurable -c {at} 5 6 19 20")), 0);
-    assert_eq!(tool(&format!("fsdurable -c {at} 4")), 1, "removed");
+    assert_eq!(tool(&format!("fsdurable -c {at} 4")), 0, "removed by step 20, which is there");
+    assert_eq!(tool(&format!("fsdurable -c {at} 21")), 1, "never written");
     fs::write(dir.path().join("f7"), "other").expect("file");
     assert_eq!(tool(&format!("fsdurable -c {at} 6 7 8")), 1);
     assert_eq!(tool(&format!("fsdurable -n 2 {at} 20")), 0);

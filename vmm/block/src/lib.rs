@@ -2,7 +2,8 @@
 //!
 //! ```text
 //!   device model --submit--> HostDisk --> Throttle --> Uring   plain files
-//!                                            |    `--> Pool    qcow2, overlays, hosts without io_uring
+//!                                            |    `--> Pool    writes to the host's page cache; qcow2,
+//!                                            |                 overlays, hosts without io_uring
 //!                <--poll-----------------------------------'
 //!                             wake descriptors --> the machine's epoll
 //! ```
@@ -70,9 +71,48 @@ impl DiskHandle {
     }
 }
 
+/// Who carries requests out.
+///
+/// A write to the page cache is never done within the submission (file systems take none without
+/// waiting); io_uring gives those of one file to one worker, one after the other, and each completes
+/// alone, as an interrupt of its own. Threads copy several at once, and what they finish meanwhile is
+/// taken together.
 enum Engine {
     Uring(Box<Uring>),
     Pool(Pool),
+    /// Writes by threads, everything else by io_uring.
+    Both(Box<Uring>, Pool),
+}
+
+impl Engine {
+    fn parts(&mut self) -> (Option<&mut Uring>, Option<&mut Pool>) {
+        match self {
+            Engine::Uring(uring) => (Some(uring), None),
+            Engine::Pool(pool) => (None, Some(pool)),
+            Engine::Both(uring, pool) => (Some(uring), Some(pool)),
+        }
+    }
+
+    fn submit(&mut self, job: Job) {
+        let write = matches!(job.operation, Operation::Write { .. });
+        match self.parts() {
+            (Some(uring), None) => uring.submit(job),
+            (Some(uring), Some(_)) if !write => uring.submit(job),
+            (_, Some(pool)) => pool.submit(job),
+            (None, None) => {}
+        }
+    }
+
+    fn start(&mut self) {
+        if let (Some(uring), _) = self.parts() {
+            uring.start();
+        }
+    }
+
+    fn poll(&mut self) -> Option<Completion> {
+        let (uring, pool) = self.parts();
+        uring.and_then(Uring::poll).or_else(|| pool.and_then(Pool::poll))
+    }
 }
 
 /// A disk for a device model.
@@ -143,7 +183,7 @@ impl OpenDisk {
     pub fn serve(self, memory: Arc<dyn HostMemory>) -> Result<HostDisk, String> {
         let Self { spec, image, files } = self;
         let failed = |error| format!("a disk cannot be served: {error}");
-        let engine = engine(spec.io, &image).map_err(failed)?;
+        let engine = engine(spec.io, spec.cache, &image).map_err(failed)?;
         let throttle = match spec.limits.any() {
             true => Some(Throttle::new(&spec.limits).map_err(failed)?),
             false => None,
@@ -153,39 +193,48 @@ impl OpenDisk {
     }
 }
 
-fn engine(method: IoMethod, image: &Arc<dyn Image>) -> std::io::Result<Engine> {
-    let plain = image.as_raw().is_some();
-    match method {
-        IoMethod::Auto | IoMethod::Uring if plain => match Uring::new(image.clone()) {
-            Ok(uring) => return Ok(Engine::Uring(Box::new(uring))),
-            Err(error) if method == IoMethod::Uring => return Err(error),
-            Err(_) => {}
-        },
-        _ => {}
-    }
-    Pool::new(image.clone()).map(Engine::Pool)
+fn engine(method: IoMethod, cache: CacheMode, image: &Arc<dyn Image>) -> std::io::Result<Engine> {
+    let uring = match method {
+        IoMethod::Auto | IoMethod::Uring if image.as_raw().is_some() => {
+            match Uring::new(image.clone()) {
+                Ok(uring) => Some(Box::new(uring)),
+                Err(error) if method == IoMethod::Uring => return Err(error),
+                Err(_) => None,
+            }
+        }
+        _ => None,
+    };
+    let alone = method == IoMethod::Uring || cache == CacheMode::None;
+    Ok(match uring {
+        Some(uring) if alone => Engine::Uring(uring),
+        Some(uring) => Engine::Both(uring, Pool::new(image.clone())?),
+        None => Engine::Pool(Pool::new(image.clone())?),
+    })
 }
 
 impl HostDisk {
     /// The descriptors that say, by becoming readable, that [`BlockBackend::poll`] has something
     /// to do. To be watched edge-triggered; nothing has to be read from them.
     pub fn wakes(&self) -> Vec<BorrowedFd<'_>> {
-        let engine = match &self.engine {
-            Engine::Uring(uring) => uring.wake(),
-            Engine::Pool(pool) => pool.wake(),
+        let mut wakes = match &self.engine {
+            Engine::Uring(uring) => vec![uring.wake()],
+            Engine::Pool(pool) => vec![pool.wake()],
+            Engine::Both(uring, pool) => vec![uring.wake(), pool.wake()],
         };
-        std::iter::once(engine).chain(self.throttle.as_ref().map(Throttle::wake)).collect()
+        wakes.extend(self.throttle.as_ref().map(Throttle::wake));
+        wakes
     }
 
     pub fn handle(&self) -> DiskHandle {
         DiskHandle { image: self.image.clone() }
     }
 
-    /// `uring` or `threads`.
+    /// `uring`, `threads`, or both.
     pub fn method(&self) -> &'static str {
         match self.engine {
             Engine::Uring(_) => "uring",
             Engine::Pool(_) => "threads",
+            Engine::Both(..) => "uring+threads",
         }
     }
 
@@ -211,10 +260,7 @@ impl HostDisk {
             self.done.push_back(Completion { tag: job.tag, result: Ok(()) });
             return;
         }
-        match &mut self.engine {
-            Engine::Uring(uring) => uring.submit(job),
-            Engine::Pool(pool) => pool.submit(job),
-        }
+        self.engine.submit(job);
     }
 
     /// Sends on what the limits let pass.
@@ -222,9 +268,7 @@ impl HostDisk {
         while let Some(job) = self.throttle.as_mut().and_then(Throttle::next) {
             self.begin(job);
         }
-        if let Engine::Uring(uring) = &mut self.engine {
-            uring.start();
-        }
+        self.engine.start();
     }
 }
 
@@ -256,10 +300,7 @@ impl BlockBackend for HostDisk {
         }
         let completion = self.done.pop_front();
         let completion = completion.or_else(|| self.throttle.as_mut().and_then(Throttle::poll));
-        let completion = completion.or_else(|| match &mut self.engine {
-            Engine::Uring(uring) => uring.poll(),
-            Engine::Pool(pool) => pool.poll(),
-        })?;
+        let completion = completion.or_else(|| self.engine.poll())?;
         self.in_flight -= 1;
         Some(completion)
     }
@@ -272,7 +313,7 @@ impl BlockBackend for HostDisk {
         if let Some(throttle) = &mut self.throttle {
             throttle.cancel();
         }
-        if let Engine::Pool(pool) = &mut self.engine {
+        if let (_, Some(pool)) = self.engine.parts() {
             pool.cancel();
         }
     }

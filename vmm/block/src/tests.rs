@@ -139,7 +139,7 @@ fn image(directory: &Path, length: u64) -> std::path::PathBuf {
 /// Every way to serve a disk: raw by ring and by threads, with all caches, overlays, qcow2.
 fn kinds(directory: &Path) -> Vec<(String, DiskSpec)> {
     let mut kinds = Vec::new();
-    for io in [IoMethod::Uring, IoMethod::Threads] {
+    for io in [IoMethod::Auto, IoMethod::Uring, IoMethod::Threads] {
         for cache in
             [CacheMode::Writeback, CacheMode::Writethrough, CacheMode::None, CacheMode::Unsafe]
         {
@@ -272,7 +272,7 @@ fn bad_requests_come_back_as_errors() {
 #[test]
 fn a_shrunken_image_is_an_error_not_a_panic() {
     let directory = tempfile::tempdir().unwrap();
-    for io in [IoMethod::Uring, IoMethod::Threads] {
+    for io in [IoMethod::Auto, IoMethod::Uring, IoMethod::Threads] {
         let path = image(directory.path(), 8192);
         let mut rig = Rig::new(&DiskSpec { io, ..DiskSpec::file(&path) });
         File::options().write(true).open(&path).unwrap().set_len(1024).unwrap();
@@ -314,7 +314,7 @@ fn limits_hold_and_waiting_requests_can_be_taken_back() {
     let directory = tempfile::tempdir().unwrap();
     let rate = Rate { per_second: 200, burst: 2 };
     let limits = Limits { operations: Some(rate), bytes: None };
-    for io in [IoMethod::Uring, IoMethod::Threads] {
+    for io in [IoMethod::Auto, IoMethod::Uring, IoMethod::Threads] {
         let path = image(directory.path(), 1 << 20);
         let mut rig = Rig::new(&DiskSpec { limits, io, ..DiskSpec::file(path) });
         let start = Instant::now();
