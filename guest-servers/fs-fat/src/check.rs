@@ -316,6 +316,32 @@ impl Check<'_> {
     }
 }
 
+/// Discards runs of free clusters within a byte range of the device, those of at least `min_len` bytes;
+/// how many bytes. What was freed must be free on the medium already.
+pub fn trim(storage: &mut dyn Storage, offset: u64, len: u64, min_len: u64) -> Result<u64> {
+    let layout = Layout::read(storage)?;
+    let (mut discarded, mut run, mut piece) = (0, None, Vec::new());
+    let end = offset.saturating_add(len);
+    for cluster in 2..=layout.end {
+        let at = (cluster - 2) as usize % PIECE as usize;
+        if at == 0 && cluster < layout.end {
+            piece = layout.entries(storage, cluster, PIECE.min(layout.end - cluster))?;
+        }
+        let start = layout.cluster_at(cluster);
+        let inside = start >= offset && start.saturating_add(layout.cluster_len) <= end;
+        if cluster < layout.end && inside && piece[at] == 0 {
+            run.get_or_insert(start);
+        } else if let Some(first) = run.take() {
+            let bytes = start - first;
+            if bytes >= min_len {
+                storage.discard(first, bytes)?;
+                discarded += bytes;
+            }
+        }
+    }
+    Ok(discarded)
+}
+
 /// Marks a volume as in use, or as in order.
 pub fn mark(storage: &mut dyn Storage, dirty: bool) -> Result<()> {
     let layout = Layout::read(storage)?;

@@ -274,6 +274,12 @@ impl FileSystem for Fat {
         self.mounted()?.sync()
     }
 
+    fn trim(&mut self, offset: u64, len: u64, min_len: u64) -> Result<u64> {
+        let mounted = self.writable()?;
+        mounted.sync()?;
+        check::trim(&mut mounted.storage, offset, len, min_len)
+    }
+
     fn background(&mut self, tick: bool) -> bool {
         self.mounted.as_mut().is_some_and(|mounted| mounted.storage.background(tick))
     }

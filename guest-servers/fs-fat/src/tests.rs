@@ -318,3 +318,31 @@ fn a_volume_that_met_errors_is_put_right_when_it_is_unmounted() {
     }
     assert!(wrong > 0, "nothing was left half done: the test tests nothing");
 }
+
+#[test]
+fn trimming_takes_free_clusters_only() {
+    for (width, len) in [(12, 2 << 20), (16, 6 << 20), (32, 35 << 20)] {
+        let image = formatted(width, len);
+        let (mut fat, root) = mounted(&image);
+        let new = NewFile::new(xinim_abi::services::vfs::mode::REGULAR | 0o644);
+        let kept = fat.create(root, b"kept", &new).expect("create").ino;
+        fat.write(kept, 0, &[7; 30_000]).expect("write");
+        fat.create(root, b"gone", &new)
+            .map(|stat| stat.ino)
+            .and_then(|ino| fat.write(ino, 0, &[8; 50_000]))
+            .expect("write");
+        fat.write(kept, 30_000, &[7; 5_000]).expect("write");
+        fat.unlink(root, b"gone", false).expect("unlink");
+        let free = fat.statfs().map(|s| s.blocks_free * s.block_size).expect("statfs");
+        assert_eq!(fat.trim(0, u64::MAX, 0), Ok(free), "FAT{width}");
+        assert_eq!(fat.trim(0, u64::MAX, 1 << 30), Ok(0), "no run is that long");
+        assert_eq!(fat.trim(1 << 40, 1 << 20, 0), Ok(0), "behind the end");
+        let half = fat.trim(len as u64 / 2, len as u64 / 4, 0).expect("trim");
+        assert!(half > 0 && half <= len as u64 / 4, "FAT{width}: {half}");
+        let mut data = std::vec![0; 35_000];
+        assert_eq!(fat.read(kept, 0, &mut data), Ok(35_000));
+        assert!(data.iter().all(|&byte| byte == 7));
+        fat.unmount().expect("unmount");
+        assert_clean(&image);
+    }
+}

@@ -25,7 +25,7 @@ use super::port::{Port, Unit};
 use super::prdt::{self, PrdtError, Regions};
 use crate::backend::{BackendError, Completion, Operation};
 use crate::dma::Segment;
-use crate::trace::{EventKind, HostOp, Owner};
+use crate::trace::{Asked, EventKind, Owner};
 use crate::virtio::Context;
 use xinim_abi::hw::ahci::{
     self as hw, CommandHeader, HeaderFlags, PortCmd, PortError, PortInterrupt, table,
@@ -123,7 +123,7 @@ struct Command {
     error: Option<BackendError>,
     segments: usize,
     /// For the trace: what the back end was asked for, and the memory it moves.
-    asked: Vec<(HostOp, u64, u64)>,
+    asked: Vec<Asked>,
     moved: Vec<Segment>,
 }
 
@@ -400,18 +400,10 @@ impl Port {
         let port = self.number;
         let Some(Some(command)) = self.engine.find(completion.tag) else { return };
         let piece = (completion.tag >> 8) as usize & 0xFF_FFFF;
-        let Some(&(op, offset, length)) = command.asked.get(piece) else { return };
+        let Some(&asked) = command.asked.get(piece) else { return };
         let owner = Owner::Slot { port, slot: command.slot };
         let errno = completion.result.err().map_or(0, |error| error.errno);
-        let done = true;
-        context.tracer.emit(context.origin, || EventKind::HostIo {
-            op,
-            offset,
-            length,
-            owner,
-            done,
-            errno,
-        });
+        context.tracer.host_io(context.origin, owner, asked, Some(errno));
     }
 
     /// Notes a completion; its command, if that was the last it waited for.

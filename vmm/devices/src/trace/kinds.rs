@@ -76,6 +76,9 @@ impl ExitReason {
     }
 }
 
+/// What a device asks its back end for: the operation, the first byte, how many bytes.
+pub type Asked = (HostOp, u64, u64);
+
 /// What a back end is asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum HostOp {

@@ -12,7 +12,7 @@ use crate::device::{Access, Origin, Outcome};
 use std::sync::Arc;
 
 pub use hub::{Accept, Hub, Tap};
-pub use kinds::{EventKind, ExitReason, Guest, HostOp, Interest, Owner, Space, Suppress};
+pub use kinds::{Asked, EventKind, ExitReason, Guest, HostOp, Interest, Owner, Space, Suppress};
 
 /// Receives events, from any thread, with the emitting device locked: it must not access devices.
 pub trait TraceSink: Send + Sync {
@@ -70,6 +70,13 @@ impl Tracer {
     /// The same hub for the device of this name.
     pub fn named(&self, device: &str) -> Self {
         Self { hub: self.hub.clone(), device: Arc::from(device) }
+    }
+
+    /// A device asks its back end, or was `answered` with this errno (0: good).
+    pub fn host_io(&self, origin: &Origin, owner: Owner, asked: Asked, answered: Option<i32>) {
+        let (op, offset, length) = asked;
+        let (done, errno) = (answered.is_some(), answered.unwrap_or(0));
+        self.emit(origin, || EventKind::HostIo { op, offset, length, owner, done, errno });
     }
 
     #[inline]

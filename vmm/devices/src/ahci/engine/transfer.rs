@@ -7,7 +7,7 @@ use crate::ahci::port::{Port, Unit};
 use crate::ahci::prdt::Regions;
 use crate::backend::{Operation, Request};
 use crate::dma::Segment;
-use crate::trace::{EventKind, HostOp, Interest, Owner};
+use crate::trace::{Asked, HostOp, Interest, Owner};
 use crate::virtio::Context;
 use xinim_abi::hw::ahci::{PortError, PortInterrupt};
 use xinim_abi::hw::ata;
@@ -161,25 +161,13 @@ impl Port {
     }
 
     /// Reports what the back end is asked for.
-    fn note_asked(
-        &self,
-        command: &mut Command,
-        asked: Vec<(HostOp, u64, u64)>,
-        context: &Context<'_>,
-    ) {
+    fn note_asked(&self, command: &mut Command, asked: Vec<Asked>, context: &Context<'_>) {
         if !context.tracer.wants(Interest::HOST_IO) {
             return;
         }
         let owner = Owner::Slot { port: self.number, slot: command.slot };
-        for &(op, offset, length) in &asked {
-            context.tracer.emit(context.origin, || EventKind::HostIo {
-                op,
-                offset,
-                length,
-                owner,
-                done: false,
-                errno: 0,
-            });
+        for &asked in &asked {
+            context.tracer.host_io(context.origin, owner, asked, None);
         }
         command.asked = asked;
     }

@@ -1,7 +1,7 @@
 //! Requests the back end works on, by slot: the slot is the tag.
 
 use crate::dma::Segment;
-use crate::trace::HostOp;
+use crate::trace::Asked;
 use xinim_abi::hw::virtio_blk::Status;
 
 /// A request the driver waits for.
@@ -28,7 +28,7 @@ pub(super) struct Flight {
     /// The same for the trace, if there is one.
     pub traced: Vec<Segment>,
     /// What the back end was asked for, for the trace.
-    pub asked: Vec<(HostOp, u64, u64)>,
+    pub asked: Vec<Asked>,
 }
 
 impl Flight {

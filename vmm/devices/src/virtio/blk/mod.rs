@@ -23,7 +23,7 @@ use super::{Chain, Context, Progress, Queue, RingError, VirtioDevice};
 use crate::backend::{BlockBackend, BlockInfo, Completion, Operation, Request};
 use crate::device::GuestError;
 use crate::dma::Segment;
-use crate::trace::{EventKind, HostOp, Interest};
+use crate::trace::{Asked, EventKind, Interest};
 use flight::{Flight, Flights};
 use space::Space;
 use xinim_abi::hw::register::Register;
@@ -184,16 +184,8 @@ impl<B: BlockBackend> Block<B> {
                 }
                 let slot = self.flights.insert(flight);
                 for (part, request) in (0u64..).zip(requests) {
-                    let (op, offset, length) = host(&request);
                     let owner = context.owner;
-                    context.tracer.emit(context.origin, || EventKind::HostIo {
-                        op,
-                        offset,
-                        length,
-                        owner,
-                        done: false,
-                        errno: 0,
-                    });
+                    context.tracer.host_io(context.origin, owner, host(&request), None);
                     let tag = part << 32 | u64::from(slot);
                     self.backend.submit(Request { tag, ..request }, context.dma);
                 }
@@ -287,18 +279,10 @@ impl<B: BlockBackend> Block<B> {
     fn trace_completion(&mut self, completion: &Completion, context: &Context<'_>) {
         let Some(flight) = self.flights.get_mut(completion.tag as u32) else { return };
         let part = (completion.tag >> 32) as usize;
-        let Some(&(op, offset, length)) = flight.asked.get(part) else { return };
+        let Some(&asked) = flight.asked.get(part) else { return };
         let owner = context.of(flight.queue, flight.head).owner;
         let errno = completion.result.err().map_or(0, |error| error.errno);
-        let done = true;
-        context.tracer.emit(context.origin, || EventKind::HostIo {
-            op,
-            offset,
-            length,
-            owner,
-            done,
-            errno,
-        });
+        context.tracer.host_io(context.origin, owner, asked, Some(errno));
     }
 
     /// One completion of the back end; the request it ends, with its errno, when that was the
@@ -321,7 +305,7 @@ impl<B: BlockBackend> Block<B> {
 }
 
 /// A request as the trace tells it.
-fn host(request: &Request) -> (HostOp, u64, u64) {
+fn host(request: &Request) -> Asked {
     (request.operation.host(), request.offset, request.length)
 }
 
