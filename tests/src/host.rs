@@ -23,6 +23,13 @@ pub fn arg(path: &Path) -> &str {
     path.to_str().expect("UTF-8 path")
 }
 
+/// Arguments of `--disk` for two FAT16 disks in `dir`: /dev/vda on virtio, /dev/sda on AHCI.
+pub fn disk_on_each_bus(dir: &Path) -> [String; 2] {
+    let images = ["a.img", "b.img"].map(|name| dir.join(name));
+    images.iter().for_each(|image| fat_image(image, 32 << 20, 16));
+    [arg(&images[0]).to_owned(), format!("{},bus=ahci", arg(&images[1]))]
+}
+
 /// An empty image file of `len` bytes with a FAT made by mkfs.fat (`width` 12, 16 or 32).
 #[track_caller]
 pub fn fat_image(path: &Path, len: u64, width: u32) {

@@ -1,7 +1,7 @@
 //! Machines recorded at their device boundary, and the devices replayed from that.
 
 use tempfile::tempdir;
-use xinim_tests::host::{arg, fat_image};
+use xinim_tests::host::{arg, disk_on_each_bus};
 use xinim_tests::machine::{engines, exec, run};
 
 const WORK: &str = "mkdir /tmp/a; mount /dev/vda /mnt && mount /dev/sda /tmp/a || exit 9
@@ -15,14 +15,11 @@ fn every_device_is_replayed_bit_for_bit() {
         return;
     }
     let dir = tempdir().expect("directory");
-    let (a, b) = (dir.path().join("a.img"), dir.path().join("b.img"));
-    fat_image(&a, 32 << 20, 16);
-    fat_image(&b, 32 << 20, 16);
-    let b = format!("{},bus=ahci", arg(&b));
+    let [a, b] = disk_on_each_bus(dir.path());
     let file = dir.path().join("run.rec");
     for (model, name) in [("virtio", "virtio-net.0"), ("e1000", "e1000.0"), ("e1000e", "e1000.0")] {
         let net = format!("user,model={model}");
-        let args = ["--record", arg(&file), "--disk", arg(&a), "--disk", &b, "--net", &net];
+        let args = ["--record", arg(&file), "--disk", &a, "--disk", &b, "--net", &net];
         assert_eq!(exec("kvm", WORK, &args).output().expect(0).out(), "done\n", "{model}");
         let text = run(&["replay", arg(&file)]).output().expect(0).out();
         for device in ["virtio-console.0", "virtio-blk.0", "ahci.0", name] {

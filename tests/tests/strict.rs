@@ -1,7 +1,7 @@
 //! XINIM's own drivers under the strict checker: clean on every device, also when they are killed.
 
 use tempfile::tempdir;
-use xinim_tests::host::{arg, fat_image};
+use xinim_tests::host::disk_on_each_bus;
 use xinim_tests::machine::{engines, exec, run};
 
 /// Data written, read back and compared on both kinds of disk, with both drivers killed in between.
@@ -20,11 +20,8 @@ fn disk_drivers_are_clean_under_load() {
         return;
     }
     let dir = tempdir().expect("directory");
-    let (a, b) = (dir.path().join("a.img"), dir.path().join("b.img"));
-    fat_image(&a, 32 << 20, 16);
-    fat_image(&b, 32 << 20, 16);
-    let b = format!("{},bus=ahci", arg(&b));
-    let output = exec("kvm", DISKS, &["--strict=stop", "--disk", arg(&a), "--disk", &b]).output();
+    let [a, b] = disk_on_each_bus(dir.path());
+    let output = exec("kvm", DISKS, &["--strict=stop", "--disk", &a, "--disk", &b]).output();
     let seen = (output.out(), output.err(), output.status);
     assert_eq!(seen, ("disks\n".into(), String::new(), 0));
 }
