@@ -1,5 +1,5 @@
-//! What the kernel wants from the ACPI tables (ACPI 6.5, chapter 5): I/O APICs, power-off and
-//! reset registers. Tables only; AML is not interpreted, except that the sleep type of `_S5_` is
+//! What the kernel wants from the ACPI tables (ACPI 6.5, chapter 5): processors, I/O APICs,
+//! power-off and reset registers. Tables only; AML is not interpreted, except that the sleep type of `_S5_` is
 //! looked for by its bytes.
 
 /// Access to physical memory.
@@ -78,6 +78,9 @@ pub fn scan_rsdp<M: PhysicalMemory>(memory: &M) -> Option<u64> {
         .find(|&address| memory.bytes(address, 8).is_some_and(|bytes| bytes == b"RSD PTR "))
 }
 
+/// Flag of a processor: it can be used.
+const ENABLED: u32 = 1;
+
 /// One I/O APIC of the MADT.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct IoApic {
@@ -86,18 +89,34 @@ pub struct IoApic {
     pub gsi_base: u32,
 }
 
-/// The I/O APICs in a MADT (5.2.12.3).
-pub fn io_apics(madt: &[u8]) -> impl Iterator<Item = IoApic> + '_ {
+/// The entries of a MADT (5.2.12), each with its type in front.
+fn entries(madt: &[u8]) -> impl Iterator<Item = &[u8]> {
     let mut at = HEADER + 8;
     core::iter::from_fn(move || {
-        loop {
-            let (kind, length) = (*madt.get(at)?, usize::from(*madt.get(at + 1)?));
-            let entry = madt.get(at..at + length.max(2))?;
-            at += length.max(2);
-            if kind == 1 && length >= 12 {
-                return Some(IoApic { address: u32_at(entry, 4)?, gsi_base: u32_at(entry, 8)? });
-            }
-        }
+        let length = usize::from(*madt.get(at + 1)?).max(2);
+        let entry = madt.get(at..at + length)?;
+        at += length;
+        Some(entry)
+    })
+}
+
+/// The I/O APICs in a MADT (5.2.12.3).
+pub fn io_apics(madt: &[u8]) -> impl Iterator<Item = IoApic> + '_ {
+    entries(madt).filter(|entry| entry[0] == 1).filter_map(|entry| {
+        Some(IoApic { address: u32_at(entry, 4)?, gsi_base: u32_at(entry, 8)? })
+    })
+}
+
+/// APIC identifiers of the processors in a MADT that can be used: local APICs and x2APICs
+/// (5.2.12.2, 5.2.12.12).
+pub fn processors(madt: &[u8]) -> impl Iterator<Item = u32> + '_ {
+    entries(madt).filter_map(|entry| {
+        let (id, flags) = match entry[0] {
+            0 => (u32::from(*entry.get(3)?), u32_at(entry, 4)?),
+            9 => (u32_at(entry, 4)?, u32_at(entry, 8)?),
+            _ => return None,
+        };
+        (flags & ENABLED != 0).then_some(id)
     })
 }
 

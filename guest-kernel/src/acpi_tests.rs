@@ -30,6 +30,9 @@ fn image() -> Vec<u8> {
     put(&mut m, 0x100, b"RSDT", &[0, 2, 0, 0, 0, 4, 0, 0]);
     let mut madt = vec![0; 8];
     madt.extend([0, 8, 0, 0, 1, 0, 0, 0]);
+    madt.extend([0, 8, 1, 6, 1, 0, 0, 0]);
+    madt.extend([0, 8, 2, 7, 0, 0, 0, 0]);
+    madt.extend([9, 16, 0, 0, 0, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0]);
     madt.extend([1, 12, 0, 0, 0, 0, 0xC0, 0xFE, 24, 0, 0, 0]);
     put(&mut m, 0x200, b"APIC", &madt);
     let mut fadt = vec![0; 100];
@@ -50,6 +53,7 @@ fn finds_everything() {
     let root = Root::read(&memory, 0x10).unwrap();
     let madt = root.find(&memory, b"APIC").unwrap();
     let apics: Vec<_> = io_apics(madt).collect();
+    assert_eq!(processors(madt).collect::<Vec<_>>(), [0, 6, 256]);
     assert_eq!(apics, [IoApic { address: 0xFEC0_0000, gsi_base: 24 }]);
     let power = Power::read(&memory, root.find(&memory, b"FACP").unwrap()).unwrap();
     assert_eq!(power, Power { pm1a_control: 0x604, sleep_type: 5, reset: Some((0xCF9, 6)) });
@@ -65,6 +69,7 @@ proptest! {
         if let Some(root) = Root::read(&memory, 0x10) {
             for table in root.tables(&memory) {
                 prop_assert!(io_apics(table).count() < 4096);
+                prop_assert!(processors(table).count() < 4096);
                 let _ = Power::read(&memory, table);
             }
         }

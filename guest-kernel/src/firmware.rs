@@ -32,8 +32,17 @@ impl Firmware {
         Self { root }
     }
 
+    fn madt(&self) -> Option<&'static [u8]> {
+        self.root.and_then(|root| root.find(&Memory, b"APIC"))
+    }
+
     pub fn io_apics(&self) -> impl Iterator<Item = IoApic> {
-        self.root.and_then(|root| root.find(&Memory, b"APIC")).into_iter().flat_map(acpi::io_apics)
+        self.madt().into_iter().flat_map(acpi::io_apics)
+    }
+
+    /// APIC identifiers of the processors.
+    pub fn processors(&self) -> impl Iterator<Item = u32> {
+        self.madt().into_iter().flat_map(acpi::processors)
     }
 
     /// The tables user space may want: all but those the kernel alone reads (and the DSDT, which

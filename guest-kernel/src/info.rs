@@ -3,10 +3,10 @@
 use xinim_abi::error::{Error, Result};
 use xinim_abi::info::{InterruptInfo, Kind, ProcessInfo, Pulse, SystemInfo, state};
 
-use crate::arch::cpu::cpu;
+use crate::arch::cpu::Cpu;
 use crate::process::{self, Process};
 use crate::thread::{self, State};
-use crate::{device, endpoint, interrupt, memory_object, physical, time, user};
+use crate::{device, endpoint, interrupt, memory_object, physical, smp, time, user};
 
 /// Writes the record of `kind` at `index` to the caller's memory.
 pub fn write(caller: &Process, kind: u64, index: u64, address: u64, len: u64) -> Result<u64> {
@@ -45,11 +45,16 @@ fn system() -> SystemInfo {
         memory_objects: memory_object::live(),
         interrupts: interrupt::live(),
         devices,
-        idle_ns: time::nanoseconds(cpu().idle.get()),
+        idle_ns: time::nanoseconds(smp::all().map(idle_ticks).sum()),
         uptime_ns: time::now_ns(),
-        context_switches: cpu().switches.get(),
+        context_switches: smp::all().map(|cpu| cpu.switches.get()).sum(),
         system_calls: process::system_calls(),
     }
+}
+
+/// TSC ticks a CPU has idled, the present turn included.
+fn idle_ticks(cpu: &Cpu) -> u64 {
+    cpu.idle.get() + if cpu.current.get().is_none() { cpu.turn() } else { 0 }
 }
 
 fn of_thread(state: State) -> u32 {

@@ -13,7 +13,7 @@ use xinim_kernel_logic::list::{Link, Linked};
 use xinim_kernel_logic::refs::{Ref, Slab};
 
 use crate::apic;
-use crate::arch::cpu::cpu;
+use crate::arch::cpu::first;
 use crate::endpoint::{self, Endpoint};
 use crate::global::Global;
 use crate::physical;
@@ -21,7 +21,7 @@ use crate::trace;
 
 /// Vectors for interrupt objects; above them are the kernel's own.
 const FIRST_VECTOR: u32 = 48;
-const LAST_VECTOR: u32 = 239;
+const LAST_VECTOR: u32 = 238;
 /// `gsi` of a message-signalled interrupt.
 pub const MESSAGE: u32 = u32::MAX;
 
@@ -100,12 +100,12 @@ pub fn create(pid: u32, gsi: u32, flags: u64) -> Result<Ref<Interrupt>> {
 }
 
 impl Interrupt {
-    /// `msi address << 32 | msi data` for a message-signalled one, else 0.
+    /// `msi address << 32 | msi data` for a message-signalled one, else 0. All go to the first CPU.
     pub fn message(&self) -> u64 {
         if self.gsi != MESSAGE {
             return 0;
         }
-        let address = 0xFEE0_0000 | u64::from(cpu().apic_id.get()) << 12;
+        let address = 0xFEE0_0000 | u64::from(first().apic_id.get()) << 12;
         address << 32 | u64::from(self.vector)
     }
 

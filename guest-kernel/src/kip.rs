@@ -55,6 +55,13 @@ pub fn start(boot: &BootInfo, boot_time: u64) {
     space::start(physical::of_image(&*KIP), physical::of_image(&*GATE));
 }
 
+/// So many CPUs run threads.
+pub fn set_cpus(count: u32) {
+    // The upper half of its word.
+    let at = core::mem::offset_of!(KernelInfoPage, abi_version) / 8;
+    KIP.0[at].set(KIP.0[at].get() & 0xFFFF_FFFF | u64::from(count) << 32);
+}
+
 /// The probe is over.
 pub fn set_entry(native: bool) {
     NATIVE.set(native);

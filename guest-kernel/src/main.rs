@@ -3,7 +3,7 @@
 //! Address spaces, threads, IPC, interrupts, timers, handles, DMA memory; no drivers, no file
 //! systems, no policy. `docs/kernel-abi.md` tells what it offers and why it is built this way.
 //!
-//! The kernel runs with interrupts off on one stack per CPU: a thread never sleeps inside the
+//! The kernel runs with interrupts off, under one lock, on one stack per CPU: a thread never sleeps inside the
 //! kernel, its whole state is its register frame, and every entry ends by resuming some thread.
 //!
 //! Freestanding only when compiled without SSE, as the system's build does; anything else (a
@@ -64,6 +64,8 @@ mod process;
 #[cfg(not(target_feature = "sse"))]
 mod scheduler;
 #[cfg(not(target_feature = "sse"))]
+mod smp;
+#[cfg(not(target_feature = "sse"))]
 mod space;
 #[cfg(not(target_feature = "sse"))]
 mod syscall;
@@ -97,7 +99,9 @@ extern "C" fn kernel_main(start_info: u64) -> ! {
     lock::acquire();
     arch::cpu::cpu().since.set(began);
     arch::cpu::cpu().pml4.set(space::kernel_pml4());
+    smp::start(&boot, &firmware);
     loader::start(&boot, &firmware);
+    kip::set_cpus(smp::join());
     log::kernel("first process ready");
     arch::cpu::resume_at(scheduler::leave())
 }

@@ -3,6 +3,7 @@
 use core::cell::Cell;
 use core::fmt::Write;
 use core::panic::PanicInfo;
+use core::sync::atomic::{AtomicU32, Ordering};
 
 use xinim_abi::event::{Obituary, Registers, cause};
 use xinim_abi::platform::{EXIT_PANIC, PORT_EXIT};
@@ -13,11 +14,13 @@ use crate::arch::instructions::{halt_forever, out32, read_cr2, read_cr3, registe
 use crate::arch::{DIRECT_BASE, KERNEL_BASE};
 use crate::console::Console;
 use crate::global::Global;
+use crate::smp;
 use crate::trap;
 
-/// Per-CPU data can be asked (set once it is there), and a report is under way.
+/// Per-CPU data can be asked (set once it is there).
 static READY: Global<Cell<bool>> = Global::new(Cell::new(false));
-static REPORTING: Global<Cell<bool>> = Global::new(Cell::new(false));
+/// Number + 1 of the CPU that reports; 0: nobody does.
+static REPORTING: AtomicU32 = AtomicU32::new(0);
 
 pub fn per_cpu_ready() {
     READY.set(true);
@@ -88,10 +91,14 @@ pub fn first_process_died(obituary: &Obituary) -> ! {
     finish()
 }
 
-/// A panic during a report ends at once.
+/// Stops the other CPUs. A panic during a report ends at once; a second CPU's is not reported.
 fn begin() {
-    if REPORTING.replace(true) {
-        finish()
+    let me = 1 + if READY.get() { cpu().index.get() } else { 0 };
+    match REPORTING.compare_exchange(0, me, Ordering::Relaxed, Ordering::Relaxed) {
+        Ok(_) if READY.get() => smp::seize(),
+        Ok(_) => (),
+        Err(other) if other == me => finish(),
+        Err(_) => halt_forever(),
     }
 }
 
@@ -150,6 +157,9 @@ fn instructions(rip: u64) {
 
 /// Who was running.
 fn who() {
+    if smp::several() {
+        let _ = writeln!(Console, "  CPU {} of {}", cpu().index.get(), smp::count());
+    }
     if let Some(thread) = READY.get().then(|| cpu().current.get()).flatten() {
         let name = core::str::from_utf8(thread.process.get().name_bytes()).unwrap_or("?");
         let frame = &thread.get().frame;

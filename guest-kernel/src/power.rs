@@ -5,11 +5,13 @@ use xinim_abi::platform::{EXIT_POWEROFF, EXIT_REBOOT, PORT_EXIT, PORT_RESET};
 use crate::arch::instructions::{halt_forever, out8, out16, out32};
 use crate::arch::triple_fault;
 use crate::firmware;
+use crate::smp;
 
 /// PM1 control: SLP_EN (ACPI 6.5, 4.8.3.2.1).
 const SLEEP_ENABLE: u16 = 1 << 13;
 
 pub fn off() -> ! {
+    smp::stop_others();
     out32(PORT_EXIT, EXIT_POWEROFF);
     if let Some(power) = firmware::power()
         && power.pm1a_control != 0
@@ -20,6 +22,7 @@ pub fn off() -> ! {
 }
 
 pub fn reboot() -> ! {
+    smp::stop_others();
     out32(PORT_EXIT, EXIT_REBOOT);
     if let Some((port, value)) = firmware::power().and_then(|power| power.reset) {
         out8(port, value);

@@ -13,12 +13,14 @@ use xinim_kernel_logic::handles::HandleTable;
 use xinim_kernel_logic::list::{Link, Linked, List};
 use xinim_kernel_logic::refs::{Ref, Slab};
 
+use crate::arch::cpu::Cpu;
 use crate::device::{self, Pin};
 use crate::endpoint::{self, Endpoint, Watch};
 use crate::global::Global;
 use crate::memory_object::{Mapping, MemoryObject};
 use crate::object::{self, Object};
 use crate::physical;
+use crate::smp;
 use crate::space::{self, Tables};
 use crate::thread::{self, SIBLING, Thread};
 use crate::time;
@@ -172,10 +174,13 @@ impl Process {
         live.fold(self.system_calls.get(), |sum, calls| sum + calls)
     }
 
-    /// TSC ticks it ran so far; what the running thread has of its turn is not in it.
+    /// TSC ticks it ran so far, the turns of threads that run now included.
     pub fn run_time(&self) -> u64 {
         let live = self.threads.iter().map(|thread| thread.ticks.get());
-        live.fold(self.ticks.get(), |sum, ticks| sum + ticks)
+        let turns = smp::all()
+            .filter(|cpu| cpu.current.get().is_some_and(|thread| thread.process.pid == self.pid))
+            .map(Cpu::turn);
+        self.ticks.get() + live.chain(turns).sum::<u64>()
     }
 
     /// The name without its padding.
@@ -225,6 +230,7 @@ pub fn end(process: Ref<Process>, why: Cause) {
     if process.pid == RS_PID {
         crate::panic::first_process_died(&obituary);
     }
+    smp::evict(process);
     while let Some(thread) = process.threads.first() {
         thread::end(thread);
     }

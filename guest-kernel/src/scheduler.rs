@@ -17,6 +17,8 @@ use crate::arch::instructions::{msr, rdtsc, write_cr3, wrmsr};
 use crate::endpoint::{self, Endpoint};
 use crate::global::Global;
 use crate::lock;
+use crate::process::Process;
+use crate::smp;
 use crate::thread::{QUEUE, State, Thread};
 use crate::time;
 use crate::trace;
@@ -31,6 +33,11 @@ static READY: Global<[List<Thread, QUEUE>; PRIORITIES]> =
 static READY_MASK: Global<Cell<u32>> = Global::new(Cell::new(0));
 static SLEEPERS: Global<Timers<Thread>> = Global::new(Timers::new());
 static ALARMS: Global<Timers<Endpoint>> = Global::new(Timers::new());
+/// For when some CPU's timer is set because of sleepers and alarms (or earlier), and which one's.
+static WATCHED: Global<Cell<u64>> = Global::new(Cell::new(u64::MAX));
+static WATCHER: Global<Cell<u32>> = Global::new(Cell::new(0));
+/// Threads that are ready.
+static READY_COUNT: Global<Cell<u32>> = Global::new(Cell::new(0));
 
 /// Makes a waiting thread ready; it will preempt a lesser one.
 #[inline]
@@ -39,7 +46,9 @@ pub fn make_ready(thread: Ref<Thread>) {
     enqueue(thread, false);
     let cpu = cpu();
     // An equal one cannot preempt, but the quantum must end some time.
-    if cpu.current.get().is_none_or(|current| thread.priority >= current.priority) {
+    // With more CPUs, another may take it.
+    if smp::several() || cpu.current.get().is_none_or(|current| thread.priority >= current.priority)
+    {
         cpu.reschedule.set(true);
     }
 }
@@ -54,15 +63,22 @@ fn enqueue(thread: Ref<Thread>, front: bool) {
         queue.push_back(thread);
     }
     READY_MASK.set(READY_MASK.get() | 1 << priority);
+    READY_COUNT.set(READY_COUNT.get() + 1);
+}
+
+/// It was taken from the queue of `priority`.
+fn dequeued(priority: usize) {
+    READY_COUNT.set(READY_COUNT.get() - 1);
+    if READY[priority].is_empty() {
+        READY_MASK.set(READY_MASK.get() & !(1 << priority));
+    }
 }
 
 /// Takes a ready thread out of its queue.
 pub fn remove_ready(thread: Ref<Thread>) {
     let priority = thread.priority as usize % PRIORITIES;
     READY[priority].remove(thread);
-    if READY[priority].is_empty() {
-        READY_MASK.set(READY_MASK.get() & !(1 << priority));
-    }
+    dequeued(priority);
 }
 
 /// `current` has stopped running (its state and queue are the caller's business) and `next` may
@@ -79,7 +95,8 @@ pub fn hand_over(current: Ref<Thread>, next: Ref<Thread>) {
             fxsave(current.fpu_area());
             fxrstor(next.fpu_area());
             cpu.fpu_owner.set(Some(next));
-            enter(cpu, next, current.process != next.process);
+            let process = next.process;
+            enter(cpu, next, (current.process != process).then_some(process));
         }
         1 => {
             switch_to(cpu, next);
@@ -138,17 +155,17 @@ fn run(cpu: &Cpu, next: Ref<Thread>) -> u64 {
     elapsed
 }
 
-/// Loads what belongs to the thread besides its frame and FPU state.
+/// Loads what belongs to the thread besides its frame and FPU state; `other`: its process, if another
+/// one's address space is loaded.
 #[inline(always)]
-fn enter(cpu: &Cpu, next: Ref<Thread>, other_process: bool) {
+fn enter(cpu: &Cpu, next: Ref<Thread>, other: Option<Ref<Process>>) {
     let fs_base = next.fs_base.get();
     if fs_base | cpu.fs_base.get() != 0 {
         cpu.fs_base.set(fs_base);
         // SAFETY: a user address, checked when it was set.
         unsafe { wrmsr(msr::FS_BASE, fs_base) }
     }
-    if other_process {
-        let process = next.process;
+    if let Some(process) = other {
         let pml4 = process.pml4.get();
         cpu.pml4.set(pml4);
         // SAFETY: every process's table maps the kernel.
@@ -172,7 +189,8 @@ fn switch_to(cpu: &Cpu, next: Ref<Thread>) {
         }
         fxrstor(next.fpu_area());
     }
-    enter(cpu, next, next.process.pml4.get() != cpu.pml4.get());
+    let process = next.process;
+    enter(cpu, next, (process.pml4.get() != cpu.pml4.get()).then_some(process));
     if previous.is_none() {
         trace::running(cpu.index.get(), next.process.trace_slot.get());
     }
@@ -206,8 +224,19 @@ pub fn leave() -> u64 {
 #[inline(never)]
 fn settle(cpu: &Cpu) {
     cpu.reschedule.set(false);
+    cpu.kicked.set(false);
     choose(cpu);
-    let mut deadline = SLEEPERS.earliest().min(ALARMS.earliest());
+    if smp::several() && READY_COUNT.get() != 0 {
+        spread(cpu);
+    }
+    // One CPU's timer is enough for the deadlines of all.
+    let watched = SLEEPERS.earliest().min(ALARMS.earliest());
+    let mut deadline = u64::MAX;
+    if watched < WATCHED.get() {
+        WATCHED.set(watched);
+        WATCHER.set(cpu.index.get());
+        deadline = watched;
+    }
     if let Some(current) = cpu.current.get()
         && READY_MASK.get() >> (current.priority % 32) & 1 != 0
     {
@@ -216,6 +245,30 @@ fn settle(cpu: &Cpu) {
     if deadline < cpu.armed.get() {
         cpu.armed.set(deadline);
         apic::arm(deadline);
+    }
+}
+
+/// Threads are ready that this CPU does not run: others should, those that idle first, then those
+/// that run something lesser. Not more of them than there are threads.
+#[cold]
+#[inline(never)]
+fn spread(cpu: &Cpu) {
+    let best = 31 - READY_MASK.get().leading_zeros();
+    let coming = smp::others(cpu).filter(|other| other.kicked.get()).count() as u32;
+    for _ in coming..READY_COUNT.get() {
+        // What a CPU runs, idling below everything.
+        let level = |other: &&Cpu| other.current.get().map_or(0, |thread| thread.priority + 1);
+        let free = smp::others(cpu).filter(|other| !other.kicked.get());
+        let Some(lowest) = free.min_by_key(level) else { return };
+        let running = level(&lowest);
+        // An equal one need not give way, but its turn must end some time.
+        let endless = running == best + 1
+            && lowest.armed.get() > lowest.quantum_end.get()
+            && cpu.current.get().is_none_or(|current| current.priority != best);
+        if running > best && !endless {
+            return;
+        }
+        smp::kick(lowest);
     }
 }
 
@@ -244,14 +297,19 @@ fn choose(cpu: &Cpu) {
             last.ticks.set(last.ticks.get() + now.wrapping_sub(cpu.since.replace(now)));
             trace::running(cpu.index.get(), xinim_abi::platform::TRACE_NOBODY);
             trace::event(trace::kind::SWITCH, 0, 0, 0);
+            if smp::several() {
+                // It may go on elsewhere, and its process end without this CPU.
+                if let Some(owner) = cpu.fpu_owner.take() {
+                    fxsave(owner.fpu_area());
+                }
+                leave_address_space(cpu.pml4.get());
+            }
         }
         return;
     }
     let priority = 31 - mask.leading_zeros() as usize;
     if let Some(next) = READY[priority].pop_front() {
-        if READY[priority].is_empty() {
-            READY_MASK.set(READY_MASK.get() & !(1 << priority));
-        }
+        dequeued(priority);
         switch_to(cpu, next);
         cpu.quantum_end.set(cpu.since.get() + time::ticks(QUANTUM_NS));
     }
@@ -261,6 +319,9 @@ fn choose(cpu: &Cpu) {
 pub fn timer_expired() {
     let cpu = cpu();
     cpu.armed.set(u64::MAX);
+    if WATCHER.get() == cpu.index.get() {
+        WATCHED.set(u64::MAX);
+    }
     // Whatever is next must be armed anew.
     cpu.reschedule.set(true);
     let now = rdtsc();

@@ -15,6 +15,7 @@ use crate::object::Object;
 use crate::physical;
 use crate::process::Process;
 use crate::scheduler;
+use crate::smp;
 
 /// The kernel information page and the gate have this GiB of addresses to themselves, so that all
 /// processes share its page directory.
@@ -23,7 +24,7 @@ const KIP_REGION: u64 = 1 << 30;
 const MAX_MAPPINGS: u32 = 1024;
 const PAGE: u64 = PAGE_SIZE as u64;
 
-const CR4_GLOBAL_PAGES: u64 = 1 << 7;
+pub const CR4_GLOBAL_PAGES: u64 = 1 << 7;
 
 unsafe extern "C" {
     static boot_pml4: Table;
@@ -201,7 +202,7 @@ pub fn map(
         Ok(())
     });
     if let Err(error) = mapped {
-        paging::unmap(&process.tables, process.pml4.get(), address, length, invlpg);
+        clear(process, address, length);
         memory_object::free_mapping(mapping);
         return Err(error);
     }
@@ -219,9 +220,16 @@ pub fn unmap(process: Ref<Process>, address: u64, length: u64) -> Result<()> {
         .iter()
         .find(|m| m.address == address && m.length == length)
         .ok_or(Error::Inval)?;
-    paging::unmap(&process.tables, process.pml4.get(), address, length, invlpg);
+    clear(process, address, length);
     drop_mapping(process, mapping);
     Ok(())
+}
+
+/// Clears page-table entries; nobody uses them any more when this returns.
+fn clear(process: Ref<Process>, address: u64, length: u64) {
+    let pml4 = process.pml4.get();
+    paging::unmap(&process.tables, pml4, address, length, invlpg);
+    smp::flush(pml4);
 }
 
 fn drop_mapping(process: Ref<Process>, mapping: Ref<Mapping>) {

@@ -232,6 +232,7 @@ pub fn end(thread: Ref<Thread>) {
             }
         }
         State::Running => {
+            // On this CPU: a process that ends was taken from the others, and no thread ends another.
             let cpu = cpu();
             if cpu.current.get() == Some(thread) {
                 cpu.current.set(None);

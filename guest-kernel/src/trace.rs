@@ -25,6 +25,7 @@ use crate::memory_object::MemoryObject;
 use crate::object::Object;
 use crate::physical;
 use crate::process::Process;
+use crate::smp::MAX_CPUS;
 
 pub use xinim_abi::trace::kind;
 
@@ -108,9 +109,9 @@ pub fn remove(slot: u32) {
 /// `slot` runs on `cpu` from now on.
 #[inline(always)]
 pub fn running(cpu: u32, slot: u32) {
-    if let Some(entry) = PAGE.running.get(cpu as usize) {
-        entry.set(slot);
-    }
+    const { assert!(MAX_CPUS.is_power_of_two() && MAX_CPUS <= TRACE_CPUS) };
+    // The remainder is the number itself, and spares a comparison.
+    PAGE.running[cpu as usize % MAX_CPUS].set(slot);
 }
 
 /// Whether events are wanted.

@@ -4,8 +4,8 @@ use xinim_abi::event::Registers;
 use xinim_abi::object::USER_END;
 use xinim_kernel_logic::refs::Ref;
 
-use crate::apic::{self, SPURIOUS_VECTOR, TIMER_VECTOR};
-use crate::arch::cpu::{Cpu, cpu};
+use crate::apic::{self, ATTENTION_VECTOR, SPURIOUS_VECTOR, TIMER_VECTOR};
+use crate::arch::cpu::cpu;
 use crate::arch::entry::{Frame, syscall_entry, syscall_probe};
 use crate::arch::instructions::read_cr2;
 use crate::interrupt;
@@ -14,6 +14,7 @@ use crate::loader;
 use crate::lock;
 use crate::process::{self, Cause};
 use crate::scheduler;
+use crate::smp;
 use crate::syscall;
 use crate::thread::Thread;
 
@@ -28,27 +29,24 @@ const USER_FLAGS: u64 = 0x0024_0DD5;
 /// Interrupts enabled, and the bit that is always set.
 const FIXED_FLAGS: u64 = 0x202;
 
-#[inline(always)]
-fn current(cpu: &Cpu) -> Ref<Thread> {
-    match cpu.current.get() {
-        Some(thread) => thread,
-        // Ring 3 runs threads only.
-        None => nobody(),
-    }
-}
-
+/// The thread was ended by another CPU while it was on its way in. Its frame may be another's by now.
 #[cold]
-fn nobody() -> ! {
-    panic!("entered from ring 3 without a thread")
+#[inline(never)]
+fn evicted(vector: u64) -> u64 {
+    if vector >= FIRST_INTERRUPT {
+        device_interrupt(vector);
+    }
+    scheduler::leave()
 }
 
 /// From ring 3 through a vector. `frame` is the thread's, except for vectors with stacks of their
 /// own.
 pub extern "C" fn trap_entry(frame: &Frame) -> u64 {
-    lock::acquire();
-    let cpu = cpu();
-    let thread = current(cpu);
+    // Before the lock: while this CPU waits, its thread may be ended, and the frame with it.
     let vector = frame.vector.get();
+    acknowledge(vector);
+    lock::acquire();
+    let Some(thread) = cpu().current.get() else { return evicted(vector) };
     if vector == BREAKPOINT && frame.rip.get() == GATE_RETURN {
         return system_call(thread);
     }
@@ -62,8 +60,10 @@ pub extern "C" fn trap_entry(frame: &Frame) -> u64 {
 /// From ring 3 by `syscall`.
 pub extern "C" fn syscall_entry_native() -> u64 {
     lock::acquire();
-    let cpu = cpu();
-    system_call(current(cpu))
+    match cpu().current.get() {
+        Some(thread) => system_call(thread),
+        None => evicted(0),
+    }
 }
 
 #[inline(always)]
@@ -79,7 +79,7 @@ pub extern "C" fn syscall_probed(native: u64) -> u64 {
         lock::acquire();
     }
     kip::set_entry(native != 0);
-    loader::begin(current(cpu()));
+    cpu().current.get().into_iter().for_each(loader::begin);
     scheduler::leave()
 }
 
@@ -126,12 +126,21 @@ fn raw_system_call(thread: Ref<Thread>, frame: &Frame) -> u64 {
     system_call(thread)
 }
 
+/// Ends another CPU's interrupt: who waits for the lock is woken by the next.
+#[inline(always)]
+fn acknowledge(vector: u64) {
+    if vector == ATTENTION_VECTOR {
+        apic::end_of_interrupt();
+    }
+}
+
 fn device_interrupt(vector: u64) {
     match vector {
         TIMER_VECTOR => {
             apic::end_of_interrupt();
             scheduler::timer_expired();
         }
+        ATTENTION_VECTOR => smp::attention(),
         SPURIOUS_VECTOR => (),
         // The legacy controllers' vectors after reset never get here: they are masked.
         vector => interrupt::arrived(vector),
@@ -140,6 +149,7 @@ fn device_interrupt(vector: u64) {
 
 /// An interrupt while idle. The idle loop is not gone back to.
 pub extern "C" fn idle_interrupt(vector: u64) -> u64 {
+    acknowledge(vector);
     lock::acquire();
     device_interrupt(vector);
     scheduler::leave()

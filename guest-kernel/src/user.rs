@@ -56,10 +56,11 @@ pub fn read(process: &Process, address: u64, to: &mut [u8]) -> Result<()> {
     let mut done = 0;
     for piece in pieces(process, address, to.len(), false) {
         let (from, len) = piece?;
-        // SAFETY: the page is mapped for this process in RAM that the direct map covers; another
-        // thread of the process cannot run meanwhile on this CPU, and bytes have no invalid values.
-        let bytes = unsafe { core::slice::from_raw_parts(from as *const u8, len) };
-        to[done..done + len].copy_from_slice(bytes);
+        let part = &mut to[done..done + len];
+        // SAFETY: the page is mapped for this process in RAM that the direct map covers, and bytes
+        // have no invalid values. Threads of the process on other CPUs may write there meanwhile:
+        // what is copied (by `memcpy`, assembled by hand) is then theirs to answer for.
+        unsafe { core::ptr::copy_nonoverlapping(from as *const u8, part.as_mut_ptr(), part.len()) }
         done += len;
     }
     Ok(())

@@ -4,11 +4,13 @@
 use core::arch::asm;
 use core::cell::Cell;
 use core::mem::offset_of;
+use core::ptr::NonNull;
+use core::sync::atomic::AtomicU32;
 
 use xinim_kernel_logic::refs::Ref;
 
 use super::entry::{KERNEL_CODE, TASK_STATE, syscall_probe};
-use super::instructions::{cpuid, msr, read_cr4, write_cr4, wrmsr};
+use super::instructions::{cpuid, msr, rdtsc, read_cr4, write_cr4, wrmsr};
 use super::{KERNEL_STACK, Stack};
 use crate::global::Global;
 use crate::thread::Thread;
@@ -52,34 +54,69 @@ pub struct Cpu {
     /// TSC ticks spent idle.
     pub idle: Cell<u64>,
     pub switches: Cell<u64>,
+    /// It is in `halt_for_attention`.
+    pub halting: Cell<u32>,
+    /// What other CPUs ask of it, see `smp`.
+    pub request: AtomicU32,
+    /// Whether it halts until it gets the kernel lock, see `lock`.
+    pub waiting: AtomicU32,
+    /// How often others got the lock before it.
+    pub passed: AtomicU32,
+    /// How far it has come up.
+    pub phase: AtomicU32,
+    /// It was sent an interrupt to look for work and has not looked yet.
+    pub kicked: Cell<bool>,
+    /// Its descriptor table (the first CPU uses the image's).
+    gdt: [Cell<u64>; 8],
 }
 
-static CPU0: Global<Cpu> = Global::new(Cpu {
-    me: Cell::new(0),
-    kernel_stack: Cell::new(0),
-    scratch: Cell::new(0),
-    padding: 0,
-    tss_reserved: 0,
-    frame_end: Cell::new(0),
-    tss_rsp: [0; 2],
-    tss_reserved_2: 0,
-    ist: [const { Cell::new(0) }; 7],
-    tss_reserved_3: 0,
-    tss_reserved_4: 0,
-    tss_io_map: Cell::new(104),
-    current: Cell::new(None),
-    fpu_owner: Cell::new(None),
-    reschedule: Cell::new(true),
-    index: Cell::new(0),
-    apic_id: Cell::new(0),
-    pml4: Cell::new(0),
-    fs_base: Cell::new(0),
-    since: Cell::new(0),
-    quantum_end: Cell::new(0),
-    armed: Cell::new(u64::MAX),
-    idle: Cell::new(0),
-    switches: Cell::new(0),
-});
+static CPU0: Global<Cpu> = Global::new(Cpu::new(0));
+
+impl Cpu {
+    const fn new(index: u32) -> Self {
+        Self {
+            me: Cell::new(0),
+            kernel_stack: Cell::new(0),
+            scratch: Cell::new(0),
+            padding: 0,
+            tss_reserved: 0,
+            frame_end: Cell::new(0),
+            tss_rsp: [0; 2],
+            tss_reserved_2: 0,
+            ist: [const { Cell::new(0) }; 7],
+            tss_reserved_3: 0,
+            tss_reserved_4: 0,
+            tss_io_map: Cell::new(104),
+            current: Cell::new(None),
+            fpu_owner: Cell::new(None),
+            reschedule: Cell::new(true),
+            index: Cell::new(index),
+            apic_id: Cell::new(0),
+            pml4: Cell::new(0),
+            fs_base: Cell::new(0),
+            since: Cell::new(0),
+            quantum_end: Cell::new(0),
+            armed: Cell::new(u64::MAX),
+            idle: Cell::new(0),
+            switches: Cell::new(0),
+            halting: Cell::new(0),
+            request: AtomicU32::new(0),
+            waiting: AtomicU32::new(0),
+            passed: AtomicU32::new(0),
+            phase: AtomicU32::new(0),
+            kicked: Cell::new(false),
+            gdt: [const { Cell::new(0) }; 8],
+        }
+    }
+}
+
+impl Cpu {
+    /// TSC ticks since the current thread (or idling) began.
+    pub fn turn(&self) -> u64 {
+        // Another CPU may have begun it a moment ago.
+        rdtsc().saturating_sub(self.since.get())
+    }
+}
 
 const EMERGENCY_STACK: usize = 8 * 1024;
 
@@ -101,7 +138,8 @@ pub fn cpu() -> &'static Cpu {
 }
 
 unsafe extern "C" {
-    static gdt: [Cell<u64>; 8];
+    #[link_name = "gdt"]
+    static image_gdt: [Cell<u64>; 8];
     static idt: [u64; 512];
 }
 
@@ -117,13 +155,59 @@ const UMIP: (u32, u64) = (2, 1 << 11);
 
 /// Sets up the first CPU. From here on [`cpu`] works and exceptions are reported.
 pub fn start() {
-    let cpu: &'static Cpu = &CPU0;
-    let address = core::ptr::from_ref(cpu) as u64;
-    cpu.me.set(address);
+    let cpu = first();
     cpu.kernel_stack.set(KERNEL_STACK.top());
     for (slot, stack) in cpu.ist.iter().zip(&EMERGENCY_STACKS) {
         slot.set(stack.top());
     }
+    // SAFETY: part of the image.
+    load(cpu, unsafe { &image_gdt });
+}
+
+/// The CPU the machine began with.
+pub fn first() -> &'static Cpu {
+    &CPU0
+}
+
+/// What [`prepare`] wants for a CPU: its record, its emergency stacks, its stack.
+pub const AREA: usize = 4096 + 3 * EMERGENCY_STACK + super::KERNEL_STACK_SIZE;
+const _: () = assert!(size_of::<Cpu>() <= 4096);
+
+/// Makes the record of another CPU in an area of [`AREA`] bytes.
+///
+/// # Safety
+/// The area is page-aligned RAM that is the CPU's for good.
+pub unsafe fn prepare(area: NonNull<u8>, index: u32, apic_id: u32) -> &'static Cpu {
+    // SAFETY: the caller's; the record fits the first page.
+    let cpu: &'static Cpu = unsafe {
+        area.cast::<Cpu>().write(Cpu::new(index));
+        area.cast::<Cpu>().as_ref()
+    };
+    let base = area.as_ptr() as u64;
+    cpu.apic_id.set(apic_id);
+    cpu.kernel_stack.set(base + AREA as u64);
+    for (slot, top) in cpu.ist.iter().zip((1..=3).map(|n| 4096 + n * EMERGENCY_STACK)) {
+        slot.set(base + top as u64);
+    }
+    cpu
+}
+
+/// Sets up another CPU, which runs this.
+pub fn start_other(cpu: &'static Cpu) {
+    // SAFETY: part of the image.
+    for (own, image) in cpu.gdt.iter().zip(unsafe { &image_gdt }) {
+        own.set(image.get());
+    }
+    let pointer = TablePointer { limit: 63, base: cpu.gdt.as_ptr() as u64 };
+    // SAFETY: the same descriptors as in the table the CPU came with.
+    unsafe { asm!("lgdt [{}]", in(reg) &pointer, options(readonly, nostack, preserves_flags)) }
+    load(cpu, &cpu.gdt);
+    set_syscall_entry(super::entry::syscall_entry as *const () as u64);
+}
+
+fn load(cpu: &'static Cpu, gdt: &[Cell<u64>; 8]) {
+    let address = core::ptr::from_ref(cpu) as u64;
+    cpu.me.set(address);
     let tss = address + offset_of!(Cpu, tss_reserved) as u64;
     // SAFETY: the tables are this image's; the descriptor describes the task state inside the
     // CPU's record; the registers are written as SDM vol. 3, 5.8.8 and 8.7 say. Nothing relies on

@@ -206,6 +206,8 @@ global_asm!(
     "mov rdi, [rsp + {vector}]",
     "cmp edi, 32",
     "jb 2f",
+    "cmp dword ptr gs:[{halting}], 0",
+    "jne 3f",
     // The frame is given up with the idle loop: only the vector is passed on.
     "mov rsp, gs:[{stack}]",
     "call {idle_interrupt}",
@@ -214,6 +216,40 @@ global_asm!(
     "mov rdi, rsp",
     "call {kernel_fault}",
     "ud2",
+    // In `halt_for_attention`, which goes on behind the halt: emulated CPUs let interrupts in between
+    // `sti` and `hlt`, too.
+    "3:",
+    "call {end_of_interrupt}",
+    "lea rax, [rip + halted]",
+    "mov [rsp + {rip}], rax",
+    "pop r11",
+    "pop rcx",
+    "pop r15",
+    "pop r14",
+    "pop r13",
+    "pop r12",
+    "pop rbp",
+    "pop rbx",
+    "pop r10",
+    "pop r9",
+    "pop r8",
+    "pop rax",
+    "pop rdx",
+    "pop rsi",
+    "pop rdi",
+    "add rsp, 16",
+    "iretq",
+    // Waits for an interrupt inside the kernel. The caller admits only those of other CPUs. (What
+    // the compiler made below the stack pointer of callers has no red zone: they are the kernel's.)
+    ".global halt_for_attention",
+    "halt_for_attention:",
+    "mov dword ptr gs:[{halting}], 1",
+    "sti",
+    "hlt",
+    "halted:",
+    "cli",
+    "mov dword ptr gs:[{halting}], 0",
+    "ret",
     // Nobody to run: wait for an interrupt, which does not come back here.
     ".global idle_wait",
     "idle_wait:",
@@ -249,11 +285,14 @@ global_asm!(
     syscall = sym crate::trap::syscall_entry_native,
     probed = sym crate::trap::syscall_probed,
     idle_interrupt = sym crate::trap::idle_interrupt,
+    end_of_interrupt = sym crate::apic::end_of_attention,
+    halting = const offset_of!(Cpu, halting),
     kernel_fault = sym crate::trap::kernel_fault,
     stack = const offset_of!(Cpu, kernel_stack),
     scratch = const offset_of!(Cpu, scratch),
     frame_end = const offset_of!(Cpu, frame_end),
     vector = const offset_of!(Frame, vector),
+    rip = const offset_of!(Frame, rip),
     vector_syscall = const VECTOR_SYSCALL,
     user_data = const USER_DATA,
     user_code = const USER_CODE,
@@ -266,4 +305,6 @@ unsafe extern "C" {
     pub safe fn syscall_entry() -> !;
     pub safe fn syscall_probe() -> !;
     pub safe fn idle_wait() -> !;
+    /// Halts until an interrupt has come.
+    pub safe fn halt_for_attention();
 }

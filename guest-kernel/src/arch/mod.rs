@@ -12,7 +12,7 @@ pub const DIRECT_BASE: u64 = 0xFFFF_8000_0000_0000;
 
 pub const KERNEL_STACK_SIZE: usize = 32 * 1024;
 
-/// Stack of the first CPU.
+/// A stack in the image.
 #[repr(C, align(4096))]
 pub struct Stack<const SIZE: usize>(core::cell::UnsafeCell<[u8; SIZE]>);
 
@@ -30,6 +30,7 @@ impl<const SIZE: usize> Stack<SIZE> {
     }
 }
 
+/// Of the first CPU.
 pub static KERNEL_STACK: Stack<KERNEL_STACK_SIZE> = Stack::new();
 
 /// Resets the CPU the hard way: an exception with no descriptor table.
