@@ -291,11 +291,16 @@ pub fn faults(c: &mut Checks) {
     c.equal(close(supervisor), Ok(0), "close");
 }
 
-fn system() -> SystemInfo {
+pub fn system() -> SystemInfo {
     let mut info = SystemInfo::new_zeroed();
     let at = core::ptr::from_mut(&mut info) as u64;
     let _ = call(nr::INFO, &[Kind::System as u64, 0, at, size_of::<SystemInfo>() as u64]);
     info
+}
+
+/// How many of each kind there are.
+pub fn objects(i: &SystemInfo) -> [u32; 6] {
+    [i.processes, i.threads, i.endpoints, i.memory_objects, i.interrupts, i.devices]
 }
 
 pub fn leaks(c: &mut Checks) {
@@ -314,9 +319,6 @@ pub fn leaks(c: &mut Checks) {
     let after = system();
     c.equal(after.frames_free, before.frames_free, "frames");
     c.equal(after.frames_kernel, before.frames_kernel, "kernel frames");
-    let objects = |i: &SystemInfo| {
-        [i.processes, i.threads, i.endpoints, i.memory_objects, i.interrupts, i.devices]
-    };
     c.that(objects(&after) == objects(&before), "objects");
     c.equal(close(supervisor), Ok(0), "close");
 }

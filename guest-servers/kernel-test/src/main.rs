@@ -37,6 +37,8 @@ mod probe;
 #[cfg(panic = "abort")]
 mod scheduling;
 #[cfg(panic = "abort")]
+mod smp;
+#[cfg(panic = "abort")]
 mod spawn;
 #[cfg(panic = "abort")]
 mod sys;
@@ -82,6 +84,14 @@ extern "C" fn start(block: u64) -> ! {
             ("DMA quarantine", hardware::quarantine),
             ("log and information", objects::log_and_info),
             ("leaks", death::leaks),
+            ("pairs in parallel", smp::pairs),
+            ("unmapping under a reader", smp::shootdown),
+            ("killing what runs", smp::kill_running),
+            ("lives and deaths in parallel", smp::lives),
+            ("wake-ups", smp::wake_ups),
+            ("clocks", smp::clocks),
+            ("sharing CPUs", smp::sharing),
+            ("deadlines", smp::deadlines),
         ];
         let mut failed = 0;
         for (name, test) in tests {

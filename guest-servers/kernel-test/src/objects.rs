@@ -102,7 +102,10 @@ pub fn limits(c: &mut Checks) {
     c.equal(spawn::set_limit(&child, 77, 1), Err(Error::Inval), "no such limit");
     let _ = child.start(fill_handles, 8, &[], &[]).and_then(close);
     for kind in spawn::LIMITS {
-        c.equal(spawn::set_limit(&child, kind, 1), Err(Error::Busy), "limit after start");
+        let got = spawn::set_limit(&child, kind, 1);
+        // With several CPUs it may have come to its end by now.
+        let ended = sys::cpus() > 1 && got == Err(Error::Srch);
+        c.that(ended || got == Err(Error::Busy), "limit after start");
     }
     c.that(crate::death::exit_code(supervisor) == Some(20), "handle limit");
     c.equal(spawn::set_limit(&child, limit::HANDLES, 20), Err(Error::Srch), "dead process");

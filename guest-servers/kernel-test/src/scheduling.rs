@@ -93,7 +93,7 @@ pub fn preemption(c: &mut Checks) {
     let counts = [COUNTS[0].load(Relaxed), COUNTS[1].load(Relaxed)];
     c.that(counts[0] > 0 && counts[1] > 0, "both spinners run");
     let after = [COUNTS[0].load(Relaxed), COUNTS[1].load(Relaxed)];
-    c.that(counts == after, "and neither while this thread does");
+    c.that(sys::cpus() > 1 || counts == after, "and neither while this thread does");
     STOP.store(1, Relaxed);
     c.that(wait_for_end(2), "both end");
     spawn::drop_thread_stack(0);

@@ -167,6 +167,26 @@ pub fn kip() -> &'static KernelInfoPage {
     unsafe { &*(KIP_ADDRESS as *const KernelInfoPage) }
 }
 
+/// The number behind `NAME=` on the kernel command line, else 0.
+pub fn word_value(name: &str) -> u64 {
+    let line = &kip().cmdline;
+    let words = line.split(|&b| b == b' ' || b == 0);
+    let digits =
+        |word: &'static [u8]| word.strip_prefix(name.as_bytes())?.strip_prefix(b"=").map(number);
+    words.filter_map(digits).next().unwrap_or(0)
+}
+
+fn number(digits: &[u8]) -> u64 {
+    digits
+        .iter()
+        .fold(0, |sum, d| sum.wrapping_mul(10).wrapping_add(u64::from(d.wrapping_sub(b'0'))))
+}
+
+/// CPUs that run threads.
+pub fn cpus() -> u64 {
+    u64::from(kip().cpus)
+}
+
 /// Whether the kernel command line has this word.
 pub fn has_word(word: &str) -> bool {
     let line = &kip().cmdline;
