@@ -88,10 +88,16 @@ pub fn run(args: &[&str]) -> Run {
     Run { command, stdin: Vec::new() }
 }
 
-/// `xinim-vmm run --engine ENGINE --timeout 200s --exec COMMANDS` with more arguments.
+/// `xinim-vmm run --engine ENGINE --timeout 200s --exec COMMANDS` with more arguments; with the number of
+/// CPUs that `XINIM_CPUS` says, if it says one.
 pub fn exec(engine: &str, commands: &str, more: &[&str]) -> Run {
     let mut run = run(&["run", "--engine", engine, "--timeout", "200s", "--exec", commands]);
     run.command.args(more);
+    if let Some(cpus) = std::env::var_os("XINIM_CPUS")
+        && !more.contains(&"--cpus")
+    {
+        run.command.arg("--cpus").arg(cpus);
+    }
     run
 }
 
