@@ -292,7 +292,7 @@ pub fn lives(c: &mut Checks) {
     for round in 0..10 {
         let children: [Child; AT_A_TIME] = core::array::from_fn(|_| {
             let child = spawn::child(supervisor, short_life, &[random()], &[Give(e, Rights::SEND)]);
-            if random() % 4 == 0 {
+            if random().is_multiple_of(4) {
                 let _ = child.kill(1);
             }
             child
@@ -300,7 +300,7 @@ pub fn lives(c: &mut Checks) {
         let mut order = [0, 1, 2, 3, 4, 5];
         (1..AT_A_TIME).for_each(|i| order.swap(i, random() as usize % (i + 1)));
         for index in order {
-            if random() % 2 == 0 {
+            if random().is_multiple_of(2) {
                 sys::sleep_ms(random() % 3);
             }
             c.equal(children[index].kill(2), Ok(0), "kill");
