@@ -85,7 +85,8 @@ fn run(args: &[String]) -> Result<(), String> {
         let after = system()?;
         let (requests, ns) = (done.requests.max(1), done.ns.max(1));
         let each = |before: u64, after: u64| after.saturating_sub(before) / requests;
-        let busy = |info: &SystemInfo| info.uptime_ns.saturating_sub(info.idle_ns);
+        let cpus = u64::from(xinim_rt::kip::cpus());
+        let busy = |info: &SystemInfo| (info.uptime_ns * cpus).saturating_sub(info.idle_ns);
         let per_second = u128::from(done.requests) * 1_000_000_000 / u128::from(ns);
         let switches = after.context_switches - before.context_switches;
         let calls = after.system_calls - before.system_calls;

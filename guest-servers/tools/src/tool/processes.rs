@@ -93,7 +93,8 @@ pub fn free(c: &mut Context<'_>) -> i32 {
 pub fn uptime(c: &mut Context<'_>) -> i32 {
     let mut line = alloc::format!("up {}", duration(c.os.now_ns()));
     if let Ok(info) = c.os.system_info() {
-        let idle = u128::from(info.idle_ns) * 100 / u128::from(info.uptime_ns.max(1));
+        let time = u128::from(info.uptime_ns.max(1)) * u128::from(c.os.cpus().max(1));
+        let idle = u128::from(info.idle_ns) * 100 / time;
         let _ = write!(line, ", {} processes, idle {idle}%", info.processes);
     }
     let _ = writeln!(c.out, "{line}");
