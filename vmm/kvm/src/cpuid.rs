@@ -141,6 +141,32 @@ fn apply(leaves: &mut [kvm_cpuid_entry2], change: &CpuidChange) -> Result<(), St
     Ok(())
 }
 
+/// Features that were to be hidden and that KVM shows all the same, as it says itself: one that runs
+/// the guest's ring 0 in ring 3 cannot intercept `cpuid` everywhere and keeps the host's bits.
+pub fn shown_anyway<'a>(shown: &[kvm_cpuid_entry2], changes: &'a [CpuidChange]) -> Vec<&'a str> {
+    let hidden = changes.iter().filter(|change| !change.enable);
+    let is_there = |change: &&CpuidChange| {
+        let Some(feature) = cpuid_names::find(&change.feature) else { return false };
+        let is_its = |leaf: &&kvm_cpuid_entry2| {
+            leaf.function == feature.leaf && leaf.index == feature.subleaf
+        };
+        shown
+            .iter()
+            .find(is_its)
+            .is_some_and(|leaf| register(leaf, feature.register) & 1 << feature.bit != 0)
+    };
+    hidden.filter(is_there).map(|change| change.feature.as_str()).collect()
+}
+
+fn register(leaf: &kvm_cpuid_entry2, register: Register) -> u32 {
+    match register {
+        Register::Eax => leaf.eax,
+        Register::Ebx => leaf.ebx,
+        Register::Ecx => leaf.ecx,
+        Register::Edx => leaf.edx,
+    }
+}
+
 fn unsupported(feature: &str) -> String {
     format!("this host's KVM does not support CPU feature {feature:?}")
 }

@@ -74,6 +74,14 @@ fn features_are_hidden_by_name() {
 }
 
 #[test]
+fn a_kvm_that_does_not_hide_is_found_out() {
+    let changes = [change("cx16", false), change("xsave", false), change("smap", true)];
+    assert_eq!(shown_anyway(supported().as_slice(), &changes), ["cx16", "xsave"]);
+    let leaves = common(&supported(), SHAPE, &changes).unwrap();
+    assert!(shown_anyway(&leaves, &changes).is_empty());
+}
+
+#[test]
 fn what_kvm_lacks_cannot_be_asked_for() {
     assert!(common(&supported(), SHAPE, &[change("xsave", true)]).is_ok());
     for feature in ["avx2", "xsaves"] {

@@ -261,12 +261,26 @@ fn create_vcpus(
         let own = cpuid::for_vcpu(leaves, shape, index).map_err(EngineError::Machine)?;
         fd.set_cpuid2(&own).map_err(host("setting CPUID"))?;
         if index == 0 {
+            warn_of_cpuid(&fd, &spec.cpuid);
             setup::boot_state(&fd, &shared.ram, entry)
                 .map_err(|(what, error)| host(what)(error))?;
         }
         runners.push(Runner::new(fd, sync));
     }
     Ok(runners)
+}
+
+/// Says so if KVM does not hide what it was told to hide.
+fn warn_of_cpuid(vcpu: &kvm_ioctls::VcpuFd, changes: &[xinim_machine::CpuidChange]) {
+    if changes.iter().all(|change| change.enable) {
+        return;
+    }
+    // A KVM that does not tell is believed.
+    let Ok(shown) = vcpu.get_cpuid2(cpuid::ENTRIES_MAX) else { return };
+    let names = cpuid::shown_anyway(shown.as_slice(), changes);
+    if !names.is_empty() {
+        eprintln!("xinim-vmm: this host's KVM shows the guest {} all the same", names.join(", "));
+    }
 }
 
 /// The machine lives from here until this returns.
