@@ -140,7 +140,7 @@ pub enum Command {
         #[arg(value_name = "DIR")]
         dir: PathBuf,
     },
-    /// Measure boot, memory and disk on both engines and print the figures as JSON
+    /// Measure boot, memory, disk and network on both engines and print the figures as JSON
     Bench(BenchArgs),
 }
 
@@ -280,6 +280,10 @@ pub struct RunArgs {
     /// Let QEMU count instructions instead of time (-icount shift=0)
     #[arg(long, hide = true)]
     pub qemu_icount: bool,
+
+    /// Give QEMU its own user, tap and stream back ends instead of ours (for `bench`)
+    #[arg(long, hide = true)]
+    pub qemu_own_net: bool,
 
     /// Write figures of the run to this file, as JSON (for `bench`)
     #[arg(long, value_name = "FILE", hide = true)]
@@ -687,6 +691,14 @@ pub struct BenchArgs {
     /// Leave out the disk measurements
     #[arg(long)]
     pub no_disk: bool,
+
+    /// Seconds of each network row
+    #[arg(long, value_name = "S", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=600))]
+    pub net_seconds: u32,
+
+    /// Leave out the network measurements
+    #[arg(long)]
+    pub no_net: bool,
 
     /// Leave out the instruction counts under QEMU -icount
     #[arg(long)]

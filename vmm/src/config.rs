@@ -182,7 +182,11 @@ pub fn resolve(args: RunArgs) -> Result<RunConfig, Error> {
         cpuid: pick(args.cpuid, file.cpuid).unwrap_or_default(),
         dry_run: args.dry_run,
         verbose: if args.verbose > 0 { args.verbose } else { file.verbose.unwrap_or(0) },
-        qemu: QemuOptions { accel: args.qemu_accel.unwrap_or_default(), icount: args.qemu_icount },
+        qemu: QemuOptions {
+            accel: args.qemu_accel.unwrap_or_default(),
+            icount: args.qemu_icount,
+            own_net: args.qemu_own_net,
+        },
         stats: args.stats,
     };
     check(config)

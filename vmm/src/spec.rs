@@ -291,6 +291,8 @@ pub struct QemuOptions {
     pub accel: QemuAccel,
     /// Count instructions instead of time.
     pub icount: bool,
+    /// Networks end in QEMU's own back ends instead of ours.
+    pub own_net: bool,
 }
 
 #[cfg(test)]

@@ -14,6 +14,8 @@ use crate::common;
 
 const USAGE: &str = "ping [-c COUNT] [-i SECONDS] [-s BYTES] [-W SECONDS] [-f] [-4|-6] HOST";
 
+/// Round trips kept for the quantiles.
+const TIMES_MAX: usize = 100_000;
 /// Requests whose answers are still waited for.
 const OPEN_MAX: usize = 1024;
 
@@ -95,6 +97,7 @@ fn run(plan: &Plan) -> Result<bool, String> {
     println!("PING {} ({}): {} data bytes", plan.host, common::ip_text(&target), plan.len);
     let (mut sent, mut received) = (0u64, 0u64);
     let (mut least, mut most, mut sum) = (u64::MAX, 0, 0u64);
+    let mut times: Vec<u64> = Vec::new();
     let started = time::now_ns();
     let mut buffer = vec![0; plan.len + 64];
     // Requests without an answer: number and time. Late answers count as others do.
@@ -149,6 +152,9 @@ fn run(plan: &Plan) -> Result<bool, String> {
             let elapsed = time::now_ns() - at;
             received += 1;
             (least, most, sum) = (least.min(elapsed), most.max(elapsed), sum + elapsed);
+            if times.len() < TIMES_MAX {
+                times.push(elapsed);
+            }
             if !plan.flood {
                 let from = got.address().map_or_else(String::new, |from| common::ip_text(&from));
                 println!(
@@ -173,6 +179,9 @@ fn run(plan: &Plan) -> Result<bool, String> {
     if let Some(average) = sum.checked_div(received) {
         let ms = |ns: u64| alloc::format!("{}.{:03}", ns / 1_000_000, ns / 1000 % 1000);
         println!("round-trip min/avg/max = {}/{}/{} ms", ms(least), ms(average), ms(most));
+        times.sort_unstable();
+        let (middle, slow) = (times[times.len() / 2], times[times.len() * 99 / 100]);
+        println!("round-trip p50/p99 = {}/{} ms", ms(middle), ms(slow));
     }
     Ok(received > 0)
 }

@@ -7,6 +7,7 @@
 mod boot;
 mod guest;
 mod memory;
+mod net;
 mod ring;
 mod stats;
 
@@ -60,6 +61,7 @@ pub fn bench(args: &BenchArgs) -> Result<u8, Error> {
         },
         "engines": engines,
         "block": block(&bench, args, host.kvm.usable && host.qemu.present),
+        "network": network(&bench, args, host.kvm.usable && host.qemu.present),
         "kernel_instructions_qemu_icount": value(counted(guest::kernel_instructions)),
         "program_instructions_qemu_icount": value(counted(guest::ipc_instructions)),
     });
@@ -95,6 +97,15 @@ fn block(bench: &Bench, args: &BenchArgs, both: bool) -> Value {
         (false, true) => ring::rows(bench, bus, name, args.disk_size),
     };
     json!({ "virtio": value(rows("virtio", "vda")), "ahci": value(rows("ahci", "sda")) })
+}
+
+/// Rows of each network device and back end, on both engines with the same KVM.
+fn network(bench: &Bench, args: &BenchArgs, both: bool) -> Value {
+    match (args.no_net, both) {
+        (true, _) => value(Err("left out (--no-net)".into())),
+        (_, false) => value(Err("it takes KVM and QEMU".into())),
+        (false, true) => net::devices(bench, args.net_seconds),
+    }
 }
 
 fn value(figure: Figure) -> Value {

@@ -22,18 +22,19 @@ const SECONDS: &str = "1";
 /// Longest run, boot and all rows, on a slow machine.
 const PATIENCE: &str = "300s";
 /// Clock ticks of /proc/PID/stat a second (USER_HZ, the same on every Linux).
-const TICKS: u64 = 100;
+pub(super) const TICKS: u64 = 100;
 
 /// A way to run the same machine.
 #[derive(Clone, Copy, Debug)]
-struct Runner {
-    name: &'static str,
-    engine: &'static str,
-    options: &'static [&'static str],
+pub(super) struct Runner {
+    pub name: &'static str,
+    pub engine: &'static str,
+    pub options: &'static [&'static str],
 }
 
-const OURS: Runner = Runner { name: "xinim", engine: "kvm", options: &[] };
-const THEIRS: Runner = Runner { name: "qemu", engine: "qemu", options: &["--qemu-accel", "kvm"] };
+pub(super) const OURS: Runner = Runner { name: "xinim", engine: "kvm", options: &[] };
+pub(super) const THEIRS: Runner =
+    Runner { name: "qemu", engine: "qemu", options: &["--qemu-accel", "kvm"] };
 
 /// Rows of one kind of disk on both. `bus` as in `--disk`, `name` as in the guest's /dev.
 pub fn rows(bench: &Bench, bus: &str, name: &str, mebibytes: u32) -> Figure {
@@ -179,7 +180,7 @@ fn cpu_ticks(pid: u32) -> u64 {
 }
 
 /// utime and stime, the 14th and 15th field of proc(5); the second may hold spaces.
-fn stat_ticks(stat: &str) -> Option<u64> {
+pub(super) fn stat_ticks(stat: &str) -> Option<u64> {
     let (_, rest) = stat.rsplit_once(") ")?;
     let mut fields = rest.split(' ').skip(11);
     let mut next = || fields.next()?.parse::<u64>().ok();

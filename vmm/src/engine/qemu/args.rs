@@ -68,6 +68,8 @@ pub fn escape(path: &Path) -> String {
 pub fn arguments(spec: &MachineSpec, outside: &Outside) -> Vec<String> {
     let mut args = Args::default();
     args.words("-nodefaults -no-user-config -display none");
+    // So that tools can tell its CPUs from its other threads.
+    args.words("-name xinim,debug-threads=on");
     args.words("-machine q35");
     args.pair(
         "-accel",

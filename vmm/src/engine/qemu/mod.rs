@@ -96,6 +96,14 @@ impl Engine for QemuEngine {
         let mut networks = Vec::new();
         let mut netdevs = Vec::new();
         for (index, net) in spec.nets.iter().enumerate() {
+            if self.options.own_net {
+                if net.pcap.is_some() || !net.shape.is_plain() {
+                    let why = "QEMU's own back ends make no captures and follow no rules";
+                    return Err(EngineError::Machine(why.into()));
+                }
+                netdevs.push(net::own_netdev(index, net));
+                continue;
+            }
             let (network, fd) = net::Bridge::start(net)?;
             networks.push(network);
             netdevs.push(net::stream_netdev(index, inherited.add(fd)));
