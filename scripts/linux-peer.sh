@@ -3,6 +3,7 @@
 # with drivers that others wrote, and an init that checks what they find.
 #   scripts/linux-peer.sh                     both parts below, each case with its result
 #   scripts/linux-peer.sh storage | network   one of them; the network needs root, for TAP devices
+#   scripts/linux-peer.sh network MODEL...    with these cards only
 #   scripts/linux-peer.sh build               only the kernel and its initramfs; prints where they are
 # The kernel is built once and kept in XINIM_LINUX_PEER (default: ~/.cache/xinim/linux-peer).
 # LINUX_SOURCE names a kernel source archive; without it Debian's linux-source-6.1 is fetched. XINIM_VMM
@@ -109,8 +110,8 @@ build_initramfs() {
 # --- the machine
 
 vmm=${XINIM_VMM:-}
-# Hidden: what a KVM that emulates ring 0 cannot do there, and what is slow there; from Linux as well, in
-# case that KVM does not mind what it is told to show.
+# Hidden: what a KVM that emulates ring 0 cannot do there, and what is slow there; from Linux as well, as
+# such a KVM shows the host's features whatever it is told to show (the VMM says so).
 hidden=cx16,popcnt,smap,rdtscp,invpcid,pcid,erms,fsrm,pku
 cpuid=-xsave,-kvm_asyncpf,-kvm_steal_time,-${hidden//,/,-}
 parameters="console=ttyS0 quiet panic=-1 no-kvmclock tsc=reliable noxsave clearcpuid=$hidden"
@@ -232,6 +233,7 @@ same() { # the files that the guest wrote have the sums that it wrote
 # --- network
 
 models=(e1000 e1000-82545em e1000e virtio)
+[ $# -lt 2 ] || models=("${@:2}")
 network() { # in a network namespace of its own, where nothing else is
     [ "$(id -u)" = 0 ] || die "TAP devices need root"
     ip link set lo up
@@ -266,8 +268,10 @@ network() { # in a network namespace of its own, where nothing else is
 }
 servers=()
 
-pings() { # none may be lost
-    ping -q "$@" "$address" && ping -q "$@" "$address" | grep -q ' 0% packet loss'
+pings() { # none may be lost; a guest that is slow may answer late, and ping -f does not wait for it
+    ping -q -W 120 "$@" "$address" >"$work/pings"
+    tail -n 3 "$work/pings"
+    grep -q ' 0% packet loss' "$work/pings"
 }
 
 throughput() {
@@ -300,7 +304,7 @@ all)
 storage) storage ;;
 network)
     if [ "${XINIM_LINUX_PEER_ALONE:-}" != 1 ]; then
-        XINIM_LINUX_PEER_ALONE=1 XINIM_VMM=$vmm exec unshare --net "$0" network
+        XINIM_LINUX_PEER_ALONE=1 XINIM_VMM=$vmm exec unshare --net "$0" "$@"
     fi
     network
     ;;

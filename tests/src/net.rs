@@ -17,7 +17,12 @@ pub const PATIENCE: Duration = Duration::from_secs(120);
 
 /// Serves `data` over HTTP for the rest of the test; `pause` after every 64 KiB.
 pub fn serve(data: Vec<u8>, pause: Duration) -> u16 {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("a socket of the host");
+    serve_at("127.0.0.1:0", data, pause)
+}
+
+/// The same at an address of the host's.
+pub fn serve_at(address: &str, data: Vec<u8>, pause: Duration) -> u16 {
+    let listener = TcpListener::bind(address).expect("a socket of the host");
     let port = listener.local_addr().expect("a socket of the host").port();
     thread::spawn(move || {
         for stream in listener.incoming() {

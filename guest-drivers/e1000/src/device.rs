@@ -10,6 +10,7 @@
 //! ICR acknowledges them. In MSI-X mode all causes go to vector 0 and clear themselves (EIAC); a cause
 //! that does so may mask itself too, as QEMU's 82574L has it, and is opened again before each wait.
 
+use alloc::boxed::Box;
 use alloc::format;
 use alloc::string::String;
 
@@ -39,6 +40,12 @@ const THROTTLE_NS: u64 = 50_000;
 const TIPG: u32 = 10 | 8 << 10 | 6 << 20;
 /// TCTL: collision threshold and distance, as 8254x 14.5 advises.
 const COLLISIONS: u32 = 0x0F << 4 | 0x40 << 12;
+
+/// Flow control (8254x 13.4.5): how long a pause lasts, in 512 bit times; what is left of the packet
+/// buffer when it is asked for; and that its end is told, too (FCRTL.XONE).
+const PAUSE_TIME: u32 = 0x0680;
+const PAUSE_ROOM: u32 = 4096;
+const XONE: u32 = 1 << 31;
 
 /// Why the device cannot be used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -101,6 +108,11 @@ pub struct Nic<M, D: Dma, C> {
     speed: u32,
     full_duplex: bool,
     filter: Filter,
+    /// RCTL and TCTL as they were written last; `None` after a reset.
+    switched: Option<(u32, u32)>,
+    /// The table of multicast addresses as it was written last; `None` after a reset, which need not
+    /// clear it. It costs 128 writes: none as long as all are let in.
+    table: Option<Box<[u32; TABLE_WORDS]>>,
     up: bool,
     /// MSI-X is on: causes go by IVAR.
     msix: bool,
@@ -133,11 +145,12 @@ impl<M: Mmio, D: Dma, C: Clock> Nic<M, D, C> {
         reset(&registers, &clock, model)?;
         function.reset_done()?;
         function.enable(true)?;
-        let (mac, mac_made_up) =
-            match access::nvm_mac(&registers, &clock, model).or_else(|| loaded_mac(&registers)) {
-                Some(mac) => (mac, false),
-                None => (made_up, true),
-            };
+        let loaded = loaded_mac(&registers);
+        let (mac, mac_made_up) = match access::nvm_mac(&registers, &clock, model, loaded).or(loaded)
+        {
+            Some(mac) => (mac, false),
+            None => (made_up, true),
+        };
         let rx_bytes = rx::ENTRIES as usize * descriptor::SIZE;
         let tx_bytes = tx::ENTRIES as usize * descriptor::SIZE;
         let area_bytes = TX_ENTRIES as usize * tx::AREA;
@@ -156,7 +169,10 @@ impl<M: Mmio, D: Dma, C: Clock> Nic<M, D, C> {
             link_up: false,
             speed: 0,
             full_duplex: true,
-            filter: Filter::default(),
+            // Until somebody says which are wanted.
+            filter: Filter { all_multicast: true, ..Filter::default() },
+            switched: None,
+            table: None,
             up: true,
             msix,
             sent_armed: false,
@@ -204,9 +220,15 @@ impl<M: Mmio, D: Dma, C: Clock> Nic<M, D, C> {
         }
         let control = Ctrl::from_bits_retain(self.read(reg::CTRL));
         let off = Ctrl::LRST | Ctrl::PHY_RST | Ctrl::ILOS | Ctrl::FORCE_SPEED | Ctrl::FORCE_DUPLEX;
-        self.write(reg::CTRL, ((control - off) | Ctrl::SLU | Ctrl::ASDE).bits());
+        // A partner that does not know pauses ignores them.
+        let on = Ctrl::SLU | Ctrl::ASDE | Ctrl::TFCE | Ctrl::RFCE;
+        self.write(reg::CTRL, ((control - off) | on).bits());
+        let buffer = (self.read(reg::PBA) & 0xFFFF) << 10;
+        self.write(reg::FCTTV, PAUSE_TIME);
+        self.write(reg::FCRTL, (buffer / 2) | XONE);
+        self.write(reg::FCRTH, buffer.saturating_sub(PAUSE_ROOM));
 
-        let rx = self.rx.address();
+        let rx = self.rx.ring.address();
         self.write(reg::RDBAL, rx as u32);
         self.write(reg::RDBAH, (rx >> 32) as u32);
         self.write(reg::RDLEN, rx::ENTRIES * descriptor::SIZE as u32);
@@ -215,7 +237,7 @@ impl<M: Mmio, D: Dma, C: Clock> Nic<M, D, C> {
         self.write(reg::RDTR, 0);
         self.write(reg::RXCSUM, (RxCsum::IPOFL | RxCsum::TUOFL).bits());
 
-        let tx = self.tx.address();
+        let tx = self.tx.ring.address();
         self.write(reg::TDBAL, tx as u32);
         self.write(reg::TDBAH, (tx >> 32) as u32);
         self.write(reg::TDLEN, tx::ENTRIES * descriptor::SIZE as u32);
@@ -234,7 +256,7 @@ impl<M: Mmio, D: Dma, C: Clock> Nic<M, D, C> {
             let extended = CtrlExt::from_bits_retain(self.read(reg::CTRL_EXT));
             self.write(reg::CTRL_EXT, (extended | CtrlExt::PBA_SUPPORT).bits());
         }
-        self.apply_multicast();
+        (self.switched, self.table) = (None, None);
         self.switch();
         self.sent_armed = false;
         self.write(reg::IMS, self.causes().bits());
@@ -252,34 +274,45 @@ impl<M: Mmio, D: Dma, C: Clock> Nic<M, D, C> {
         if self.msix { Cause::TXDW | Cause::TXQ0 } else { Cause::TXDW }
     }
 
-    /// Receiver and transmitter on or off, with the filters wanted.
-    fn switch(&self) {
-        if !self.up {
-            self.write(reg::RCTL, 0);
-            self.write(reg::TCTL, Tctl::PSP.bits());
-            return;
+    /// Receiver and transmitter on or off, with the filters wanted. Only what changes is written: each
+    /// register costs an exit.
+    fn switch(&mut self) {
+        let (mut receive, mut send) = (Rctl::empty(), Tctl::PSP.bits());
+        if self.up {
+            receive = Rctl::EN | Rctl::BAM | Rctl::SECRC;
+            receive.set(Rctl::UPE, self.filter.promiscuous);
+            receive.set(Rctl::MPE, self.filter.promiscuous || self.filter.all_multicast);
+            send |= Tctl::EN.bits() | COLLISIONS;
+            if self.model.is_82574() {
+                send |= (Tctl::RTLC | Tctl::MULR).bits();
+            }
+            if !receive.contains(Rctl::MPE) {
+                self.apply_multicast();
+            }
         }
-        let mut receive = Rctl::EN | Rctl::BAM | Rctl::SECRC;
-        receive.set(Rctl::UPE, self.filter.promiscuous);
-        receive.set(Rctl::MPE, self.filter.promiscuous || self.filter.all_multicast);
-        self.write(reg::RCTL, receive.bits());
-        let mut send = Tctl::EN | Tctl::PSP;
-        if self.model.is_82574() {
-            send |= Tctl::RTLC | Tctl::MULR;
+        let (old_receive, old_send) = self.switched.unzip();
+        if old_receive != Some(receive.bits()) {
+            self.write(reg::RCTL, receive.bits());
         }
-        self.write(reg::TCTL, send.bits() | COLLISIONS);
+        if old_send != Some(send) {
+            self.write(reg::TCTL, send);
+        }
+        self.switched = Some((receive.bits(), send));
     }
 
     /// The table of multicast addresses by the upper twelve bits (8254x 13.5.1, MO = 0).
-    fn apply_multicast(&self) {
+    fn apply_multicast(&mut self) {
         let mut table = [0u32; TABLE_WORDS];
         for mac in &self.filter.multicast {
             let index = usize::from(mac[4] >> 4) | usize::from(mac[5]) << 4;
             table[index >> 5] |= 1 << (index & 31);
         }
         for (at, word) in table.iter().enumerate() {
-            self.write(reg::MTA + 4 * at as u32, *word);
+            if self.table.as_ref().is_none_or(|old| old[at] != *word) {
+                self.write(reg::MTA + 4 * at as u32, *word);
+            }
         }
+        self.table = Some(Box::new(table));
     }
 
     fn read_link(&mut self) {
@@ -427,10 +460,10 @@ impl<M: Mmio, D: Dma, C: Clock> LinkDevice for Nic<M, D, C> {
     }
 
     fn kick(&mut self) {
-        if let Some(tail) = self.rx.publish() {
+        if let Some(tail) = self.rx.ring.publish() {
             self.write(reg::RDT, tail);
         }
-        if let Some(tail) = self.tx.publish() {
+        if let Some(tail) = self.tx.ring.publish() {
             self.write(reg::TDT, tail);
         }
     }
@@ -481,11 +514,7 @@ impl<M: Mmio, D: Dma, C: Clock> LinkDevice for Nic<M, D, C> {
     }
 
     fn set_filter(&mut self, filter: &Filter) -> Result<()> {
-        let multicast = self.filter.multicast != filter.multicast;
         self.filter = filter.clone();
-        if multicast {
-            self.apply_multicast();
-        }
         self.switch();
         Ok(())
     }

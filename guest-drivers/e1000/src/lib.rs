@@ -2,7 +2,7 @@
 //! datasheet): the device's logic; `services::link` around it comes from `xinim_link_service`.
 //!
 //! * [`device`]: reset, start, interrupts, link, filters, recovery;
-//! * [`rx`], [`tx`]: the rings with what is in flight;
+//! * [`rx`], [`tx`] over [`ring`]: the rings with what is in flight;
 //! * [`access`]: what stands behind registers: EEPROM words, PHY registers.
 //!
 //! One queue each way; legacy receive descriptors on all models; context and data descriptors for
@@ -14,6 +14,7 @@ extern crate alloc;
 
 mod access;
 pub mod device;
+mod ring;
 mod rx;
 mod tx;
 

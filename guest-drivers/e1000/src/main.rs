@@ -34,7 +34,7 @@ fn start() -> Result<(PciDevice, GuestNic, Interrupt), StartError> {
     let device = PciDevice::from_start()?;
     let model = Model::from_device_id(device.device_id()?).ok_or(Error::NoDev)?;
     let interrupt = device.bind_interrupt(VECTOR, INTERRUPT_BIT)?;
-    let msix = device.capability(CAP_MSIX, 0)?.is_some();
+    let msix = device.capability(CAP_MSIX, 0)?.is_some() && !interrupt.is_pin();
     let dma = RtDma::new(&device);
     // Locally administered, for a card whose EEPROM has no address; told to the network server.
     let random = kip::random_u64().unwrap_or_else(kip::tsc).to_le_bytes();

@@ -3,16 +3,17 @@
 //! ```text
 //! give() -> descriptor at the tail -> (RDT) -> device -> DD set -> poll() -> frame or part of one
 //! ```
-//! The ring never gets full, since head and tail being equal means empty to the device.
 
 use alloc::vec;
 use alloc::vec::Vec;
 
 use xinim_abi::error::{Error, Result};
-use xinim_abi::hw::e1000::descriptor::{RxDesc, SIZE, rx_error, rx_status};
+use xinim_abi::hw::e1000::descriptor::{RxDesc, rx_error, rx_status};
 use xinim_abi::services::link::{RX_BUFFER, received};
-use xinim_driver_kit::{DmaBuffer, Segment, SharedMemory, Slice};
+use xinim_driver_kit::{DmaBuffer, Segment, Slice};
 use xinim_link_service::{Events, Frame};
+
+use crate::ring::Ring;
 
 /// Descriptors.
 pub const ENTRIES: u32 = 256;
@@ -24,13 +25,9 @@ struct Given {
 }
 
 pub struct RxRing<B> {
-    ring: Slice<B>,
+    pub ring: Ring<B>,
     /// By descriptor.
     given: Vec<Option<Given>>,
-    /// Next to be looked at, next to be filled in.
-    head: u32,
-    tail: u32,
-    published: u32,
     /// In the middle of a frame that is thrown away.
     dropping: bool,
     pub bad: u64,
@@ -39,21 +36,13 @@ pub struct RxRing<B> {
 impl<B: DmaBuffer> RxRing<B> {
     pub fn new(ring: Slice<B>) -> Self {
         let given = vec![None; ENTRIES as usize];
-        let mut new = Self { ring, given, head: 0, tail: 0, published: 0, dropping: false, bad: 0 };
-        new.clear();
-        new
-    }
-
-    pub fn address(&self) -> u64 {
-        self.ring.device_address(0).address
+        Self { ring: Ring::new(ring, ENTRIES), given, dropping: false, bad: 0 }
     }
 
     /// The ring as the reset device finds it; what was given stays noted.
     pub fn clear(&mut self) {
-        for at in 0..ENTRIES as usize {
-            self.ring.write_value(at * SIZE, &RxDesc::default());
-        }
-        (self.head, self.tail, self.published, self.dropping) = (0, 0, 0, false);
+        self.ring.clear();
+        self.dropping = false;
     }
 
     pub fn forget(&mut self) {
@@ -71,32 +60,19 @@ impl<B: DmaBuffer> RxRing<B> {
 
     /// `Again`: the ring is full.
     pub fn give(&mut self, segment: Segment, cookie: u32) -> Result<()> {
-        let next = (self.tail + 1) % ENTRIES;
-        if next == self.head {
+        if self.ring.room() == 0 {
             return Err(Error::Again);
         }
         let desc = RxDesc { address: segment.address, ..RxDesc::default() };
-        self.ring.write_value(self.tail as usize * SIZE, &desc);
-        self.given[self.tail as usize] = Some(Given { cookie, segment });
-        self.tail = next;
+        let at = self.ring.put(&desc);
+        self.given[at as usize] = Some(Given { cookie, segment });
         Ok(())
     }
 
-    /// The tail to be written to RDT, if the device does not know it.
-    pub fn publish(&mut self) -> Option<u32> {
-        let news = self.published != self.tail;
-        self.published = self.tail;
-        news.then_some(self.tail)
-    }
-
     fn done(&self) -> Option<RxDesc> {
-        if self.head == self.published {
-            return None;
-        }
-        // The status is in the upper half of the third dword; loading it orders what follows.
-        let at = self.head as usize * SIZE;
-        let status = self.ring.load_u32(at + 12) as u8;
-        (status & rx_status::DD != 0).then(|| self.ring.read_value(at))
+        let head = self.ring.head;
+        let done = self.ring.is_head_published() && self.ring.status(head) & rx_status::DD != 0;
+        done.then(|| self.ring.read(head))
     }
 
     pub fn has_done(&self) -> bool {
@@ -105,8 +81,8 @@ impl<B: DmaBuffer> RxRing<B> {
 
     pub fn poll(&mut self, events: &mut Events) {
         while let Some(desc) = self.done() {
-            let given = self.given[self.head as usize].take();
-            self.head = (self.head + 1) % ENTRIES;
+            let given = self.given[self.ring.head as usize].take();
+            self.ring.head = self.ring.next(self.ring.head);
             let Some(Given { cookie, .. }) = given else { continue };
             let last = desc.status & rx_status::EOP != 0;
             let bad = desc.errors & (rx_error::CE | rx_error::RXE) != 0

@@ -9,12 +9,14 @@ use alloc::vec::Vec;
 
 use xinim_abi::error::{Error, Result};
 use xinim_abi::hw::e1000::descriptor::{
-    SIZE, TX_DD, TX_TYPE_CONTEXT, TX_TYPE_DATA, TX_TYPE_SHIFT, TxContext, TxDesc, context_command,
+    TX_DD, TX_TYPE_CONTEXT, TX_TYPE_DATA, TX_TYPE_SHIFT, TxContext, TxDesc, context_command,
     tx_command, tx_options,
 };
 use xinim_abi::services::link::{TX_ENTRIES, Transmit, transmit};
 use xinim_driver_kit::{DmaBuffer, Segment, SharedMemory, Slice};
 use xinim_link_service::{Events, Peek};
+
+use crate::ring::Ring;
 
 /// Descriptors.
 pub const ENTRIES: u32 = 512;
@@ -34,11 +36,8 @@ struct Sent {
 }
 
 pub struct TxRing<B> {
-    ring: Slice<B>,
+    pub ring: Ring<B>,
     areas: Slice<B>,
-    head: u32,
-    tail: u32,
-    published: u32,
     sent: VecDeque<Sent>,
     /// What the device has as context.
     context: Option<TxContext>,
@@ -47,22 +46,13 @@ pub struct TxRing<B> {
 impl<B: DmaBuffer> TxRing<B> {
     /// `areas`: [`AREA`] bytes for each cookie.
     pub fn new(ring: Slice<B>, areas: Slice<B>) -> Self {
-        let sent = VecDeque::new();
-        let mut new = Self { ring, areas, head: 0, tail: 0, published: 0, sent, context: None };
-        new.clear();
-        new
-    }
-
-    pub fn address(&self) -> u64 {
-        self.ring.device_address(0).address
+        Self { ring: Ring::new(ring, ENTRIES), areas, sent: VecDeque::new(), context: None }
     }
 
     /// The ring as the reset device finds it; what was in flight stays noted.
     pub fn clear(&mut self) {
-        for at in 0..ENTRIES as usize {
-            self.ring.write_value(at * SIZE, &TxDesc::default());
-        }
-        (self.head, self.tail, self.published, self.context) = (0, 0, 0, None);
+        self.ring.clear();
+        self.context = None;
     }
 
     pub fn forget(&mut self) {
@@ -77,10 +67,6 @@ impl<B: DmaBuffer> TxRing<B> {
     /// When the oldest frame in flight was sent, in ns.
     pub fn oldest(&self) -> Option<u64> {
         self.sent.front().map(|sent| sent.since)
-    }
-
-    fn room(&self) -> u32 {
-        (self.head + ENTRIES - self.tail - 1) % ENTRIES
     }
 
     /// `Again`: no room; `Inval`: not a frame it can send.
@@ -115,25 +101,25 @@ impl<B: DmaBuffer> TxRing<B> {
         }
         let context = context(how);
         // Room for a context in any case.
-        if self.room() < pieces.len() as u32 + 1 {
+        if self.ring.room() < pieces.len() as u32 + 1 {
             return if pieces.len() as u32 + 1 >= ENTRIES {
                 Err(Error::Inval)
             } else {
                 Err(Error::Again)
             };
         }
-        self.put(&pieces, how, context);
-        let last = (self.tail + ENTRIES - 1) % ENTRIES;
+        let last = self.put(&pieces, how, context);
         self.sent.push_back(Sent { cookie, how: *how, data: pieces, last, since: now });
         Ok(())
     }
 
-    fn put(&mut self, pieces: &[Segment], how: &Transmit, context: Option<TxContext>) {
+    /// Fills in a frame's descriptors; the place of the last.
+    fn put(&mut self, pieces: &[Segment], how: &Transmit, context: Option<TxContext>) -> u32 {
+        let mut last = self.ring.tail;
         if let Some(context) = context
             && self.context != Some(context)
         {
-            self.ring.write_value(self.tail as usize * SIZE, &context);
-            self.tail = (self.tail + 1) % ENTRIES;
+            self.ring.put(&context);
             self.context = Some(context);
         }
         let segmented = how.flags & transmit::SEGMENT != 0;
@@ -154,9 +140,9 @@ impl<B: DmaBuffer> TxRing<B> {
                 options |= tx_options::IXSM;
             }
             let desc = TxDesc { address: piece.address, command, status: 0, options, special: 0 };
-            self.ring.write_value(self.tail as usize * SIZE, &desc);
-            self.tail = (self.tail + 1) % ENTRIES;
+            last = self.ring.put(&desc);
         }
+        last
     }
 
     /// The headers of a frame to be cut up, as the device wants them.
@@ -186,18 +172,8 @@ impl<B: DmaBuffer> TxRing<B> {
         Ok(())
     }
 
-    /// The tail to be written to TDT, if the device does not know it.
-    pub fn publish(&mut self) -> Option<u32> {
-        let news = self.published != self.tail;
-        self.published = self.tail;
-        news.then_some(self.tail)
-    }
-
     fn front_is_done(&self) -> bool {
-        self.sent.front().is_some_and(|sent| {
-            let status = self.ring.load_u32(sent.last as usize * SIZE + 12) as u8;
-            status & TX_DD != 0
-        })
+        self.sent.front().is_some_and(|sent| self.ring.status(sent.last) & TX_DD != 0)
     }
 
     pub fn has_done(&self) -> bool {
@@ -207,7 +183,7 @@ impl<B: DmaBuffer> TxRing<B> {
     pub fn poll(&mut self, events: &mut Events) {
         while self.front_is_done() {
             let Some(sent) = self.sent.pop_front() else { return };
-            self.head = (sent.last + 1) % ENTRIES;
+            self.ring.head = self.ring.next(sent.last);
             events.sent.push(sent.cookie);
         }
     }
@@ -216,8 +192,7 @@ impl<B: DmaBuffer> TxRing<B> {
     pub fn again(&mut self, now: u64) {
         let mut old = core::mem::take(&mut self.sent);
         for sent in &mut old {
-            self.put(&sent.data, &sent.how, context(&sent.how));
-            sent.last = (self.tail + ENTRIES - 1) % ENTRIES;
+            sent.last = self.put(&sent.data, &sent.how, context(&sent.how));
             sent.since = now;
         }
         self.sent = old;

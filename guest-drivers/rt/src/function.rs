@@ -55,6 +55,11 @@ pub struct Interrupt {
 }
 
 impl Interrupt {
+    /// It is the function's pin, not a message.
+    pub fn is_pin(&self) -> bool {
+        self.level
+    }
+
     /// The device has been asked and holds its pin no more: it may interrupt again. Costs nothing
     /// for messages, which need no acknowledgement.
     pub fn acknowledge(&self) -> Result<()> {

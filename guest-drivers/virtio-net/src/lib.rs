@@ -13,4 +13,4 @@ mod control;
 pub mod net;
 mod pair;
 
-pub use net::{Net, Vectors};
+pub use net::{Net, PAIRS, Vectors};

@@ -8,7 +8,7 @@ use xinim_driver_rt::{Interrupt, PciDevice, Registers, RtClock, RtDma};
 use xinim_link_service::server::{self, ATTENTION_BIT, INTERRUPT_BIT};
 use xinim_rt::{kip, log};
 use xinim_virtio::StartError;
-use xinim_virtio_net::{Net, Vectors};
+use xinim_virtio_net::{Net, PAIRS, Vectors};
 
 xinim_rt::program!(main);
 
@@ -40,6 +40,9 @@ fn start() -> Result<(PciDevice, GuestNet, Interrupt, bool), StartError> {
     // Locally administered, for a device without an address; told to the network server.
     let random = kip::random_u64().unwrap_or_else(kip::tsc).to_le_bytes();
     let made_up = [0x02, random[0], random[1], random[2], random[3], random[4]];
-    let net = Net::start(&device, &dma, RtClock, vectors, made_up)?;
+    // A pair for each CPU, and two where there is one: each costs a dozen register accesses at the start,
+    // which is time that a restart takes.
+    let pairs = kip::cpus().clamp(2, u32::from(PAIRS)) as u16;
+    let net = Net::start(&device, &dma, RtClock, vectors, pairs, made_up)?;
     Ok((device, net, interrupt, !own))
 }

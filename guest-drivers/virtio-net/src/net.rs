@@ -130,13 +130,14 @@ fn read_state<M: Mmio>(
 }
 
 impl<M: Mmio, D: Dma, C: Clock> Net<M, D, C> {
-    /// Takes over the device of `function` from whatever state it is in. `made_up`: the address of
-    /// a device that has none.
+    /// Takes over the device of `function` from whatever state it is in. `pairs`: as many of the pairs
+    /// offered are used, at most [`PAIRS`]. `made_up`: the address of a device that has none.
     pub fn start<F: PciFunction<Mmio = M>>(
         function: &F,
         dma: &D,
         clock: C,
         vectors: Vectors,
+        pairs: u16,
         made_up: [u8; 6],
     ) -> core::result::Result<Self, StartError> {
         let mut transport = Transport::open(function)?;
@@ -148,7 +149,7 @@ impl<M: Mmio, D: Dma, C: Clock> Net<M, D, C> {
         let has_indirect = features & ring_feature::INDIRECT_DESC != 0;
         let options = QueueOptions { event_idx, indirect: if has_indirect { INDIRECT } else { 0 } };
         let offered = offered_pairs(&transport, features)?;
-        let count = offered.min(PAIRS);
+        let count = offered.min(pairs.clamp(1, PAIRS));
         let has_control = features & feature::CTRL_VQ != 0;
         let control_number = if features & feature::MQ != 0 { 2 * offered } else { 2 };
 
@@ -480,13 +481,17 @@ impl<M: Mmio, D: Dma, C: Clock> LinkDevice for Net<M, D, C> {
     }
 
     fn statistics(&mut self) -> String {
-        format!(
+        let mut text = format!(
             "doorbells {}\nrecoveries {}\nlink_changes {}\nqueue_pairs {}\n",
             self.counters.doorbells,
             self.counters.recoveries,
             self.counters.link_changes,
             self.pairs.len()
-        )
+        );
+        for (index, pair) in self.pairs.iter().enumerate() {
+            text.push_str(&format!("pair{index} sent {} received {}\n", pair.out, pair.inward));
+        }
+        text
     }
 
     fn stop(&mut self) -> core::result::Result<(), StartError> {

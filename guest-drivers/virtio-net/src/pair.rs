@@ -46,6 +46,9 @@ pub struct Pair<B> {
     rest: u16,
     merged: bool,
     chain: Vec<Segment>,
+    /// Frames sent, and buffers filled.
+    pub out: u64,
+    pub inward: u64,
 }
 
 impl<B: DmaBuffer> Pair<B> {
@@ -61,6 +64,8 @@ impl<B: DmaBuffer> Pair<B> {
             rest: 0,
             merged,
             chain: Vec::new(),
+            out: 0,
+            inward: 0,
         }
     }
 
@@ -117,12 +122,14 @@ impl<B: DmaBuffer> Pair<B> {
             // The queue knows only cookies it was given.
             let Some(sent) = self.sent.get_mut(slot).and_then(Option::take) else { continue };
             self.sent_free.push(slot as u16);
+            self.out += 1;
             events.sent.push(sent.cookie);
         }
         while let Some(used) = self.rx.pop()? {
             let slot = used.cookie as usize;
             let Some(given) = self.given.get_mut(slot).and_then(Option::take) else { continue };
             self.given_free.push(slot as u16);
+            self.inward += 1;
             self.received(given.cookie, used.len, memory, events)?;
         }
         Ok(())

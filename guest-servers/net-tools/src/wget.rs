@@ -57,8 +57,13 @@ fn parse(url: &str) -> Result<Url, String> {
         Some(at) => (&rest[..at], &rest[at..]),
         None => (rest, "/"),
     };
-    let (host, port) = match authority.rsplit_once(':') {
-        Some((host, port)) => (host, common::parse_port(port)?),
+    // An IPv6 address stands in brackets (RFC 3986 3.2.2).
+    let name_end = authority.rfind(']').map_or(0, |at| at + 1);
+    let (host, port) = match authority[name_end..].rfind(':') {
+        Some(at) => {
+            let at = name_end + at;
+            (&authority[..at], common::parse_port(&authority[at + 1..])?)
+        }
         None => (authority, 80),
     };
     if host.is_empty() || url.bytes().any(|byte| byte <= b' ') {
@@ -70,7 +75,7 @@ fn parse(url: &str) -> Result<Url, String> {
 fn run(url: &str, output: Option<&str>, quiet: bool) -> Result<(), String> {
     let mut url = parse(url)?;
     for _ in 0..=REDIRECTS_MAX {
-        let address = common::host(&url.host, 0, url.port)?;
+        let address = common::host(url.host.trim_matches(['[', ']']), 0, url.port)?;
         let family = if address.family == 6 { 10 } else { 2 };
         let say = |error| format!("{}: {error}", url.host);
         let socket = Socket::open(family, 1, 0).map_err(say)?;

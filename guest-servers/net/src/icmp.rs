@@ -5,12 +5,12 @@
 use alloc::vec;
 use alloc::vec::Vec;
 
-use smoltcp::iface::SocketHandle;
 use smoltcp::socket::icmp;
 use xinim_abi::error::{Error, Result};
 use xinim_abi::services::socket::poll;
 
 use crate::address;
+use crate::handles::Handles;
 use crate::socket::{Incoming, Options};
 use crate::stack::Net;
 
@@ -26,13 +26,13 @@ const MESSAGE_MAX: usize = 65507;
 pub struct Icmp {
     ipv6: bool,
     ident: Option<u16>,
-    handles: Vec<SocketHandle>,
+    handles: Handles,
     peer: Vec<u8>,
 }
 
 impl Icmp {
     pub fn new(ipv6: bool) -> Self {
-        Self { ipv6, ident: None, handles: Vec::new(), peer: Vec::new() }
+        Self { ipv6, ident: None, handles: Handles::default(), peer: Vec::new() }
     }
 
     fn bind(&mut self, net: &mut Net) -> Result<u16> {
@@ -48,15 +48,15 @@ impl Icmp {
     /// A socket on interfaces that have come since.
     pub fn refresh(&mut self, net: &mut Net, options: &Options) {
         let Some(ident) = self.ident else { return };
-        while self.handles.len() < net.interfaces.len() {
+        self.handles.cover(net, |_| {
             let buffer = || {
                 icmp::PacketBuffer::new(vec![icmp::PacketMetadata::EMPTY; PACKETS], vec![0; BUFFER])
             };
             let mut socket = icmp::Socket::new(buffer(), buffer());
             socket.set_hop_limit(Some(options.hop_limit));
             let _ = socket.bind(icmp::Endpoint::Ident(ident));
-            self.handles.push(net.interfaces[self.handles.len()].sockets.add(socket));
-        }
+            socket
+        });
     }
 
     pub fn connect(&mut self, net: &mut Net, bytes: &[u8]) -> Result<()> {
@@ -91,7 +91,7 @@ impl Icmp {
         let ident = self.bind(net)?;
         self.refresh(net, options);
         let interface = net.way(&remote)?;
-        let handle = *self.handles.get(interface).ok_or(Error::NetUnreach)?;
+        let handle = self.handles.get(interface).ok_or(Error::NetUnreach)?;
         let socket = net.interfaces[interface].sockets.get_mut::<icmp::Socket>(handle);
         let message = match socket.send(data.len(), remote) {
             Ok(message) => message,
@@ -104,7 +104,7 @@ impl Icmp {
     }
 
     pub fn receive(&mut self, net: &mut Net, out: &mut [u8]) -> Result<Incoming> {
-        for (interface, &handle) in self.handles.iter().enumerate() {
+        for (interface, handle) in self.handles.iter() {
             let socket = net.interfaces[interface].sockets.get_mut::<icmp::Socket>(handle);
             if let Ok((data, from)) = socket.recv() {
                 let count = data.len().min(out.len());
@@ -116,7 +116,7 @@ impl Icmp {
     }
 
     pub fn ready(&self, net: &mut Net) -> u32 {
-        let can_receive = self.handles.iter().enumerate().any(|(interface, &handle)| {
+        let can_receive = self.handles.iter().any(|(interface, handle)| {
             net.interfaces[interface].sockets.get::<icmp::Socket>(handle).can_recv()
         });
         if can_receive { poll::IN | poll::OUT } else { poll::OUT }
@@ -127,9 +127,7 @@ impl Icmp {
     }
 
     pub fn close(&mut self, net: &mut Net) {
-        for (interface, handle) in self.handles.drain(..).enumerate() {
-            net.interfaces[interface].sockets.remove(handle);
-        }
+        self.handles.remove(net);
         if let Some(ident) = self.ident.take() {
             net.icmp_idents.give_back(ident);
         }

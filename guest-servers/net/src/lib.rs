@@ -17,7 +17,9 @@ extern crate alloc;
 extern crate std;
 
 pub mod address;
+mod common;
 pub mod configure;
+mod handles;
 mod icmp;
 pub mod link;
 mod netif;

@@ -296,6 +296,7 @@ impl Netif {
             return false;
         }
         self.interface.poll_maintenance(now);
+        self.port.recover(now);
         let before = self.port.counters();
         let mut more = true;
         for _ in 0..INGRESS_MAX {
@@ -363,6 +364,7 @@ impl Netif {
             }
             due = Some(now + IDLE);
         }
+        let due = due.into_iter().chain(self.port.recovery_due()).min();
         if self.port.link_ref().has_room() {
             return due;
         }

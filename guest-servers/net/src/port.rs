@@ -1,4 +1,5 @@
-//! A [`Link`] as smoltcp's device: one buffer each way, captures, counters.
+//! A [`Link`] as smoltcp's device: one buffer each way, captures, counters, and what TCP lost sent again
+//! (`xinim_tcp_recovery`) where there is a wire that could lose it.
 
 use alloc::boxed::Box;
 use alloc::vec::Vec;
@@ -9,6 +10,7 @@ use smoltcp::phy::{
     TxToken,
 };
 use smoltcp::time::Instant;
+use xinim_tcp_recovery::{Recovery, Verdict};
 
 use crate::link::{Capabilities, Link};
 use crate::offload;
@@ -48,6 +50,7 @@ struct Out {
     capturing: bool,
     captured: Vec<Captured>,
     capture_lost: u64,
+    recovery: Recovery,
 }
 
 pub struct Port {
@@ -71,6 +74,28 @@ impl Out {
     }
 }
 
+impl Out {
+    /// A frame goes to the link.
+    fn transmit(&mut self, now: Instant, mut frame: Vec<u8>, segment: Option<u16>) -> Vec<u8> {
+        let offload =
+            if self.prepare { offload::prepare(&mut frame, segment) } else { Default::default() };
+        self.capture(true, now, &frame);
+        self.counters.tx_packets += 1;
+        self.counters.tx_bytes += frame.len() as u64;
+        self.link.transmit(&frame, &offload);
+        frame
+    }
+
+    /// Frames that were lost go out again; without room they are lost once more.
+    fn again(&mut self, now: Instant, frames: Vec<Vec<u8>>) {
+        for frame in frames {
+            if self.link.has_room() {
+                self.transmit(now, frame, None);
+            }
+        }
+    }
+}
+
 impl Port {
     /// `ethernet`: frames have Ethernet headers; else they are IP packets.
     pub fn new(link: Box<dyn Link>, ethernet: bool) -> Self {
@@ -84,6 +109,7 @@ impl Port {
             capturing: false,
             captured: Vec::new(),
             capture_lost: 0,
+            recovery: Recovery::new(capabilities.mtu as usize),
         };
         Self { out, incoming: Vec::new(), own: None, capabilities }
     }
@@ -121,6 +147,25 @@ impl Port {
 
     pub fn take_captured(&mut self) -> Vec<Captured> {
         core::mem::take(&mut self.out.captured)
+    }
+
+    /// TCP's segments whose acknowledgements are overdue go out again.
+    pub fn recover(&mut self, now: Instant) {
+        if self.out.recovery.due().is_some_and(|at| at <= now) {
+            let mut again = Vec::new();
+            self.out.recovery.expire(now, &mut again);
+            self.out.again(now, again);
+        }
+    }
+
+    /// When [`recover`](Self::recover) has something to do.
+    pub fn recovery_due(&self) -> Option<Instant> {
+        self.out.recovery.due()
+    }
+
+    /// TCP segments sent again.
+    pub fn resent(&self) -> u64 {
+        self.out.recovery.resent
     }
 
     /// Has the stack take in a frame that never was on the wire.
@@ -163,13 +208,10 @@ impl TxToken for Outgoing<'_> {
         frame.resize(len, 0);
         let result = f(&mut frame);
         let segment = self.meta.segmentation_offload_size.map(core::num::NonZeroU16::get);
-        let offload =
-            if out.prepare { offload::prepare(&mut frame, segment) } else { Default::default() };
-        out.capture(true, self.now, &frame);
-        out.counters.tx_packets += 1;
-        out.counters.tx_bytes += len as u64;
-        out.link.transmit(&frame, &offload);
-        out.frame = frame;
+        if out.ethernet {
+            out.recovery.sent(self.now, &frame, ETHERNET);
+        }
+        out.frame = out.transmit(self.now, frame, segment);
         result
     }
 
@@ -197,10 +239,19 @@ impl Device for Port {
             self.out.counters.rx_packets += 1;
             self.out.counters.rx_bytes += self.incoming.len() as u64;
             self.out.capture(false, now, &self.incoming);
-            if verified || offload::verify(&self.incoming, self.out.ethernet) {
+            if !verified && !offload::verify(&self.incoming, self.out.ethernet) {
+                self.out.counters.rx_bad += 1;
+                continue;
+            }
+            if !self.out.ethernet {
                 break;
             }
-            self.out.counters.rx_bad += 1;
+            let mut again = Vec::new();
+            let verdict = self.out.recovery.received(now, &self.incoming, ETHERNET, &mut again);
+            self.out.again(now, again);
+            if verdict == Verdict::Deliver {
+                break;
+            }
         }
         let meta = PacketMeta::default();
         Some((Incoming(&self.incoming), Outgoing { out: &mut self.out, meta, now }))
@@ -224,11 +275,10 @@ impl Device for Port {
         if !self.out.ethernet {
             caps.checksum = smoltcp::phy::ChecksumCapabilities::ignored();
         }
-        let largest = |on: bool| if on { NonZeroUsize::new(SEGMENTABLE) } else { None };
         caps.segmentation = SegmentationCapabilities::default();
-        if self.out.prepare {
-            caps.segmentation.tcpv4 = largest(self.capabilities.tso4);
-            caps.segmentation.tcpv6 = largest(self.capabilities.tso6);
+        if self.out.prepare && self.capabilities.tso4 {
+            // Not with IPv6: smoltcp 0.14 drops what is longer than a packet there.
+            caps.segmentation.tcpv4 = NonZeroUsize::new(SEGMENTABLE);
         }
         caps
     }

@@ -23,24 +23,23 @@ use smoltcp::wire::{IpAddress, IpEndpoint, IpListenEndpoint};
 use xinim_abi::error::{Error, Result};
 use xinim_abi::services::socket::poll;
 
+mod listening;
+mod orphan;
+
+use listening::Listening;
+pub use orphan::Orphan;
+use orphan::RESET_TIME;
+
 use crate::address;
 use crate::socket::{Incoming, Options};
 use crate::stack::Net;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(60);
-/// For the last ACK of an incoming connection.
-const HALF_OPEN_TIMEOUT: Duration = Duration::from_secs(10);
 const KEEP_ALIVE: Duration = Duration::from_secs(75);
 const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(300);
 /// How long a connection may go on without its socket.
 const ORPHAN_TIME: Duration = Duration::from_secs(60);
-/// And for the reset at the end of it.
-const RESET_TIME: Duration = Duration::from_secs(1);
-/// Connections without a socket; beyond, the oldest is reset.
-const ORPHANS_MAX: usize = 128;
 const BACKLOG_MAX: u32 = 256;
-/// Listening at a time on each interface.
-const SPARES: usize = 8;
 /// Buffers of incoming connections, unless the program chose smaller ones.
 const INCOMING_BUFFER: u64 = 64 * 1024;
 
@@ -51,14 +50,6 @@ pub struct At {
     pub handle: SocketHandle,
 }
 
-struct Listening {
-    local: IpListenEndpoint,
-    backlog: usize,
-    /// Listening or half-open.
-    waiting: Vec<At>,
-    ready: VecDeque<At>,
-}
-
 struct Connection {
     at: At,
     remote: IpEndpoint,
@@ -66,6 +57,8 @@ struct Connection {
     /// The state last seen, to tell a reset from an orderly end.
     seen: Wire,
     established: bool,
+    /// The program sends no more; the end goes out once what is left has been sent.
+    closing: bool,
 }
 
 enum State {
@@ -82,13 +75,6 @@ pub struct Tcp {
     /// By the program, not by an incoming connection: counted in [`Net::tcp_bound`].
     bound: bool,
     state: State,
-}
-
-/// A connection whose socket was closed.
-pub struct Orphan {
-    at: At,
-    until: Instant,
-    port: Option<u16>,
 }
 
 fn make(options: &Options, incoming: bool) -> tcp::Socket<'static> {
@@ -109,6 +95,17 @@ fn tune(socket: &mut tcp::Socket<'static>, options: &Options) {
     socket.set_hop_limit(Some(options.hop_limit));
 }
 
+/// Ends this side's half of a connection; false: not yet. smoltcp 0.14 hears of no larger window any
+/// more in LAST-ACK, where that leads to once the peer has ended its half: what is left to be sent
+/// goes out before.
+fn end(socket: &mut tcp::Socket<'static>) -> bool {
+    if socket.state() == Wire::CloseWait && socket.send_queue() > 0 {
+        return false;
+    }
+    socket.close();
+    true
+}
+
 impl Net {
     pub fn tcp(&mut self, at: At) -> &mut tcp::Socket<'static> {
         self.interfaces[at.interface].sockets.get_mut(at.handle)
@@ -116,51 +113,6 @@ impl Net {
 
     fn drop_tcp(&mut self, at: At) {
         self.interfaces[at.interface].sockets.remove(at.handle);
-    }
-
-    /// Lets a connection come to its end by itself, for at most `time`.
-    fn orphan(&mut self, at: At, port: Option<u16>, time: Duration) {
-        if self.orphans.len() >= ORPHANS_MAX {
-            let oldest = self.orphans.remove(0);
-            self.finish_orphan(&oldest);
-        }
-        self.orphans.push(Orphan { at, until: self.now + time, port });
-    }
-
-    fn finish_orphan(&mut self, orphan: &Orphan) {
-        self.drop_tcp(orphan.at);
-        if let Some(port) = orphan.port {
-            self.tcp_ports.give_back(port);
-        }
-    }
-
-    /// Forgets the orphans that are done.
-    pub fn sweep_orphans(&mut self) {
-        let now = self.now;
-        let mut at = 0;
-        while at < self.orphans.len() {
-            let place = self.orphans[at].at;
-            let late = now >= self.orphans[at].until;
-            let socket = self.tcp(place);
-            if socket.can_recv() {
-                // Nobody will read it: the peer must know (RFC 2525, 2.17).
-                socket.abort();
-            }
-            let reset_sent = socket.remote_endpoint().is_none();
-            if late && !matches!(socket.state(), Wire::Closed | Wire::TimeWait) {
-                // Its time is over and the peer does not know: some more of it, for the reset.
-                socket.abort();
-                self.orphans[at].until = now + RESET_TIME;
-                at += 1;
-                continue;
-            }
-            if late || (socket.state() == Wire::Closed && reset_sent) {
-                let orphan = self.orphans.remove(at);
-                self.finish_orphan(&orphan);
-            } else {
-                at += 1;
-            }
-        }
     }
 }
 
@@ -252,7 +204,8 @@ impl Tcp {
         let remote = remote.unwrap_or(IpEndpoint { addr: IpAddress::v4(0, 0, 0, 0), port: 0 });
         let local = local.map(|end| IpListenEndpoint { addr: Some(end.addr), port: end.port });
         net.tcp_ports.take(port);
-        let connection = Connection { at, remote, started: now, seen, established: true };
+        let connection =
+            Connection { at, remote, started: now, seen, established: true, closing: false };
         let tcp = Tcp {
             ipv6: self.ipv6,
             local: Some(local.unwrap_or(IpListenEndpoint { addr: None, port })),
@@ -293,8 +246,9 @@ impl Tcp {
         let (started, seen) = (net.now, Wire::SynSent);
         let at = At { interface, handle };
         self.local = Some(IpListenEndpoint { addr: Some(from), port });
-        self.state =
-            State::Connection(Connection { at, remote, started, seen, established: false });
+        let (established, closing) = (false, false);
+        let connection = Connection { at, remote, started, seen, established, closing };
+        self.state = State::Connection(connection);
         Err(Error::InProgress)
     }
 
@@ -318,9 +272,9 @@ impl Tcp {
     }
 
     pub fn send(&mut self, net: &mut Net, data: &[u8]) -> Result<usize> {
-        let at = self.connection()?.at;
+        let &Connection { at, closing, .. } = self.connection()?;
         let socket = net.tcp(at);
-        if !socket.may_send() {
+        if closing || !socket.may_send() {
             return Err(Error::Pipe);
         }
         match socket.send_slice(data) {
@@ -358,8 +312,8 @@ impl Tcp {
     }
 
     pub fn shut_write(&mut self, net: &mut Net) -> Result<()> {
-        let State::Connection(connection) = &self.state else { return Err(Error::NotConn) };
-        net.tcp(connection.at).close();
+        let State::Connection(connection) = &mut self.state else { return Err(Error::NotConn) };
+        connection.closing = !end(net.tcp(connection.at));
         Ok(())
     }
 
@@ -388,7 +342,7 @@ impl Tcp {
                 if peer_done {
                     ready |= poll::READ_HANG_UP;
                 }
-                if socket.can_send() || !socket.may_send() {
+                if socket.can_send() || !socket.may_send() || connection.closing {
                     ready |= poll::OUT;
                 }
                 if peer_done && !socket.may_send() {
@@ -449,7 +403,8 @@ impl Tcp {
                 if linger == 1 || socket.can_recv() {
                     socket.abort();
                 } else {
-                    socket.close();
+                    // What this leaves is done when the orphans are swept.
+                    end(socket);
                 }
                 net.orphan(connection.at, port, if linger == 1 { RESET_TIME } else { time });
                 return;
@@ -507,6 +462,9 @@ impl Connection {
     fn refresh(&mut self, net: &mut Net) -> (Option<Error>, bool) {
         let now = net.now;
         let socket = net.tcp(self.at);
+        if self.closing {
+            self.closing = !end(socket);
+        }
         let state = socket.state();
         let before = core::mem::replace(&mut self.seen, state);
         if !self.established && !matches!(state, Wire::SynSent | Wire::SynReceived | Wire::Closed) {
@@ -525,63 +483,5 @@ impl Connection {
             _ => Some(Error::ConnReset),
         };
         (error, true)
-    }
-}
-
-impl Listening {
-    fn refresh(&mut self, net: &mut Net, options: &Options) {
-        let mut spare = vec![0usize; net.interfaces.len()];
-        let mut half_open = 0;
-        let mut place = 0;
-        while place < self.waiting.len() {
-            let at = self.waiting[place];
-            match net.tcp(at).state() {
-                Wire::Listen => spare[at.interface] += 1,
-                Wire::SynReceived => half_open += 1,
-                Wire::Closed => {
-                    net.drop_tcp(at);
-                    self.waiting.swap_remove(place);
-                    continue;
-                }
-                _ => {
-                    self.ready.push_back(at);
-                    self.waiting.swap_remove(place);
-                    continue;
-                }
-            }
-            place += 1;
-        }
-        let left = self.backlog.saturating_sub(half_open + self.ready.len());
-        for (interface, &spare) in spare.iter().enumerate() {
-            let wanted = if self.is_for(net, interface) { left.min(SPARES) } else { 0 };
-            for _ in spare..wanted {
-                let mut socket = make(options, true);
-                socket.set_timeout(Some(HALF_OPEN_TIMEOUT));
-                if socket.listen(self.local).is_err() {
-                    break;
-                }
-                let handle = net.interfaces[interface].sockets.add(socket);
-                self.waiting.push(At { interface, handle });
-            }
-        }
-        if left == 0 {
-            // The backlog is full: nobody listens.
-            let full: Vec<At> = self.waiting.clone();
-            for at in full {
-                if net.tcp(at).state() == Wire::Listen {
-                    net.drop_tcp(at);
-                    self.waiting.retain(|other| *other != at);
-                }
-            }
-        }
-    }
-
-    fn is_for(&self, net: &Net, interface: usize) -> bool {
-        match self.local.addr {
-            None => true,
-            // What is sent to an own address comes through the loopback.
-            Some(_) if interface == 0 => true,
-            Some(addr) => net.interfaces[interface].has_address(&addr),
-        }
     }
 }

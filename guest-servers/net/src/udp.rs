@@ -10,6 +10,7 @@ use xinim_abi::error::{Error, Result};
 use xinim_abi::services::socket::poll;
 
 use crate::address;
+use crate::handles::Handles;
 use crate::socket::{Incoming, Options};
 use crate::stack::Net;
 
@@ -24,7 +25,7 @@ pub struct Udp {
     local: Option<IpListenEndpoint>,
     peer: Option<IpEndpoint>,
     /// By interface.
-    handles: Vec<SocketHandle>,
+    handles: Handles,
     /// Where the next look for a datagram begins.
     turn: usize,
 }
@@ -37,7 +38,7 @@ impl Net {
 
 impl Udp {
     pub fn new(ipv6: bool) -> Self {
-        Self { ipv6, local: None, peer: None, handles: Vec::new(), turn: 0 }
+        Self { ipv6, local: None, peer: None, handles: Handles::default(), turn: 0 }
     }
 
     pub fn bind(&mut self, net: &mut Net, options: &Options, bytes: &[u8]) -> Result<()> {
@@ -66,12 +67,11 @@ impl Udp {
     /// A socket on interfaces that have come since.
     pub fn refresh(&mut self, net: &mut Net, options: &Options) {
         let Some(local) = self.local else { return };
-        while self.handles.len() < net.interfaces.len() {
+        self.handles.cover(net, |interface| {
             let buffer = |size: u64| {
                 let metadata = vec![udp::PacketMetadata::EMPTY; PACKETS];
                 udp::PacketBuffer::new(metadata, vec![0; size as usize])
             };
-            let interface = self.handles.len();
             // Only one interface carries much; the others' buffers are small.
             let part = if interface == 0 { 4 } else { 1 };
             let (receive, send) = (options.receive_buffer / part, options.send_buffer / part);
@@ -80,8 +80,8 @@ impl Udp {
             socket.set_hop_limit(Some(options.hop_limit));
             // Cannot fail: the port is not 0 and the socket is fresh.
             let _ = socket.bind(local);
-            self.handles.push(net.interfaces[interface].sockets.add(socket));
-        }
+            socket
+        });
     }
 
     /// Chooses (or with an unspecified address and port 0 forgets) the peer.
@@ -122,7 +122,7 @@ impl Udp {
         if self.local.is_none() {
             self.bind(net, options, &address::wildcard(self.ipv6, 0))?;
         }
-        let handle = *self.handles.get(interface).ok_or(Error::NetUnreach)?;
+        let handle = self.handles.get(interface).ok_or(Error::NetUnreach)?;
         let mut meta = udp::UdpMetadata::from(remote);
         if interface == 0 {
             meta.local_address = Some(remote.addr).filter(|addr| net.is_own(addr));
@@ -137,7 +137,7 @@ impl Udp {
     pub fn receive(&mut self, net: &mut Net, out: &mut [u8], peek: bool) -> Result<Incoming> {
         for step in 0..self.handles.len() {
             let interface = (self.turn + step) % self.handles.len();
-            let handle = self.handles[interface];
+            let Some(handle) = self.handles.get(interface) else { continue };
             loop {
                 let peer = self.peer;
                 let socket = net.udp(interface, handle);
@@ -164,7 +164,7 @@ impl Udp {
 
     pub fn ready(&self, net: &mut Net) -> u32 {
         let mut ready = if self.handles.is_empty() { poll::OUT } else { 0 };
-        for (interface, &handle) in self.handles.iter().enumerate() {
+        for (interface, handle) in self.handles.iter() {
             let socket = net.udp(interface, handle);
             ready |= if socket.can_recv() { poll::IN } else { 0 };
             ready |= if socket.can_send() { poll::OUT } else { 0 };
@@ -185,9 +185,7 @@ impl Udp {
     }
 
     pub fn close(&mut self, net: &mut Net) {
-        for (interface, handle) in self.handles.drain(..).enumerate() {
-            net.interfaces[interface].sockets.remove(handle);
-        }
+        self.handles.remove(net);
         if let Some(local) = self.local.take() {
             net.udp_ports.give_back(local.port);
         }
@@ -195,7 +193,7 @@ impl Udp {
 
     /// Bytes that wait, received and to be sent.
     pub fn queues(&self, net: &Net) -> (usize, usize) {
-        let parts = self.handles.iter().enumerate().map(|(interface, &handle)| {
+        let parts = self.handles.iter().map(|(interface, handle)| {
             let socket = net.interfaces[interface].sockets.get::<udp::Socket>(handle);
             (socket.recv_queue(), socket.send_queue())
         });

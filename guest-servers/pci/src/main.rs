@@ -34,7 +34,7 @@ use xinim_pci::{ConfigAccess, filter, interrupt};
 use xinim_rt::handle::OwnedHandle;
 use xinim_rt::memory::{Mapping, Memory};
 use xinim_rt::server::{Request, Server, answer};
-use xinim_rt::{ipc, log, server, start, sys};
+use xinim_rt::{ipc, kip, log, server, start, sys};
 
 xinim_rt::program!(main);
 
@@ -149,9 +149,8 @@ impl Service {
                 Ok(reply)
             }
             pci::Call::Interrupt(pci::Interrupt { index }) => {
-                let function_messages = function.messages(config);
+                let level = matches!(interrupts(function, config), Messages::Pin(_));
                 let irq = self.route(bdf, index, request.sender)?;
-                let level = matches!(function_messages, Messages::Pin(_));
                 let reply = pci::InterruptReply { level, interrupt: irq.raw() }.encode();
                 self.sent = Some(irq);
                 Ok(reply)
@@ -186,8 +185,7 @@ impl Service {
     fn route(&mut self, bdf: Bdf, index: u32, driver: u32) -> Result<OwnedHandle> {
         let function = self.functions.get_mut(&bdf).ok_or(Error::NoDev)?;
         let config = &self.config;
-        let messages = function.messages(config);
-        match messages {
+        match interrupts(function, config) {
             Messages::Msix(msix) if index < msix.count => {
                 let bar = function.bar(config, msix.table_bar.into(), &self.found)?;
                 let at = u64::from(msix.table_offset) + u64::from(index) * msix::ENTRY_SIZE as u64;
@@ -221,6 +219,17 @@ impl Service {
             }
             _ => Err(Error::NoEnt),
         }
+    }
+}
+
+/// On the command line: functions that have a pin are to interrupt by it.
+const PINS: &str = "pci=nomsi";
+
+/// How a function interrupts: by its pin where the command line wants that.
+fn interrupts(function: &mut Function, config: &impl ConfigAccess) -> Messages {
+    match interrupt::pin(config, function.found.bdf) {
+        Some(gsi) if kip::cmdline_has(PINS) => Messages::Pin(gsi),
+        _ => function.messages(config),
     }
 }
 

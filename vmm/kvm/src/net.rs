@@ -12,11 +12,14 @@ use std::time::Duration;
 use vmm_sys_util::epoll::{ControlOperation, Epoll, EpollEvent, EventSet};
 use vmm_sys_util::timerfd::TimerFd;
 use xinim_abi::hw::e1000::Model;
+use xinim_abi::hw::pci;
 use xinim_devices::backend::Clock;
 use xinim_devices::bus::{Bus, BusError, lock};
+use xinim_devices::device::Access;
 use xinim_devices::e1000::{E1000, E1000Config};
 use xinim_devices::fault::{FaultLine, FaultNet, Faults};
 use xinim_devices::net::{NetBackend, NetDevice, Timer};
+use xinim_devices::pci::PciDevice as _;
 use xinim_devices::trace::Tracer;
 use xinim_devices::virtio::{Net, NetConfig, VirtioConfig, VirtioPci};
 use xinim_hostnet::Endpoint;
@@ -28,7 +31,7 @@ use crate::dma::GuestDma;
 use crate::fault;
 use crate::host::host_io;
 use crate::io::Port;
-use crate::irq::{Interrupts, Vectors};
+use crate::irq::{Interrupts, Vectors, pci_input};
 use crate::machine::{Parts, QUEUE_SIZE, machine_error};
 use crate::record;
 use crate::shared::MachineClock;
@@ -128,7 +131,11 @@ pub fn add(
                     tracer: tracer.clone(),
                 };
                 let device = E1000::new(setup, backend).map_err(|error| failed(&name, error))?;
-                let device = Arc::new(Mutex::new(Recorded::new(device, tape, memory)));
+                let mut device = Recorded::new(device, tape, memory);
+                // As firmware would, for guests that do not interpret the DSDT.
+                let input = pci_input(place.device()).into();
+                device.config_access(Access::write(pci::INTERRUPT_LINE as u64, 1, input));
+                let device = Arc::new(Mutex::new(device));
                 bus.add_pci_at(place, device.clone()).map_err(machine_error)?;
                 device
             }

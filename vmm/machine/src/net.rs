@@ -1,6 +1,6 @@
 //! Network devices of a machine: what the guest sees and what is behind it on the host.
 
-use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -92,12 +92,19 @@ impl Shape {
 
 /// Addresses of the user network.
 pub mod user {
-    use super::Ipv4Addr;
+    use super::{Ipv4Addr, Ipv6Addr};
     pub const NETWORK: Ipv4Addr = Ipv4Addr::new(10, 0, 2, 0);
     pub const PREFIX: u8 = 24;
     pub const GATEWAY: Ipv4Addr = Ipv4Addr::new(10, 0, 2, 2);
     pub const DNS: Ipv4Addr = Ipv4Addr::new(10, 0, 2, 3);
     pub const GUEST: Ipv4Addr = Ipv4Addr::new(10, 0, 2, 15);
+    /// Unique local (RFC 4193), the guest's own by what the router advertises.
+    pub const NETWORK6: Ipv6Addr = Ipv6Addr::new(0xFD58, 0x494E, 0x494D, 0, 0, 0, 0, 0);
+    pub const PREFIX6: u8 = 64;
+    pub const GATEWAY6: Ipv6Addr = Ipv6Addr::new(0xFD58, 0x494E, 0x494D, 0, 0, 0, 0, 2);
+    pub const DNS6: Ipv6Addr = Ipv6Addr::new(0xFD58, 0x494E, 0x494D, 0, 0, 0, 0, 3);
+    /// The gateway's on the link, made from its Ethernet address.
+    pub const ROUTER6: Ipv6Addr = Ipv6Addr::new(0xFE80, 0, 0, 0, 0x5055, 0x0AFF, 0xFE00, 0x0202);
     /// Longest IP packet.
     pub const MTU: u16 = 1500;
 }

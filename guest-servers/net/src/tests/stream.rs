@@ -3,6 +3,7 @@
 use alloc::vec::Vec;
 
 use proptest::prelude::*;
+use smoltcp::time::Duration;
 use xinim_abi::error::Error;
 
 use super::wire::{Weather, World, receive};
@@ -11,11 +12,12 @@ fn pattern(len: usize) -> Vec<u8> {
     (0..len as u32).map(|i| (i.wrapping_mul(2654435761) >> 24) as u8).collect()
 }
 
-/// Sends `len` bytes from `a` to `b` and half of it back at the same time.
-fn carry(weather: Weather, len: usize) {
+/// Sends `len` bytes from `a` to `b` and half of it back at the same time; how long that takes.
+fn carry(weather: Weather, len: usize) -> Duration {
     let mut world = World::new(weather);
     let (client, server, _) = world.connection(80);
     let (there, back) = (pattern(len), pattern(len / 2));
+    let begin = world.now;
     let (mut sent, mut sent_back) = (0, 0);
     let (mut got, mut got_back) = (Vec::new(), Vec::new());
     world.until(3000, |w| {
@@ -46,11 +48,13 @@ fn carry(weather: Weather, len: usize) {
         (got.len() >= there.len() && got_back.len() >= back.len()).then_some(())
     });
     assert!(got == there && got_back == back, "bytes differ");
+    let took = world.now - begin;
     world.until(60, |w| receive(&mut w.b, server, 1).ok().filter(Vec::is_empty));
     world.a.close(client);
     world.b.close(server);
     world.run(70_000);
     assert_eq!((world.a.net.orphans.len(), world.b.net.orphans.len()), (0, 0));
+    took
 }
 
 #[test]
@@ -61,6 +65,14 @@ fn a_good_wire() {
 #[test]
 fn a_bad_wire() {
     carry(Weather { lost: 8, doubled: 8, late: 16 }, 300_000);
+}
+
+/// A loss costs round trips, not time-outs: two in a hundred frames are lost, and a time-out is a second
+/// at least.
+#[test]
+fn losses_cost_little() {
+    let took = carry(Weather { lost: 5, doubled: 0, late: 0 }, 2_000_000);
+    assert!(took < Duration::from_secs(10), "{took}");
 }
 
 proptest! {
@@ -89,4 +101,48 @@ fn the_link_goes_away_and_comes_back() {
         (got.len() == data.len()).then_some(())
     });
     assert_eq!(got, data);
+}
+
+/// The peer has ended its half and reads slowly: its window closes and opens, which costs round trips and
+/// no time-outs, also for what was still to be sent when this side ended its own.
+#[test]
+fn the_rest_goes_out_after_both_ends() {
+    for orphan in [false, true] {
+        let mut world = World::new(Weather::default());
+        let (client, server, _) = world.connection(80);
+        world.a.shutdown(client, 1).unwrap();
+        world.until(10, |w| receive(&mut w.b, server, 1).ok().filter(Vec::is_empty));
+        let data = pattern(200_000);
+        let (mut sent, mut got) = (0, Vec::new());
+        let begin = world.now;
+        world.until(60, |w| {
+            if sent < data.len() {
+                sent += w.b.send(server, &data[sent..], &[]).unwrap_or(0);
+                if sent == data.len() {
+                    if orphan {
+                        w.b.close(server);
+                    } else {
+                        w.b.shutdown(server, 1).unwrap();
+                        assert_eq!(w.b.send(server, b"x", &[]), Err(Error::Pipe));
+                    }
+                }
+                return None;
+            }
+            w.run(10);
+            match receive(&mut w.a, client, 30_000) {
+                Ok(part) if part.is_empty() => Some(()),
+                Ok(part) => {
+                    got.extend(part);
+                    None
+                }
+                Err(error) => {
+                    assert_eq!(error, Error::Again);
+                    None
+                }
+            }
+        });
+        assert!(got == data, "bytes differ");
+        let took = world.now - begin;
+        assert!(took < Duration::from_secs(1), "{took}");
+    }
 }

@@ -75,5 +75,5 @@ pub fn answer(message: &[u8], outbox: &mut Outbox, mtu: u16) {
         },
         &Default::default(),
     );
-    outbox.ipv4(user::GATEWAY, to, IpProtocol::Udp, &payload);
+    outbox.ip(user::GATEWAY.into(), to.into(), IpProtocol::Udp, &payload);
 }

@@ -11,7 +11,7 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::io::{ErrorKind, Read, Write};
-use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::num::{NonZeroU16, NonZeroUsize};
 use std::time::{Duration, Instant};
 
@@ -19,10 +19,11 @@ use rustix::net::{AddressFamily, SocketFlags, SocketType, socket_with, sockopt};
 use smoltcp::iface::{Config, Interface, SocketHandle, SocketSet};
 use smoltcp::phy::{Checksum, Device, DeviceCapabilities, Medium, PacketMeta, RxToken, TxToken};
 use smoltcp::socket::tcp::{CongestionControl, Socket, SocketBuffer, State};
-use smoltcp::time::Instant as StackInstant;
+use smoltcp::time::{Duration as StackDuration, Instant as StackInstant};
 use smoltcp::wire::{HardwareAddress, IpAddress, IpCidr, IpEndpoint, TcpPacket};
 use xinim_devices::net::Offloads;
 use xinim_machine::net::user;
+use xinim_tcp_recovery::{Recovery, Verdict};
 
 use super::{Outbox, token};
 use crate::reactor::Reactor;
@@ -47,7 +48,7 @@ pub struct Tcp {
     sockets: SocketSet<'static>,
     flows: HashMap<u64, Flow>,
     /// By guest and remote address.
-    keys: HashMap<(SocketAddrV4, SocketAddrV4), u64>,
+    keys: HashMap<(SocketAddr, SocketAddr), u64>,
     next: u64,
     next_port: u16,
     listeners: Vec<(TcpListener, u16)>,
@@ -55,7 +56,7 @@ pub struct Tcp {
 
 struct Flow {
     host: TcpStream,
-    key: (SocketAddrV4, SocketAddrV4),
+    key: (SocketAddr, SocketAddr),
     /// `None` while the host connects.
     handle: Option<SocketHandle>,
     /// The guest's packet that opens the connection.
@@ -123,17 +124,23 @@ impl Tcp {
     /// When [`work`](Self::work) has something to do by itself.
     pub fn next_work(&mut self) -> Option<Instant> {
         let now = self.now();
-        let delay = self.interface.poll_delay(now, &self.sockets)?;
+        let delay = self.interface.poll_delay(now, &self.sockets);
+        let overdue = self.wire.recovery.due().map(|at| match at > now {
+            true => at - now,
+            false => StackDuration::ZERO,
+        });
+        let delay = delay.into_iter().chain(overdue).min()?;
         Some(Instant::now() + Duration::from_micros(delay.total_micros()))
     }
 
-    /// A packet from the guest.
+    /// A packet from the guest, whose TCP header begins at `header`.
     pub fn input(
         &mut self,
         packet: &[u8],
-        guest: SocketAddrV4,
-        remote: SocketAddrV4,
-        target: Option<SocketAddrV4>,
+        header: usize,
+        guest: SocketAddr,
+        remote: SocketAddr,
+        target: Option<SocketAddr>,
         reactor: &Reactor,
     ) {
         let key = (guest, remote);
@@ -144,8 +151,8 @@ impl Tcp {
             }
             return;
         }
-        let header = usize::from(packet[0] & 15) * 4;
-        let syn = TcpPacket::new_checked(&packet[header..]).is_ok_and(|p| p.syn() && !p.ack());
+        let tcp = packet.get(header..).map(TcpPacket::new_checked);
+        let syn = tcp.is_some_and(|tcp| tcp.is_ok_and(|tcp| tcp.syn() && !tcp.ack()));
         match target {
             Some(target) if syn => {
                 if self.flows.len() < FLOWS_MAX
@@ -163,13 +170,15 @@ impl Tcp {
 
     fn connect(
         &mut self,
-        key: (SocketAddrV4, SocketAddrV4),
-        target: SocketAddrV4,
+        key: (SocketAddr, SocketAddr),
+        target: SocketAddr,
         syn: &[u8],
         reactor: &Reactor,
     ) -> std::io::Result<()> {
         let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
-        let socket = socket_with(AddressFamily::INET, SocketType::STREAM, flags, None)?;
+        let family = AddressFamily::INET6;
+        let family = if target.is_ipv6() { family } else { AddressFamily::INET };
+        let socket = socket_with(family, SocketType::STREAM, flags, None)?;
         match rustix::net::connect(&socket, &target) {
             Ok(()) | Err(rustix::io::Errno::INPROGRESS) => {}
             Err(error) => return Err(error.into()),
@@ -183,7 +192,7 @@ impl Tcp {
     fn add(
         &mut self,
         host: TcpStream,
-        key: (SocketAddrV4, SocketAddrV4),
+        key: (SocketAddr, SocketAddr),
         handle: Option<SocketHandle>,
         syn: Vec<u8>,
         reactor: &Reactor,
@@ -211,12 +220,12 @@ impl Tcp {
         loop {
             let Some((listener, port)) = self.listeners.get(number as usize) else { return };
             let Ok((host, _)) = listener.accept() else { return };
-            let to = SocketAddrV4::new(guest, *port);
+            let to = SocketAddr::from((guest, *port));
             if self.flows.len() >= FLOWS_MAX || host.set_nonblocking(true).is_err() {
                 continue;
             }
             let _ = host.set_nodelay(true);
-            let from = SocketAddrV4::new(user::GATEWAY, self.free_port(to));
+            let from = SocketAddr::from((user::GATEWAY, self.free_port(to)));
             let mut socket = new_socket();
             socket.set_timeout(Some(CONNECT_TIMEOUT.into()));
             let context = self.interface.context();
@@ -229,10 +238,10 @@ impl Tcp {
         }
     }
 
-    fn free_port(&mut self, guest: SocketAddrV4) -> u16 {
+    fn free_port(&mut self, guest: SocketAddr) -> u16 {
         loop {
             self.next_port = self.next_port.checked_add(1).unwrap_or(PORT_BASE);
-            let from = SocketAddrV4::new(user::GATEWAY, self.next_port);
+            let from = SocketAddr::from((user::GATEWAY, self.next_port));
             // There are more ports than connections.
             if !self.keys.contains_key(&(guest, from)) {
                 return self.next_port;
@@ -281,6 +290,7 @@ impl Tcp {
         for _ in 0..ROUNDS {
             let now = self.now();
             self.wire.room = !outbox.is_full();
+            self.wire.recover(now);
             self.interface.poll(now, &mut self.wire, &mut self.sockets);
             let sent = !self.wire.output.is_empty();
             for (packet, segment) in self.wire.output.drain(..) {
@@ -323,10 +333,12 @@ fn new_interface(wire: &mut Wire) -> Interface {
     interface.update_ip_addrs(|addresses| {
         // The list has room for several.
         let _ = addresses.push(IpCidr::new(IpAddress::Ipv4(user::GATEWAY), user::PREFIX));
+        let _ = addresses.push(IpCidr::new(IpAddress::Ipv6(user::GATEWAY6), user::PREFIX6));
     });
     interface.set_any_ip(true);
-    // With this route every address is ours to answer for.
+    // With these routes every address is ours to answer for.
     let _ = interface.routes_mut().add_default_ipv4_route(user::GATEWAY);
+    let _ = interface.routes_mut().add_default_ipv6_route(user::GATEWAY6);
     interface
 }
 
@@ -364,11 +376,7 @@ fn pump(flow: &mut Flow, socket: &mut Socket<'_>) -> bool {
             Err(error) => (0, Err(error.kind())),
         });
         match result {
-            Ok(Ok(0)) => {
-                flow.ended = true;
-                socket.close();
-                moved = true;
-            }
+            Ok(Ok(0)) => flow.ended = true,
             Ok(Ok(_)) => moved = true,
             Ok(Err(ErrorKind::Interrupted)) => {}
             Ok(Err(ErrorKind::WouldBlock)) => flow.readable = false,
@@ -377,6 +385,13 @@ fn pump(flow: &mut Flow, socket: &mut Socket<'_>) -> bool {
                 return true;
             }
         }
+    }
+    // smoltcp 0.14 hears of no larger window any more in LAST-ACK, where this leads to if the guest has
+    // ended its half: nothing may be left to be sent.
+    let last = socket.state() == State::CloseWait && socket.send_queue() > 0;
+    if flow.ended && socket.may_send() && !last {
+        socket.close();
+        moved = true;
     }
     moved
 }
@@ -396,8 +411,8 @@ fn random_seed() -> u64 {
     std::hash::RandomState::new().build_hasher().finish()
 }
 
-/// IP packets between the stack and the guest.
-#[derive(Default)]
+/// IP packets between the stack and the guest. What gets lost on the way (the guest's driver died, a
+/// rule said so) is sent again by `recovery`.
 struct Wire {
     input: VecDeque<Vec<u8>>,
     output: Vec<(Vec<u8>, Option<u16>)>,
@@ -405,20 +420,56 @@ struct Wire {
     room: bool,
     /// The guest takes large segments.
     large: bool,
+    recovery: Recovery,
+}
+
+impl Default for Wire {
+    fn default() -> Self {
+        Self {
+            input: VecDeque::new(),
+            output: Vec::new(),
+            room: false,
+            large: false,
+            recovery: Recovery::new(user::MTU.into()),
+        }
+    }
+}
+
+impl Wire {
+    fn sending(&mut self, now: StackInstant) -> Sending<'_> {
+        let Self { output, recovery, .. } = self;
+        Sending { output, recovery, now, meta: PacketMeta::default() }
+    }
+
+    /// What nobody has acknowledged for too long goes to the guest again.
+    fn recover(&mut self, now: StackInstant) {
+        if self.room && self.recovery.due().is_some_and(|at| at <= now) {
+            let mut again = Vec::new();
+            self.recovery.expire(now, &mut again);
+            self.output.extend(again.into_iter().map(|packet| (packet, None)));
+        }
+    }
 }
 
 impl Device for Wire {
     type RxToken<'a> = Received;
     type TxToken<'a> = Sending<'a>;
 
-    fn receive(&mut self, _now: StackInstant) -> Option<(Received, Sending<'_>)> {
-        let packet = self.input.pop_front()?;
-        Some((Received(packet), Sending { output: &mut self.output, meta: PacketMeta::default() }))
+    fn receive(&mut self, now: StackInstant) -> Option<(Received, Sending<'_>)> {
+        loop {
+            let packet = self.input.pop_front()?;
+            let mut again = Vec::new();
+            let verdict = self.recovery.received(now, &packet, 0, &mut again);
+            self.output.extend(again.into_iter().map(|packet| (packet, None)));
+            if verdict == Verdict::Deliver {
+                return Some((Received(packet), self.sending(now)));
+            }
+        }
     }
 
-    fn transmit(&mut self, _now: StackInstant) -> Option<Sending<'_>> {
+    fn transmit(&mut self, now: StackInstant) -> Option<Sending<'_>> {
         let room = self.room && self.output.len() < 64;
-        room.then(|| Sending { output: &mut self.output, meta: PacketMeta::default() })
+        room.then(|| self.sending(now))
     }
 
     fn capabilities(&self) -> DeviceCapabilities {
@@ -427,6 +478,7 @@ impl Device for Wire {
         capabilities.max_transmission_unit = user::MTU.into();
         // Filled in by whoever needs it (xinim_devices::net::offload).
         capabilities.checksum.tcp = Checksum::None;
+        // Not with IPv6: smoltcp 0.14 drops what is longer than a packet there.
         capabilities.segmentation.tcpv4 = NonZeroUsize::new(LARGE).filter(|_| self.large);
         capabilities
     }
@@ -442,6 +494,8 @@ impl RxToken for Received {
 
 struct Sending<'a> {
     output: &'a mut Vec<(Vec<u8>, Option<u16>)>,
+    recovery: &'a mut Recovery,
+    now: StackInstant,
     meta: PacketMeta,
 }
 
@@ -450,6 +504,7 @@ impl TxToken for Sending<'_> {
         let mut packet = vec![0; len];
         let result = f(&mut packet);
         let segment = self.meta.segmentation_offload_size.map(NonZeroU16::get);
+        self.recovery.sent(self.now, &packet, 0);
         self.output.push((packet, segment));
         result
     }

@@ -1,11 +1,11 @@
 //! UDP of the user network: a connected host socket for each conversation, so that only the
 //! address the guest wrote to can answer; published ports.
 
-use std::collections::HashMap;
-use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, UdpSocket};
+use std::collections::{BTreeSet, HashMap};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::time::{Duration, Instant};
 
-use smoltcp::wire::{IpAddress, IpProtocol, UdpPacket, UdpRepr};
+use smoltcp::wire::{IpProtocol, UdpPacket, UdpRepr};
 use xinim_machine::net::user;
 
 use super::{Outbox, token};
@@ -26,16 +26,19 @@ const ALIAS_BASE: u16 = 40_000;
 pub struct Udp {
     flows: HashMap<u64, Flow>,
     /// By guest and remote address.
-    keys: HashMap<(SocketAddrV4, SocketAddrV4), u64>,
+    keys: HashMap<(SocketAddr, SocketAddr), u64>,
     next: u64,
     published: Vec<Published>,
+    /// Conversations and published ports whose sockets may hold more.
+    unread: BTreeSet<u64>,
+    unread_published: BTreeSet<u64>,
 }
 
 #[derive(Debug)]
 struct Flow {
     socket: UdpSocket,
-    guest: SocketAddrV4,
-    remote: SocketAddrV4,
+    guest: SocketAddr,
+    remote: SocketAddr,
     used: Instant,
 }
 
@@ -45,6 +48,53 @@ struct Published {
     guest_port: u16,
     /// Who wrote, by the port of the gateway that stands for them.
     peers: Vec<SocketAddr>,
+}
+
+impl Flow {
+    /// True: there may be more.
+    fn carry(&mut self, outbox: &mut Outbox) -> bool {
+        let mut buffer = [0; 2048];
+        for _ in 0..BURST {
+            if outbox.is_busy() {
+                return true;
+            }
+            match self.socket.recv(&mut buffer) {
+                Ok(length) => {
+                    self.used = Instant::now();
+                    emit(outbox, self.remote, self.guest, &buffer[..length]);
+                }
+                // Nobody listens there: ICMP said so, and the next packet may do better.
+                Err(error) if error.kind() == std::io::ErrorKind::ConnectionRefused => {}
+                Err(_) => return false,
+            }
+        }
+        true
+    }
+}
+
+impl Published {
+    /// True: there may be more.
+    fn carry(&mut self, number: usize, guest: Ipv4Addr, outbox: &mut Outbox) -> bool {
+        let mut buffer = [0; 2048];
+        for _ in 0..BURST {
+            if outbox.is_busy() {
+                return true;
+            }
+            let Ok((length, peer)) = self.socket.recv_from(&mut buffer) else { return false };
+            let index = match self.peers.iter().position(|known| *known == peer) {
+                Some(index) => index,
+                None if self.peers.len() < PEERS_MAX => {
+                    self.peers.push(peer);
+                    self.peers.len() - 1
+                }
+                None => continue,
+            };
+            let from = SocketAddr::from((user::GATEWAY, alias(number, index)));
+            let to = SocketAddr::from((guest, self.guest_port));
+            emit(outbox, from, to, &buffer[..length]);
+        }
+        true
+    }
 }
 
 impl Udp {
@@ -77,13 +127,13 @@ impl Udp {
     /// A packet from the guest.
     pub fn send(
         &mut self,
-        guest: SocketAddrV4,
-        remote: SocketAddrV4,
-        target: Option<SocketAddrV4>,
+        guest: SocketAddr,
+        remote: SocketAddr,
+        target: Option<SocketAddr>,
         content: &[u8],
         reactor: &Reactor,
     ) {
-        if *remote.ip() == user::GATEWAY && self.answer(guest, remote.port(), content) {
+        if remote.ip() == IpAddr::V4(user::GATEWAY) && self.answer(guest, remote.port(), content) {
             return;
         }
         let Some(target) = target else { return };
@@ -104,17 +154,21 @@ impl Udp {
 
     fn open(
         &mut self,
-        guest: SocketAddrV4,
-        remote: SocketAddrV4,
-        target: SocketAddrV4,
+        guest: SocketAddr,
+        remote: SocketAddr,
+        target: SocketAddr,
         reactor: &Reactor,
     ) -> std::io::Result<u64> {
         if self.flows.len() >= FLOWS_MAX {
             let oldest = self.flows.iter().min_by_key(|(_, flow)| flow.used).map(|(n, _)| *n);
             oldest.into_iter().for_each(|number| self.remove(number));
         }
-        let local =
-            if target.ip().is_loopback() { Ipv4Addr::LOCALHOST } else { Ipv4Addr::UNSPECIFIED };
+        let local: IpAddr = match (target.is_ipv6(), target.ip().is_loopback()) {
+            (false, true) => Ipv4Addr::LOCALHOST.into(),
+            (false, false) => Ipv4Addr::UNSPECIFIED.into(),
+            (true, true) => Ipv6Addr::LOCALHOST.into(),
+            (true, false) => Ipv6Addr::UNSPECIFIED.into(),
+        };
         let socket = UdpSocket::bind((local, 0))?;
         socket.set_nonblocking(true)?;
         socket.connect(target)?;
@@ -133,45 +187,38 @@ impl Udp {
     }
 
     /// The host's side of a conversation has something.
-    pub fn ready(&mut self, number: u64, outbox: &mut Outbox) {
-        let Some(flow) = self.flows.get_mut(&number) else { return };
-        let mut buffer = [0; 2048];
-        loop {
-            match flow.socket.recv(&mut buffer) {
-                Ok(length) => {
-                    flow.used = Instant::now();
-                    emit(outbox, flow.remote, flow.guest, &buffer[..length]);
-                }
-                // Nobody listens there: ICMP said so, and the next packet may do better.
-                Err(error) if error.kind() == std::io::ErrorKind::ConnectionRefused => {}
-                Err(_) => return,
-            }
-        }
+    pub fn ready(&mut self, number: u64) {
+        self.unread.insert(number);
     }
 
     /// Somebody wrote to a published port.
-    pub fn accept(&mut self, number: u64, guest: Ipv4Addr, outbox: &mut Outbox) {
-        let Some(published) = self.published.get_mut(number as usize) else { return };
-        let mut buffer = [0; 2048];
-        for _ in 0..BURST * FLOWS_MAX {
-            let Ok((length, peer)) = published.socket.recv_from(&mut buffer) else { return };
-            let index = match published.peers.iter().position(|known| *known == peer) {
-                Some(index) => index,
-                None if published.peers.len() < PEERS_MAX => {
-                    published.peers.push(peer);
-                    published.peers.len() - 1
-                }
-                None => continue,
-            };
-            let alias = alias(number as usize, index);
-            let from = SocketAddrV4::new(user::GATEWAY, alias);
-            let to = SocketAddrV4::new(guest, published.guest_port);
-            emit(outbox, from, to, &buffer[..length]);
+    pub fn accept(&mut self, number: u64) {
+        self.unread_published.insert(number);
+    }
+
+    /// Takes what has come, some from each, as far as the queue to the guest has room: the rest stays with
+    /// the host's sockets, which lose what is too much. True: there may be more at once.
+    pub fn work(&mut self, guest: Ipv4Addr, outbox: &mut Outbox) -> bool {
+        let mut more = false;
+        for number in std::mem::take(&mut self.unread) {
+            let Some(flow) = self.flows.get_mut(&number) else { continue };
+            if flow.carry(outbox) {
+                self.unread.insert(number);
+                more = true;
+            }
         }
+        for number in std::mem::take(&mut self.unread_published) {
+            let Some(published) = self.published.get_mut(number as usize) else { continue };
+            if published.carry(number as usize, guest, outbox) {
+                self.unread_published.insert(number);
+                more = true;
+            }
+        }
+        more && !outbox.is_busy()
     }
 
     /// The guest answers somebody who wrote to a published port.
-    fn answer(&mut self, guest: SocketAddrV4, alias_port: u16, content: &[u8]) -> bool {
+    fn answer(&mut self, guest: SocketAddr, alias_port: u16, content: &[u8]) -> bool {
         let Some(offset) = alias_port.checked_sub(ALIAS_BASE) else { return false };
         let (number, index) = (usize::from(offset) / PEERS_MAX, usize::from(offset) % PEERS_MAX);
         let Some(published) = self.published.get(number) else { return false };
@@ -197,16 +244,16 @@ fn alias(published: usize, peer: usize) -> u16 {
 }
 
 /// A UDP packet to the guest.
-fn emit(outbox: &mut Outbox, from: SocketAddrV4, to: SocketAddrV4, content: &[u8]) {
+fn emit(outbox: &mut Outbox, from: SocketAddr, to: SocketAddr, content: &[u8]) {
     let repr = UdpRepr { src_port: from.port(), dst_port: to.port() };
     let mut payload = vec![0; repr.header_len() + content.len()];
     repr.emit(
         &mut UdpPacket::new_unchecked(&mut payload),
-        &IpAddress::Ipv4(*from.ip()),
-        &IpAddress::Ipv4(*to.ip()),
+        &from.ip().into(),
+        &to.ip().into(),
         content.len(),
         |place| place.copy_from_slice(content),
         &Default::default(),
     );
-    outbox.ipv4(*from.ip(), *to.ip(), IpProtocol::Udp, &payload);
+    outbox.ip(from.ip(), to.ip(), IpProtocol::Udp, &payload);
 }

@@ -32,7 +32,7 @@ pub fn own_netdev(index: usize, spec: &NetSpec) -> String {
     let escape = |text: &str| text.replace(',', ",,");
     match &spec.backend {
         NetBackend::User(user) => {
-            let mut text = format!("user,id=net{index},ipv6=off");
+            let mut text = format!("user,id=net{index}");
             if user.restrict {
                 text.push_str(",restrict=on");
             }

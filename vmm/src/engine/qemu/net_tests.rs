@@ -18,7 +18,7 @@ fn devices_have_qemus_names() {
         assert!(device.contains("netdev=net2") && device.contains("mac=52:54:00:58:4e:00"));
     }
     let user = own_netdev(0, &spec("user,publish=8080:80,restrict"));
-    assert_eq!(user, "user,id=net0,ipv6=off,restrict=on,hostfwd=tcp:127.0.0.1:8080-:80");
+    assert_eq!(user, "user,id=net0,restrict=on,hostfwd=tcp:127.0.0.1:8080-:80");
 }
 
 #[test]

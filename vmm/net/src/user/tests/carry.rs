@@ -6,12 +6,12 @@ use std::net::{TcpListener, TcpStream, UdpSocket};
 use std::thread;
 use xinim_machine::net::Publish;
 
-fn pattern(length: usize) -> Vec<u8> {
+pub(super) fn pattern(length: usize) -> Vec<u8> {
     (0..length as u32).map(|i| (i.wrapping_mul(2_654_435_761) >> 24) as u8).collect()
 }
 
 /// Sends and receives until the peer has closed; what came.
-fn exchange(guest: &mut Guest, handle: SocketHandle, data: &[u8]) -> Vec<u8> {
+pub(super) fn exchange(guest: &mut Guest, handle: SocketHandle, data: &[u8]) -> Vec<u8> {
     let (mut sent, mut got) = (0, Vec::new());
     guest.until("the bytes", |guest| {
         let socket = guest.socket(handle);

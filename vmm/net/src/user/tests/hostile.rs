@@ -63,3 +63,35 @@ fn frames_nobody_fetches_do_not_pile_up() {
     assert!(gateway.receive(&mut frame));
     assert!(gateway.outbox.bytes <= QUEUE_BYTES + 2000);
 }
+
+/// A host that sends more than the guest takes fills neither the queue nor the gateway's time.
+#[test]
+fn a_flood_of_datagrams_leaves_room() {
+    let host = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+    let port = host.local_addr().unwrap().port();
+    let mut guest = Guest::new(loopback());
+    let handle = guest.udp(4000);
+    guest.ask(handle, SocketAddrV4::new(user::GATEWAY, port), b"begin");
+    host.set_nonblocking(true).unwrap();
+    let peer = guest.until("the question", |_| host.recv_from(&mut [0; 16]).ok()).1;
+    let stop = Arc::new(std::sync::atomic::AtomicBool::new(false));
+    let flood = std::thread::spawn({
+        let stop = stop.clone();
+        move || {
+            while !stop.load(std::sync::atomic::Ordering::Relaxed) {
+                let _ = host.send_to(&[0; 1400], peer);
+            }
+        }
+    });
+    let mut frame = Frame::default();
+    for _ in 0..2000 {
+        let mut gateway = guest.gateway.0.lock().unwrap();
+        gateway.receive(&mut frame);
+        assert!(gateway.outbox.bytes <= BUSY_BYTES + 2000);
+    }
+    // The guest still gets through.
+    let (data, _) = guest.answer(handle);
+    assert_eq!(data.len(), 1400);
+    stop.store(true, std::sync::atomic::Ordering::Relaxed);
+    flood.join().unwrap();
+}

@@ -3,13 +3,15 @@
 
 mod carry;
 mod hostile;
+mod ipv6;
 
 use super::*;
 use smoltcp::iface::{Config, Interface, SocketHandle, SocketSet};
 use smoltcp::phy::{Device, DeviceCapabilities, Medium, PacketMeta, RxToken, TxToken};
 use smoltcp::socket::{dhcpv4, icmp, tcp, udp};
 use smoltcp::time::Instant as StackInstant;
-use smoltcp::wire::{HardwareAddress, IpAddress, IpCidr};
+use smoltcp::wire::{HardwareAddress, IpAddress, IpCidr, IpEndpoint};
+use std::net::SocketAddrV4;
 use std::sync::{Arc, Mutex};
 use xinim_devices::net::Port;
 
@@ -139,10 +141,10 @@ impl Guest {
         self.sockets.add(tcp::Socket::new(buffer(), buffer()))
     }
 
-    fn connect(&mut self, to: SocketAddrV4, port: u16) -> SocketHandle {
+    fn connect(&mut self, to: impl Into<IpEndpoint>, port: u16) -> SocketHandle {
         let handle = self.tcp();
         let socket = self.sockets.get_mut::<tcp::Socket>(handle);
-        socket.connect(self.interface.context(), to, port).unwrap();
+        socket.connect(self.interface.context(), to.into(), port).unwrap();
         handle
     }
 
@@ -158,9 +160,9 @@ impl Guest {
         self.sockets.add(socket)
     }
 
-    fn ask(&mut self, handle: SocketHandle, to: SocketAddrV4, data: &[u8]) {
+    fn ask(&mut self, handle: SocketHandle, to: impl Into<IpEndpoint>, data: &[u8]) {
         let socket = self.sockets.get_mut::<udp::Socket>(handle);
-        socket.send_slice(data, to).unwrap();
+        socket.send_slice(data, to.into()).unwrap();
     }
 
     fn answer(&mut self, handle: SocketHandle) -> (Vec<u8>, u16) {

@@ -1,0 +1,118 @@
+//! Network drivers that are killed each second while TCP carries all it can: connections live, bytes
+//! are equal, and what it costs is printed (`--nocapture`). `XINIM_LONG=n` for n times as long, and files
+//! of 100 MiB; docs/networking.md has figures.
+
+use std::time::Duration;
+
+use xinim_tests::host::noise;
+use xinim_tests::machine::{engines, exec};
+use xinim_tests::net::{iperf_server, serve, sha256};
+
+/// Seconds of one measurement.
+const SECONDS: u32 = 3;
+
+/// Model, driver.
+const CARDS: [(&str, &str); 3] =
+    [("virtio", "virtio-net"), ("e1000", "e1000"), ("e1000e", "e1000")];
+
+fn long() -> Option<u32> {
+    std::env::var("XINIM_LONG").ok().and_then(|text| text.parse().ok())
+}
+
+/// Bits a second that arrived, of iperf3's JSON.
+fn rates(text: &str) -> Vec<f64> {
+    let lines = text.lines().filter(|line| line.starts_with('{'));
+    let reports = lines.filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
+    reports.filter_map(|json| json["end"]["sum_received"]["bits_per_second"].as_f64()).collect()
+}
+
+/// Microseconds between death and the next instance, from `service history`.
+fn down_times(text: &str, driver: &str) -> Vec<u64> {
+    let lines = text.lines().filter(|line| line.split_whitespace().nth(1) == Some(driver));
+    let mut times: Vec<u64> =
+        lines.filter_map(|line| line.split_whitespace().last()?.parse().ok()).collect();
+    times.sort_unstable();
+    times
+}
+
+/// Kills the driver each second until /tmp/done is there.
+fn killer(driver: &str) -> String {
+    format!(
+        "rm -f /tmp/done; (while [ ! -f /tmp/done ]; do sleep 1; service kill {driver}; done) &"
+    )
+}
+
+#[test]
+fn a_transfer_outlives_its_driver() {
+    let size = if long().is_some() { 100 << 20 } else { 8 << 20 };
+    let data = noise(2, size);
+    // The short one is held back to last for some deaths.
+    let pause = if long().is_some() { Duration::ZERO } else { Duration::from_millis(30) };
+    let port = serve(data.clone(), pause);
+    for engine in engines("a driver killed during a transfer") {
+        for (model, driver) in CARDS {
+            let net = format!("user,model={model},host-loopback");
+            let commands = format!(
+                "{}
+                 wget -q -O - http://10.0.2.2:{port}/file | sha256sum; touch /tmp/done; wait
+                 service history",
+                killer(driver)
+            );
+            let output = exec(engine, &commands, &["--net", &net]).output().expect(0);
+            let text = output.out();
+            assert!(text.contains(&sha256(&data)), "{engine} {model}: other bytes\n{text}");
+            let times = down_times(&text, driver);
+            assert!(times.len() >= 2, "{engine} {model}: died {} times\n{text}", times.len());
+        }
+    }
+}
+
+#[test]
+fn iperf3_goes_on_while_its_driver_dies_each_second() {
+    let seconds = SECONDS * long().unwrap_or(1);
+    for engine in engines("a driver killed during iperf3") {
+        for (model, driver) in CARDS {
+            let (_server, port) = iperf_server();
+            let iperf = format!("iperf3 -c 10.0.2.2 -p {port} -t {seconds} -J");
+            // Without and with deaths, in turn, so that both see the same host.
+            let one = |how: &str| {
+                format!(
+                    "{iperf} {how} || exit 9; sleep 0.5; {}
+                     {iperf} {how} || exit 8; touch /tmp/done; wait; sleep 0.5\n",
+                    killer(driver)
+                )
+            };
+            let commands = format!("sleep 1; {}{}service history", one(""), one("-R"));
+            let net = format!("user,model={model},host-loopback");
+            let output = exec(engine, &commands, &["--net", &net]).output().expect(0);
+            let text = output.out();
+            let rates = rates(&text);
+            let [send, send_killed, receive, receive_killed] = rates[..] else {
+                panic!("{engine} {model}: {rates:?}\n{text}");
+            };
+            let times = down_times(&text, driver);
+            println!(
+                "{engine} {model}: sending {:.0} %, receiving {:.0} % of {:.0} and {:.0} Mbit/s; \
+                 {} deaths, down for {} us (median), {} us (most)",
+                send_killed / send * 100.0,
+                receive_killed / receive * 100.0,
+                send / 1e6,
+                receive / 1e6,
+                times.len(),
+                times[times.len() / 2],
+                times[times.len() - 1],
+            );
+            assert!(times.len() >= 4, "{engine} {model}: died {} times\n{text}", times.len());
+            // No time-outs of TCP, which are a second at least: some of each second is left on a host
+            // that is busy, too.
+            for (what, killed, alone) in
+                [("sending", send_killed, send), ("receiving", receive_killed, receive)]
+            {
+                assert!(
+                    killed > alone / 10.0,
+                    "{engine} {model}, {what}: {killed} of {alone} bit/s"
+                );
+            }
+        }
+    }
+}
