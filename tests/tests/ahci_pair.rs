@@ -43,6 +43,18 @@ fn finds_what_is_at_the_ports() {
     }
 }
 
+/// A driver that is started again does not wait for drives at ports that were empty.
+#[test]
+fn a_restart_does_not_wait_for_empty_ports() {
+    let (rig, clock) = (rig(), FakeClock::default());
+    drop(rig.start(&clock));
+    let before = clock_ms(&clock);
+    let hba = rig.start(&clock);
+    assert!(hba.unit(FIRST).is_some() && hba.unit(CD).is_some());
+    let took = clock_ms(&clock) - before;
+    assert!(took < 5, "took {took} ms");
+}
+
 #[test]
 fn reads_writes_flushes_and_trims() {
     let (rig, clock) = (rig(), FakeClock::default());

@@ -657,8 +657,8 @@ pub struct CampaignArgs {
     #[arg(long, value_name = "FILE")]
     pub report: Option<PathBuf>,
 
-    /// Faults in one round of load, which is judged as a whole
-    #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..=1000))]
+    /// Faults in one round, after which all of the load must come through right
+    #[arg(long, value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(u64).range(1..=1000))]
     pub burst: u64,
 
     /// Only this class of faults; repeatable [default: all]

@@ -12,7 +12,8 @@ use alloc::rc::Rc;
 use alloc::vec::Vec;
 use xinim_abi::error::{Error, Result};
 use xinim_abi::hw::ahci::{
-    ABAR, BOHC, Bohc, CAP, CAP2, Cap, Cap2, GHC, Ghc, IS, MAX_PORTS, PI, PORT_BASE, PORT_SIZE, cap,
+    ABAR, BOHC, Bohc, CAP, CAP2, Cap, Cap2, GHC, Ghc, IS, MAX_PORTS, PI, PORT_BASE, PORT_SIZE,
+    PX_IE, PX_SSTS, cap, link,
 };
 use xinim_block_service::{BlockDevice, Completion, Request, Unit};
 use xinim_driver_kit::pci::PciFunction;
@@ -41,6 +42,8 @@ pub struct Hba<M, D: Dma, C> {
     /// Ports whose drives may not spin up yet, the next one last; and when it may at the latest.
     unspun: Vec<u8>,
     spin_at: u64,
+    /// Ports on which nobody waits for a drive.
+    empty: u32,
     attention: bool,
 }
 
@@ -58,6 +61,7 @@ impl<M: Mmio, D: Dma, C: Clock> Hba<M, D, C> {
         let registers = region(0, PORT_BASE).ok_or(HbaError::Registers)?;
         registers.write32(GHC, (ghc(&registers) | Ghc::AE).bits());
         hand_off(&registers, &clock);
+        let empty = empty_ports(&*block);
         reset(&registers, &clock)?;
         function.reset_done()?;
         function.enable(true)?;
@@ -81,7 +85,7 @@ impl<M: Mmio, D: Dma, C: Clock> Hba<M, D, C> {
         }
         let numbers = (0..MAX_PORTS as u8).rev();
         let unspun = numbers.filter(|&number| ports[usize::from(number)].is_some()).collect();
-        let mut hba = Self { registers, host, ports, unspun, spin_at: 0, attention: false };
+        let mut hba = Self { registers, host, ports, unspun, spin_at: 0, empty, attention: false };
         let now = hba.now_ns();
         hba.spin_up(now, features.contains(Cap::SSS))?;
         hba.registers.write32(GHC, (ghc(&hba.registers) | Ghc::IE | Ghc::AE).bits());
@@ -93,7 +97,7 @@ impl<M: Mmio, D: Dma, C: Clock> Hba<M, D, C> {
     fn spin_up(&mut self, now: u64, staggered: bool) -> core::result::Result<(), HbaError> {
         while let Some(number) = self.unspun.pop() {
             if let Some(port) = &mut self.ports[usize::from(number)] {
-                port.start(now)?;
+                port.start(self.empty & 1 << number != 0, now)?;
             }
             if staggered {
                 self.spin_at = now.saturating_add(SPIN_UP_NS);
@@ -148,6 +152,20 @@ impl<M: Mmio, D: Dma, C: Clock> Hba<M, D, C> {
 
 fn ghc(registers: &impl Mmio) -> Ghc {
     Ghc::from_bits_retain(registers.read32(GHC))
+}
+
+/// Bits of the ports that somebody had brought up and that have no drive: what a driver finds that was
+/// restarted. The reset makes them forget it.
+fn empty_ports<M: Mmio>(registers: &M) -> u32 {
+    let implemented = registers.read32(PI);
+    let empty = |number: &usize| {
+        let at = PORT_BASE + number * PORT_SIZE;
+        implemented & 1 << number != 0
+            && at + PORT_SIZE <= registers.len()
+            && registers.read32(at + PX_IE) != 0
+            && link::det(registers.read32(at + PX_SSTS)) == link::DET_NONE
+    };
+    (0..MAX_PORTS).filter(empty).fold(0, |bits, number| bits | 1 << number)
 }
 
 /// Takes the HBA from firmware (10.6.3). Firmware that does not let go is overruled: the reset that

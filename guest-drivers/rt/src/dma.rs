@@ -1,7 +1,12 @@
 //! DMA memory of a driver process, its own or a client's, pinned to the function's DMA domain.
+//!
+//! Large rings and pools are memory that RS keeps for the driver over its death, where its manifest has
+//! `keep`: the next instance finds it made, as one large page, and a restart spends no time on hundreds of
+//! frames. What is in it is the dead instance's and is cleared before use.
 
 use alloc::rc::Rc;
 use alloc::vec::Vec;
+use core::cell::Cell;
 use xinim_abi::error::{Error, Result};
 use xinim_abi::object::{Handle, LARGE_PAGE_SIZE, MemoryFlags, Protection};
 use xinim_driver_kit::dma::{Constraints, Dma, DmaBuffer, DmaCounter, DmaStatistics, Segment};
@@ -14,7 +19,14 @@ use xinim_rt::sys;
 pub struct RtDma {
     device: Handle,
     counter: Rc<DmaCounter>,
+    /// Key of the next kept memory.
+    next_key: Rc<Cell<u64>>,
 }
+
+/// Buffers from this size on are kept memory, where there is some.
+const KEPT_MIN: usize = 64 << 10;
+/// RS's keys below this are the driver's own.
+const FIRST_KEY: u64 = 1 << 32;
 
 impl RtDma {
     pub fn new(device: &crate::PciDevice) -> Self {
@@ -23,11 +35,37 @@ impl RtDma {
 
     /// In the DMA domain with this handle, which stays the caller's and open as long as this lives.
     pub fn in_domain(device: Handle) -> Self {
-        Self { device, counter: Rc::default() }
+        Self { device, counter: Rc::default(), next_key: Rc::new(Cell::new(FIRST_KEY)) }
+    }
+
+    /// Kept memory for a buffer; `None` where there is none that fits.
+    fn kept(&self, len: usize, constraints: &Constraints) -> Option<PinnedMemory> {
+        if len < KEPT_MIN {
+            return None;
+        }
+        let size = len.checked_next_multiple_of(LARGE_PAGE_SIZE)?;
+        // The same buffers in the same order as the instance before, so the same keys.
+        let key = self.next_key.get();
+        let memory = xinim_rt::keep::memory(key, size as u64).ok()?;
+        self.next_key.set(key + 1);
+        if memory.len() < size as u64 {
+            return None;
+        }
+        let mut buffer = PinnedMemory::new(self.device, memory).ok()?;
+        let end = |run: &Run| run.address.saturating_add(run.len - 1);
+        let reachable = buffer.runs.iter().all(|run| end(run) <= constraints.max_address);
+        if !reachable || buffer.runs.len() != 1 || !buffer.shift(len, constraints) {
+            return None;
+        }
+        buffer.mapping.fill(buffer.start, len, 0).ok()?;
+        Some(buffer)
     }
 
     fn make(&self, len: usize, constraints: Constraints) -> Result<PinnedMemory> {
         constraints.check(len)?;
+        if let Some(buffer) = self.kept(len, &constraints) {
+            return Ok(buffer);
+        }
         let mut flags = MemoryFlags::empty();
         flags.set(MemoryFlags::CONTIGUOUS, constraints.contiguous);
         flags.set(MemoryFlags::LARGE, len >= LARGE_PAGE_SIZE);

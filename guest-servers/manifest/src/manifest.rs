@@ -107,6 +107,9 @@ pub struct Manifest {
     /// What RS does beyond the service when it crashes too often.
     #[serde(default)]
     pub escalate: Escalate,
+    /// RS makes its next process while it still runs.
+    #[serde(default)]
+    pub spare: bool,
     /// Goes on in safe mode.
     #[serde(default)]
     pub safe: bool,

@@ -9,6 +9,7 @@ use alloc::string::String;
 use xinim_os_rt::args;
 
 mod common;
+mod fetchload;
 mod http;
 mod httpd;
 mod ip;
@@ -28,6 +29,7 @@ fn main() -> i32 {
     let name = path.rsplit('/').next().unwrap_or(path);
     let words: alloc::vec::Vec<&str> = args.iter().skip(1).map(String::as_str).collect();
     match name {
+        "fetchload" => fetchload::main(&words),
         "httpd" => httpd::main(&words),
         "ip" => ip::main(&words),
         "iperf3" => iperf3::main(&words),

@@ -57,7 +57,9 @@ impl Net {
         is_loopback(address) || self.interfaces.iter().any(|netif| netif.has_address(address))
     }
 
-    /// The interface through which `address` is reached. `NetUnreach`: none; `NetDown`: it is down.
+    /// The interface through which `address` is reached. One whose link is down for the moment (its driver
+    /// may be coming back) takes what is sent, as on other systems: connections wait for it. `NetUnreach`:
+    /// none; `NetDown`: it was switched off.
     pub fn way(&self, address: &IpAddress) -> Result<usize> {
         if self.is_own(address) {
             return Ok(0);
@@ -74,6 +76,11 @@ impl Net {
         }
         if let Some(route) = self.routes.find(address, running) {
             return Ok(route.interface);
+        }
+        let up = |i: usize| self.interfaces[i].up;
+        let waits = beyond.clone().find(|&i| up(i) && self.interfaces[i].is_neighbour(address));
+        if let Some(i) = waits.or_else(|| self.routes.find(address, up).map(|r| r.interface)) {
+            return Ok(i);
         }
         let down = beyond.clone().any(|i| self.interfaces[i].is_neighbour(address))
             || self.routes.find(address, |_| true).is_some();

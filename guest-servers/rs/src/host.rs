@@ -83,6 +83,11 @@ pub trait Host {
     /// Makes endpoint and process of an instance and starts it; its process id. `NoEnt`, `NoExec`:
     /// the program is not there or none, trying again is of no use.
     fn launch(&mut self, launch: &Launch<'_>) -> Result<u32>;
+    /// Makes the process of an instance that will be launched later with the same words, if it can: its
+    /// launch has only to start it. What is made for a slot is given up with [`Host::discard`].
+    fn prepare(&mut self, launch: &Launch<'_>) {
+        let _ = launch;
+    }
     /// Ends the instance's process; the obituary comes later.
     fn kill(&mut self, slot: SlotId);
     /// Raises bits on the instance's endpoint.

@@ -56,6 +56,8 @@ pub use update::{ProgramId, Refusal};
 pub const STOP_TIMEOUT: u64 = 2_000_000_000;
 /// How long a new program must live for an update to hold, ns.
 pub const UPDATE_TRIAL: u64 = 1_000_000_000;
+/// A service has been up this long when its spare process is made, ns: those that wait for it go first.
+pub const SPARE_DELAY: u64 = 100_000_000;
 /// Longest back-off, ns.
 pub const BACKOFF_MAX: u64 = 5_000_000_000;
 /// How long a service may keep from its endpoint while it works or waits for others, ns: the slowest

@@ -5,7 +5,7 @@ use crate::history::{Cause, Death};
 use crate::host::{Answer, Host, Launch};
 use crate::slot::{Doom, Reason, SlotId, State, Until};
 use crate::system::{Caller, Core};
-use crate::{BACKOFF_MAX, STOP_TIMEOUT};
+use crate::{BACKOFF_MAX, SPARE_DELAY, STOP_TIMEOUT};
 use xinim_abi::error::Error;
 use xinim_abi::event::{Obituary, cause};
 use xinim_abi::interface::Name;
@@ -23,20 +23,10 @@ impl Core {
         slot.launches = slot.launches.wrapping_add(1);
         slot.by_hand = false;
         slot.doom = None;
-        let slot = &self.slots[id];
-        let manifest = self.catalog.get(slot.manifest);
-        let launched = host.launch(&Launch {
-            slot: id,
-            cookie: u64::from(slot.launches) << 32 | id as u64,
-            label: slot.label,
-            manifest,
-            function: slot.function.map(|at| &self.functions[at]),
-            program: slot.program,
-            incarnation: slot.incarnation,
-            badge: (id as u64 + 1) << BADGE_LABEL_SHIFT,
-        });
-        let deadline = now + u64::from(manifest.start_timeout) * MS;
+        slot.spare_at = u64::MAX;
+        let launched = host.launch(&self.launch_of(id, self.slots[id].incarnation));
         let slot = &mut self.slots[id];
+        let deadline = now + u64::from(self.catalog.get(slot.manifest).start_timeout) * MS;
         match launched {
             Ok(pid) => {
                 slot.pid = pid;
@@ -63,6 +53,27 @@ impl Core {
         }
     }
 
+    /// How the instance after `incarnation` others of a slot is started.
+    fn launch_of(&self, id: SlotId, incarnation: u32) -> Launch<'_> {
+        let slot = &self.slots[id];
+        Launch {
+            slot: id,
+            cookie: u64::from(incarnation.wrapping_add(1)) << 32 | id as u64,
+            label: slot.label,
+            manifest: self.catalog.get(slot.manifest),
+            function: slot.function.map(|at| &self.functions[at]),
+            program: slot.program,
+            incarnation,
+            badge: (id as u64 + 1) << BADGE_LABEL_SHIFT,
+        }
+    }
+
+    /// Has the process of a slot's next instance made, so that a restart only has to start it.
+    fn make_spare(&mut self, host: &mut impl Host, id: SlotId) {
+        self.slots[id].spare_at = u64::MAX;
+        host.prepare(&self.launch_of(id, self.slots[id].launches));
+    }
+
     /// `Announce`.
     pub fn announce(&mut self, host: &mut impl Host, badge: u64, sender: u32) -> Answer {
         let Caller::Service(id) = self.caller(badge, sender) else {
@@ -78,6 +89,9 @@ impl Core {
         slot.was_up = true;
         self.watch(id, now);
         self.begin_trial(id, now);
+        if self.catalog.get(self.slots[id].manifest).spare {
+            self.slots[id].spare_at = now + SPARE_DELAY;
+        }
         let slot = &mut self.slots[id];
         if core::mem::take(&mut slot.crashed) {
             let down = self.history.recovered(slot.label, now).unwrap_or(0);
@@ -344,7 +358,8 @@ impl Core {
             // One that is over waits for a service it needs.
             State::Crashed { until } => (until > now).then_some(until),
             State::Running => {
-                Some(slot.health.next.min(slot.update.map_or(u64::MAX, |update| update.trial())))
+                let trial = slot.update.map_or(u64::MAX, |update| update.trial());
+                Some(slot.health.next.min(trial).min(slot.spare_at))
             }
             _ => None,
         });
@@ -383,6 +398,9 @@ impl Core {
                     }
                     if lived && self.slots[id].doom.is_none() {
                         self.end_trial(host, id);
+                    }
+                    if self.slots[id].spare_at <= now && self.slots[id].doom.is_none() {
+                        self.make_spare(host, id);
                     }
                 }
                 _ => {}

@@ -42,6 +42,8 @@ pub struct System {
     last_file: ProgramId,
     /// Live instances.
     instances: BTreeMap<SlotId, Instance>,
+    /// Processes made ahead.
+    spares: BTreeMap<SlotId, Spare>,
     /// What is made once and lent to every instance of a slot.
     kept: BTreeMap<SlotId, Kept>,
     /// Memory kept for the next instance, by slot and the service's own key.
@@ -52,6 +54,24 @@ struct Instance {
     pid: u32,
     process: OwnedHandle,
     endpoint: OwnedHandle,
+}
+
+/// The process of an instance, complete but for its start.
+struct Spare {
+    loaded: loader::Loaded,
+    endpoint: OwnedHandle,
+    /// What the launch must be for it to fit.
+    cookie: u64,
+    program: ProgramId,
+    /// Handles of the function it was given.
+    function: Option<(Handle, Handle)>,
+}
+
+impl Spare {
+    fn fits(&self, launch: &Launch<'_>) -> bool {
+        let function = launch.function.map(|function| (function.device, function.pci));
+        self.cookie == launch.cookie && self.program == launch.program && self.function == function
+    }
 }
 
 /// A program that was brought: copied, so that nobody can change it any more.
@@ -87,6 +107,7 @@ impl System {
             files: BTreeMap::new(),
             last_file: 0,
             instances: BTreeMap::new(),
+            spares: BTreeMap::new(),
             kept: BTreeMap::new(),
             memory: BTreeMap::new(),
         })
@@ -209,6 +230,40 @@ impl System {
     }
 
     fn try_launch(&mut self, launch: &Launch<'_>) -> Result<u32> {
+        let spare = match self.spares.remove(&launch.slot) {
+            Some(spare) if spare.fits(launch) => spare,
+            other => {
+                if let Some(other) = other {
+                    let _ = sys::process_kill(other.loaded.process.raw(), KILL_CODE);
+                }
+                self.make(launch)?
+            }
+        };
+        let Spare { loaded, endpoint, .. } = spare;
+        let started = self.bind(launch, &endpoint).and_then(|()| loaded.start());
+        if let Err(error) = started {
+            let _ = sys::process_kill(loaded.process.raw(), KILL_CODE);
+            return Err(error);
+        }
+        let pid = loaded.pid;
+        self.instances.insert(launch.slot, Instance { pid, process: loaded.process, endpoint });
+        Ok(pid)
+    }
+
+    /// Binds the ISA interrupts of a slot to its new instance.
+    fn bind(&mut self, launch: &Launch<'_>, endpoint: &OwnedHandle) -> Result<()> {
+        if launch.manifest.interrupts.is_empty() {
+            return Ok(());
+        }
+        let kept = self.kept(launch.slot, launch.manifest)?;
+        for (bit, interrupt) in (0..).zip(&kept.interrupts) {
+            sys::irq_bind(interrupt.raw(), endpoint.raw(), bit)?;
+        }
+        Ok(())
+    }
+
+    /// Makes endpoint and process of an instance.
+    fn make(&mut self, launch: &Launch<'_>) -> Result<Spare> {
         let manifest = launch.manifest;
         if launch.program == 0 && !self.programs.contains_key(manifest.program.as_str()) {
             return Err(Error::NoEnt);
@@ -242,8 +297,7 @@ impl System {
             for ports in &kept.ports {
                 gives.push(Give { role: role::PORTS, handle: ports.raw(), rights: manage });
             }
-            for (bit, interrupt) in (0..).zip(&kept.interrupts) {
-                sys::irq_bind(interrupt.raw(), endpoint.raw(), bit)?;
+            for interrupt in &kept.interrupts {
                 let rights = Rights::MANAGE.bits();
                 gives.push(Give { role: role::INTERRUPT, handle: interrupt.raw(), rights });
             }
@@ -281,7 +335,7 @@ impl System {
             },
         )?;
         let process = loaded.process.raw();
-        let started = sys::endpoint_owner(endpoint.raw(), process)
+        let limited = sys::endpoint_owner(endpoint.raw(), process)
             .and_then(|()| match manifest.handles {
                 DEFAULT_HANDLES => Ok(()),
                 handles => sys::process_limit(process, limit::HANDLES, handles.into()),
@@ -291,15 +345,20 @@ impl System {
                 Some(mib) => {
                     sys::process_limit(process, limit::PINNED, u64::from(mib) * FRAMES_PER_MIB)
                 }
-            })
-            .and_then(|()| loaded.start());
-        if let Err(error) = started {
+            });
+        if let Err(error) = limited {
             let _ = sys::process_kill(process, KILL_CODE);
             return Err(error);
         }
-        let pid = loaded.pid;
-        self.instances.insert(launch.slot, Instance { pid, process: loaded.process, endpoint });
-        Ok(pid)
+        let function = launch.function.map(|function| (function.device, function.pci));
+        Ok(Spare { loaded, endpoint, cookie: launch.cookie, program: launch.program, function })
+    }
+
+    /// Gives up the process that was made ahead for a slot.
+    fn drop_spare(&mut self, slot: SlotId) {
+        if let Some(spare) = self.spares.remove(&slot) {
+            let _ = sys::process_kill(spare.loaded.process.raw(), KILL_CODE);
+        }
     }
 }
 
@@ -325,6 +384,14 @@ impl Host for System {
 
     fn launch(&mut self, launch: &Launch<'_>) -> Result<u32> {
         self.try_launch(launch)
+    }
+
+    fn prepare(&mut self, launch: &Launch<'_>) {
+        self.drop_spare(launch.slot);
+        // Where memory is short the restart will do without.
+        if let Ok(spare) = self.make(launch) {
+            self.spares.insert(launch.slot, spare);
+        }
     }
 
     fn kill(&mut self, slot: SlotId) {
@@ -368,6 +435,7 @@ impl Host for System {
     }
 
     fn discard(&mut self, slot: SlotId) {
+        self.drop_spare(slot);
         self.memory.retain(|&(owner, _), _| owner != slot);
     }
 

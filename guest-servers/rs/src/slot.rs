@@ -178,6 +178,8 @@ pub struct Slot {
     /// What its instances are started from.
     pub(crate) program: ProgramId,
     pub(crate) update: Option<Update>,
+    /// When the process of the next instance is to be made; `u64::MAX`: not.
+    pub(crate) spare_at: u64,
     pub statistics: Statistics,
     /// Started by `Spawn`: whose label number; such a slot is freed when it ends.
     pub(crate) spawner: Option<u64>,
@@ -213,6 +215,7 @@ impl Slot {
             health: Health::default(),
             program: 0,
             update: None,
+            spare_at: u64::MAX,
             statistics: Statistics::default(),
             spawner: None,
             adopted: false,

@@ -50,6 +50,7 @@ const TOOLS: &[(&str, Tool)] = &[
     ("pwd", simple::pwd),
     ("readlink", simple::readlink),
     ("reboot", simple::reboot),
+    ("recoverbench", recoverbench::run),
     ("rm", remove::run),
     ("rmdir", simple::rmdir),
     ("seq", text::seq),
@@ -76,6 +77,7 @@ const TOOLS: &[(&str, Tool)] = &[
     ("uptime", processes::uptime),
     ("wc", text::wc),
     ("whoami", owner::whoami),
+    ("workload", workload::run),
     ("xargs", xargs::run),
     ("yes", simple::yes),
 ];

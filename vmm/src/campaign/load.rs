@@ -1,15 +1,23 @@
-//! The load: files copied with checksums, a TCP stream, processes. And the host's end of the stream.
+//! The load: files copied with checksums, a TCP stream, a second disk, processes, all at the same time and
+//! without a pause; and the host's end of the stream.
+//!
+//! ```text
+//! workload copy ...  \                    copy 12034 0 SUM       one line a piece of work: when it began
+//! workload read ...   >-- one output -->  read 12101 i/o error   (ms since boot), how it ended, the
+//! workload spawn     /                    fetch 12110 0 SUM      checksum of what came of it
+//! fetchload ...     /
+//! ```
 
 use std::io::{BufRead, BufReader, Write};
 use std::net::{TcpListener, TcpStream};
 use std::time::Duration;
 
 /// Bytes of the file that is copied and fetched.
-pub const FILE: usize = 512 << 10;
+pub const FILE: usize = 128 << 10;
 /// A client that neither reads nor goes away.
 const PATIENCE: Duration = Duration::from_secs(60);
-/// Lines of results in a round: copies, fetches, churn, second disk.
-pub const RESULTS: usize = 2 + 1 + 3 + 1;
+/// What the second disk's part says instead of a checksum when that disk may be missing.
+const WORDS_RIGHT: &str = "right";
 
 /// Serves the file over HTTP on the loopback address, until the program ends.
 #[derive(Debug)]
@@ -51,9 +59,43 @@ fn file() -> Vec<u8> {
     words.take(FILE / 8).flat_map(u64::to_le_bytes).collect()
 }
 
-/// Puts the disks in order: once a machine. The last line is the checksum of the file, twice if the
-/// stream and the file system agree.
-pub fn prepare(port: u16) -> String {
+/// The parts of the load.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Part {
+    Copy,
+    Fetch,
+    Read,
+    Spawn,
+}
+
+impl Part {
+    pub const ALL: [Self; 4] = [Self::Copy, Self::Fetch, Self::Read, Self::Spawn];
+
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Copy => "copy",
+            Self::Fetch => "fetch",
+            Self::Read => "read",
+            Self::Spawn => "spawn",
+        }
+    }
+
+    /// Whether this part goes through the service or device.
+    pub fn uses(self, target: &str) -> bool {
+        let label = target.split('.').next().unwrap_or("");
+        let own: &[&str] = match self {
+            Self::Copy => &["virtio-blk", "fs-fat", "vfs", "pci"],
+            Self::Fetch => &["virtio-net", "net", "net0", "vfs", "pci"],
+            Self::Read => &["ahci", "devfs", "vfs", "pci"],
+            Self::Spawn => &["pm", "vfs", "ramfs"],
+        };
+        own.contains(&label)
+    }
+}
+
+/// The program that the machine runs: puts the disks in order, says `PREPARED` behind two checksums of the
+/// file (equal if stream and file system agree), starts the load, and then takes commands.
+pub fn program(port: u16) -> String {
     format!(
         "mkfs.fat /dev/vda > /tmp/x 2>&1 && mount /dev/vda /mnt || echo cannot mount
 until ping -c 1 -W 1 10.0.2.2 > /tmp/x 2>&1; do true; done
@@ -62,43 +104,19 @@ dd if=/mnt/src of=/dev/sda bs=4096 2> /tmp/x; sync
 cp /mnt/src /tmp/src
 sha256sum < /mnt/src
 sha256sum < /tmp/src
+echo PREPARED
+workload copy /mnt/src /mnt/d < /dev/null &
+fetchload 10.0.2.2 {port} /f < /dev/null &
+workload read /dev/sda {FILE} < /dev/null &
+workload spawn < /dev/null &
+exec service batch
 "
     )
 }
 
-/// Starts the load of a round; it goes on beside what the shell reads next. Each part writes lines of its
-/// number, the statuses of what it ran, and the checksum of what came of it. With `removal` the
-/// second disk is pulled out: its errors belong to the fault and are not results.
-pub fn begin(port: u16, removal: bool) -> String {
-    let blocks = FILE / 4096;
-    let show = if removal { "echo 4 0 removal" } else { "echo 4 $s $(sha256sum < /tmp/sda)" };
-    format!(
-        "rm -f /tmp/o1 /tmp/o2 /tmp/o3 /tmp/o4
-(for i in 1 2; do cp /mnt/src /mnt/d$i; s=$?; sync; s=$s$?; echo 1 $s $(sha256sum < /mnt/d$i); rm /mnt/d$i; done > /tmp/o1 2>&1) &
-(for i in 1; do wget -q -O /tmp/w http://10.0.2.2:{port}/f; s=$?; echo 2 $s $(sha256sum < /tmp/w); done > /tmp/o2 2>&1) &
-(for i in 1 2 3; do echo 3 0 $(seq 1 5 | tr 1-5 a-e); done > /tmp/o3 2>&1) &
-(dd if=/dev/sda of=/tmp/sda bs=4096 count={blocks} 2> /tmp/x4; s=$?; {show} > /tmp/o4 2>&1) &
-"
-    )
-}
-
-/// Waits for the load and shows what came of it, then how the services are. `number` marks the end.
-pub fn end(number: u64) -> String {
-    format!(
-        "wait
-cat /tmp/o1 /tmp/o2 /tmp/o3 /tmp/o4
-echo SERVICES
-service list
-echo MEMORY
-free
-echo END {number}
-"
-    )
-}
-
-/// What a line of results says.
+/// What a line of the load says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Result {
+pub enum Verdict {
     Right,
     /// An error was told.
     Told,
@@ -106,25 +124,29 @@ pub enum Result {
     Wrong,
 }
 
-/// Judges one line of the results; `sum`: the right checksum.
-pub fn judge(line: &str, sum: &str) -> Result {
-    let words: Vec<&str> = line.split_whitespace().collect();
-    match words.as_slice() {
-        ["1" | "2" | "4", status, word, "-"] if all_zeros(status) && is_sum(word) => {
-            // Every program said that it had done it.
-            if *word == sum { Result::Right } else { Result::Wrong }
-        }
-        ["3", "0", "a", "b", "c", "d", "e"] | ["4", "0", "removal"] => Result::Right,
-        _ => Result::Told,
-    }
+/// One piece of work.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Work {
+    pub part: Part,
+    /// Milliseconds since the guest's boot.
+    pub began: u64,
+    pub verdict: Verdict,
 }
 
-fn all_zeros(status: &str) -> bool {
-    status.bytes().all(|b| b == b'0')
-}
-
-fn is_sum(word: &str) -> bool {
-    word.len() == 64 && word.bytes().all(|b| b.is_ascii_hexdigit())
+/// Reads a line of the load; `sum`: the right checksum. `None`: it is none.
+pub fn work(line: &str, sum: &str) -> Option<Work> {
+    let (name, rest) = line.split_once(' ')?;
+    let part = Part::ALL.into_iter().find(|part| part.name() == name)?;
+    let (began, rest) = rest.split_once(' ')?;
+    let began = began.parse().ok()?;
+    let right = if part == Part::Spawn { WORDS_RIGHT } else { sum };
+    let verdict = match rest.split_once(' ') {
+        // The program said that it had done it.
+        Some(("0", result)) if result == right => Verdict::Right,
+        Some(("0", _)) => Verdict::Wrong,
+        _ => Verdict::Told,
+    };
+    Some(Work { part, began, verdict })
 }
 
 #[cfg(test)]

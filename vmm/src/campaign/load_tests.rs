@@ -3,17 +3,23 @@ use super::*;
 #[test]
 fn results_are_right_told_or_wrong() {
     let (sum, other) = ("a".repeat(64), "b".repeat(64));
-    let line = |text: &str| judge(text, &sum);
-    assert_eq!(line(&format!("1 00 {sum} -")), Result::Right);
-    assert_eq!(line(&format!("2 0 {sum} -")), Result::Right);
-    assert_eq!(line(&format!("1 00 {other} -")), Result::Wrong);
-    assert_eq!(line(&format!("2 1 {other} -")), Result::Told, "the program said so");
-    assert_eq!(line(&format!("1 01 {sum} -")), Result::Told);
-    assert_eq!(line("3 0 a b c d e"), Result::Right);
-    assert_eq!(line("3 0 a b"), Result::Told);
-    assert_eq!(line("4 0 removal"), Result::Right);
-    assert_eq!(line("cp: /mnt/d1: input/output error"), Result::Told);
-    assert_eq!(line("1 0"), Result::Told);
+    let verdict = |text: &str| work(text, &sum).map(|work| work.verdict);
+    assert_eq!(verdict(&format!("copy 12 0 {sum}")), Some(Verdict::Right));
+    assert_eq!(verdict(&format!("fetch 12 0 {sum}")), Some(Verdict::Right));
+    assert_eq!(verdict(&format!("copy 12 0 {other}")), Some(Verdict::Wrong));
+    assert_eq!(verdict("read 12 input/output error"), Some(Verdict::Told));
+    assert_eq!(verdict("spawn 12 0 right"), Some(Verdict::Right));
+    assert_eq!(verdict("spawn 12 0 wrong"), Some(Verdict::Wrong));
+    assert_eq!(verdict("300 messages, 2 refused by the kernel"), None);
+    assert_eq!(verdict("copy x 0 y"), None);
+    assert_eq!(work("copy 77 0 x", &sum).unwrap().began, 77);
+}
+
+#[test]
+fn a_part_is_hit_by_what_it_goes_through() {
+    assert!(Part::Copy.uses("virtio-blk.0") && Part::Copy.uses("fs-fat"));
+    assert!(!Part::Copy.uses("virtio-net") && !Part::Fetch.uses("ahci.0"));
+    assert!(!Part::ALL.into_iter().any(|part| part.uses("services")));
 }
 
 #[test]

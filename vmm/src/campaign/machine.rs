@@ -1,7 +1,7 @@
-//! A machine under test: a process of this program whose guest shell reads from us, with a control socket.
+//! A machine under test: a process of this program whose guest takes commands from us, with a control socket.
 //!
 //! ```text
-//!   commands --stdin--> sh in the guest --stdout--> lines --> wait_for(...)
+//!   commands --stdin--> `service batch` in the guest --stdout--> lines, in order
 //!   faults   --control socket--> devices, processes
 //! ```
 
@@ -20,6 +20,7 @@ use xinim_abi::platform::CMDLINE_TEXT_PRIVATE;
 use super::MachineEnd;
 use super::load::{self, Source};
 use super::outcome::Outcome;
+use super::round::Struck;
 use crate::cli::CampaignArgs;
 use crate::ctl::client::exchange;
 use crate::ctl::protocol::Request;
@@ -28,8 +29,10 @@ use crate::ctl::protocol::Request;
 const BOOT: Duration = Duration::from_secs(240);
 /// After `quit`.
 const QUIT: Duration = Duration::from_secs(10);
-/// What reads our lines. A shell on its own reads its input whole before it begins.
-const SHELL: &str = "while read -r line; do eval \"$line\"; done";
+/// For an answer to a command.
+const ANSWER: Duration = Duration::from_secs(90);
+/// Of the guest; what a process that takes it all can take.
+const MEMORY: &str = "128M";
 const LAST_MOMENT: Duration = Duration::from_secs(1);
 /// Of standard error, kept.
 const STDERR_MAX: u64 = 64 << 10;
@@ -43,12 +46,20 @@ pub struct Machine {
     directory: PathBuf,
     socket: PathBuf,
     disk: PathBuf,
-    pub port: u16,
+    /// When the second disk is to be put back.
+    out_until: Option<Instant>,
     /// Its devices reach only what their drivers were given.
     pub confined: bool,
     /// Checksum of the file, as the guest computes it.
     pub sum: String,
     pub rounds: u64,
+    /// Rules whose turn has not come, and numbers of those that struck in the last round.
+    pub waiting: Vec<Struck>,
+    pub spent: Vec<u64>,
+    /// Marks that ended rounds.
+    pub marks: u64,
+    /// Commands that were asked for an answer.
+    questions: u64,
     /// Restarts of each service so far.
     pub restarts: Vec<(String, u64)>,
     /// KiB in use: after the first round, after the last.
@@ -69,9 +80,10 @@ impl Machine {
         let program = std::env::current_exe().map_err(|e| format!("this program: {e}"))?;
         let mut command = Command::new(program);
         command.args(["run", "--engine", "kvm", "--net", "user,host-loopback"]);
-        command.args(["--disk", "new:16M", "--cmdline", CMDLINE_TEXT_PRIVATE, "--exec", SHELL]);
+        command.args(["--disk", "new:16M", "--cmdline", CMDLINE_TEXT_PRIVATE, "--exec"]);
+        command.arg(load::program(source.port));
         command.arg("--disk").arg(format!("{},bus=ahci", disk.display()));
-        command.arg("--control").arg(&socket).args(["--memory", "192M"]);
+        command.arg("--control").arg(&socket).args(["--memory", MEMORY]);
         command.args(&args.run);
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().map_err(|e| format!("starting a machine: {e}"))?;
@@ -104,10 +116,14 @@ impl Machine {
             directory,
             socket,
             disk,
-            port: source.port,
+            out_until: None,
             confined: args.run.iter().any(|option| option.starts_with("--iommu")),
             sum: String::new(),
             rounds: 0,
+            waiting: Vec::new(),
+            spent: Vec::new(),
+            marks: 0,
+            questions: 0,
             restarts: Vec::new(),
             memory: None,
         };
@@ -116,10 +132,8 @@ impl Machine {
     }
 
     fn prepare(&mut self) -> Result<(), String> {
-        self.say(&load::prepare(self.port));
-        self.say("echo PREPARED\nservice list\necho END 0\n");
         let prepared = self.until("PREPARED", BOOT);
-        let services = self.until("END 0", BOOT);
+        let services = prepared.as_ref().and_then(|_| self.ask("list"));
         let (Some(lines), Some(services)) = (prepared, services) else {
             let _ = self.child.kill();
             let text = self.stderr.take().and_then(|t| t.join().ok()).unwrap_or_default();
@@ -143,18 +157,66 @@ impl Machine {
         }
     }
 
-    /// The lines before `mark`; `None`: it did not come in time, or the machine ended.
-    pub fn until(&mut self, mark: &str, patience: Duration) -> Option<Vec<String>> {
+    /// The lines before the one that is, or begins with, `mark`; `None`: it did not come in time, or the
+    /// machine ended.
+    fn until(&mut self, mark: &str, patience: Duration) -> Option<Vec<String>> {
         let end = Instant::now() + patience;
         let mut seen = Vec::new();
         loop {
-            let left = end.saturating_duration_since(Instant::now());
-            match self.lines.recv_timeout(left) {
-                Ok(line) if line == mark => return Some(seen),
-                Ok(line) => seen.push(line),
-                Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => return None,
+            let line = self.line(end)?;
+            if line.starts_with(mark) {
+                return Some(seen);
             }
+            seen.push(line);
         }
+    }
+
+    /// The next line; `None`: it did not come in time, or the machine ended.
+    pub fn line(&mut self, end: Instant) -> Option<String> {
+        let left = end.saturating_duration_since(Instant::now());
+        match self.lines.recv_timeout(left) {
+            Ok(line) => Some(line),
+            Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => None,
+        }
+    }
+
+    /// What the guest answers to a command, among lines of the load; `None`: nothing.
+    pub fn ask(&mut self, command: &str) -> Option<Vec<String>> {
+        self.questions += 1;
+        let number = self.questions;
+        self.say(&format!("{command}\nmark ANSWERED {number}\n"));
+        self.until(&format!("ANSWERED {number} "), ANSWER)
+    }
+
+    /// Notes how much memory is in use.
+    pub fn count(&mut self) {
+        let Some(used) = self.ask("counts").and_then(|lines| used_kib(&lines)) else { return };
+        self.memory = Some((self.memory.map_or(used, |(first, _)| first), used));
+    }
+
+    /// Waits; puts the second disk back when its time has come.
+    pub fn pause(&mut self, time: Duration) {
+        let end = Instant::now() + time;
+        if self.out_until.is_some_and(|back| back <= end) {
+            self.put_back();
+        }
+        std::thread::sleep(end.saturating_duration_since(Instant::now()));
+    }
+
+    /// Puts the second disk back if it is out, at its time.
+    pub fn put_back(&mut self) {
+        let Some(back) = self.out_until.take() else { return };
+        std::thread::sleep(back.saturating_duration_since(Instant::now()));
+        self.attach();
+    }
+
+    /// Pulls the second disk out for a while; `false`: it does not come out.
+    pub fn pull_out(&mut self, time: Duration) -> bool {
+        let out = self.detach();
+        if out {
+            self.out_until = Some(Instant::now() + time);
+        }
+        out
     }
 
     /// Asks the machine for something; `None` when it refuses, or is gone.
@@ -164,13 +226,13 @@ impl Machine {
     }
 
     /// Puts the second disk back.
-    pub fn attach(&self) -> bool {
+    fn attach(&self) -> bool {
         let disk = format!("{},bus=ahci", self.disk.display());
         self.control(&Request::Attach { disk, port: Some(0) }).is_some()
     }
 
     /// Pulls the second disk out, whatever it is called by now.
-    pub fn detach(&self) -> bool {
+    fn detach(&self) -> bool {
         let Some(info) = self.control(&Request::Info {}) else { return false };
         let disks = info["disks"].as_array();
         let mut found = disks.into_iter().flatten().filter(|disk| disk["port"] == 0);
@@ -185,6 +247,7 @@ impl Machine {
 
     /// Ends it.
     pub fn finish(mut self) -> MachineEnd {
+        let waiting = std::mem::take(&mut self.waiting);
         let running = self.is_running();
         if running {
             let _ = exchange(&self.socket, &Request::Quit {});
@@ -208,7 +271,7 @@ impl Machine {
             _ => None,
         };
         let leaked_kib = self.memory.map(|(first, last)| last - first);
-        MachineEnd { text, leaked_kib, outcome }
+        MachineEnd { text, leaked_kib, outcome, waiting }
     }
 
     /// For a machine that has ended by itself: how. `None`: it runs.
@@ -240,7 +303,8 @@ impl Drop for Machine {
 pub fn restarts(lines: &[String]) -> Result<Vec<(String, u64)>, String> {
     let mut all = Vec::new();
     for line in lines {
-        let words: Vec<&str> = line.split_whitespace().collect();
+        // As RS tells it: fields between tabs.
+        let words: Vec<&str> = line.split('\t').collect();
         let [label, state, _, restarts, ..] = words.as_slice() else { continue };
         let Ok(restarts) = restarts.parse() else { continue };
         if matches!(*state, "failed" | "dead" | "crashed") {
@@ -249,6 +313,12 @@ pub fn restarts(lines: &[String]) -> Result<Vec<(String, u64)>, String> {
         all.push(((*label).to_owned(), restarts));
     }
     Ok(all)
+}
+
+/// KiB in use, from `counts`.
+fn used_kib(lines: &[String]) -> Option<i64> {
+    let line = lines.iter().find_map(|line| line.strip_prefix("counts used_kib="))?;
+    line.split(' ').next()?.parse().ok()
 }
 
 #[cfg(test)]

@@ -6,13 +6,20 @@ fn lines(text: &str) -> Vec<String> {
 
 #[test]
 fn restarts_come_from_the_list() {
-    let list = "NAME        STATE    PID  RESTARTS  PROGRAM          LOCATION
-pci         running  2    0         sbin/pci         -
-virtio-blk  running  17   3         sbin/virtio-blk  0:2.0
-net         idle     0    0         sbin/net         -";
+    let list = "pci\trunning\t2\t0\tsbin/pci\t-
+copy 12 0 abc
+virtio-blk\trunning\t17\t3\tsbin/virtio-blk\t0:2.0
+net\tidle\t0\t0\tsbin/net\t-";
     let all = restarts(&lines(list)).unwrap();
     assert_eq!(all[1], ("virtio-blk".into(), 3));
     assert_eq!(all.len(), 3);
-    let bad = list.replace("running  17", "failed   17");
+    let bad = list.replace("running\t17", "failed\t17");
     assert_eq!(restarts(&lines(&bad)), Err("virtio-blk".into()));
+}
+
+#[test]
+fn memory_in_use_is_read() {
+    let said = lines("copy 1 0 x\ncounts used_kib=50000 kernel_kib=7");
+    assert_eq!(used_kib(&said), Some(50000));
+    assert_eq!(used_kib(&[]), None);
 }

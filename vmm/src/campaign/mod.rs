@@ -2,15 +2,15 @@
 //!
 //! ```text
 //!   seed --> faults (plan.rs) --> rounds of some faults --> machines, J at a time (machine.rs)
-//!                                   load runs, faults go in, load ends (round.rs)
-//!                                   checksums, services, history --> outcomes (outcome.rs)
+//!                                   load never stops, faults go in, all of it comes through (round.rs)
+//!                                   checksums, services --> outcomes (outcome.rs)
 //!   all outcomes --> table on standard output, JSON in a file (report.rs)
 //! ```
 //! Fault number N of seed S is fault 0 of seed S + N, so that any run of faults can be had again with
-//! `--faults COUNT --seed S+N`. A round is judged as a whole; what went wrong in it is charged to the last
-//! of its faults that struck, and the command that repeats the round is printed. Between rounds
+//! `--faults COUNT --seed S+N`. What went wrong in a round is charged to the last of its faults that struck
+//! something on the way of what failed (round.rs), and the command that repeats the round is printed. Between rounds
 //! services that were damaged and went on are restarted, so that a round answers for its own faults.
-//! A machine lives until a round goes wrong, or for [`ROUNDS_MAX`] rounds.
+//! A machine lives until it cannot go on, or for [`ROUNDS_MAX`] rounds.
 
 mod load;
 mod machine;
@@ -32,7 +32,7 @@ use plan::{Class, Fault};
 use report::{Report, Tally};
 
 /// Rounds of one machine; then a new one is booted.
-const ROUNDS_MAX: u64 = 12;
+const ROUNDS_MAX: u64 = 60;
 /// Boots in a row that may fail before a worker gives up.
 const BOOTS_MAX: u32 = 3;
 
@@ -62,7 +62,7 @@ pub fn campaign(args: &CampaignArgs) -> Result<u8, Error> {
     if let Some(why) = &tally.gave_up {
         return Err(Error::Usage(format!("no machine could be started: {why}")));
     }
-    let report = Report::new(args, tally);
+    let report = Report::new(args, &tally);
     print!("{}", report.table());
     if let Some(path) = &args.report {
         std::fs::write(path, report.json()).map_err(|e| Error::file("write", path, e))?;
@@ -83,6 +83,16 @@ struct Shared<'a> {
 impl Shared<'_> {
     fn tally(&self, work: impl FnOnce(&mut Tally)) {
         work(&mut self.tally.lock().unwrap_or_else(PoisonError::into_inner));
+    }
+
+    /// Writes down what is known so far: a campaign of hours may be ended before its time.
+    fn write(&self) {
+        let Some(path) = &self.args.report else { return };
+        self.tally(|tally| {
+            let report = Report::new(self.args, tally).json();
+            // The last one tells of a disk that is full.
+            let _ = std::fs::write(path, report);
+        });
     }
 
     /// The faults of the next round.
@@ -119,6 +129,7 @@ impl Shared<'_> {
             } else {
                 let end = current.finish();
                 self.tally(|tally| tally.machine(healthy, end));
+                self.write();
             }
         }
         if let Some(machine) = machine {
@@ -156,4 +167,6 @@ pub struct MachineEnd {
     /// Frames in use more than after the first round, if it could still tell.
     pub leaked_kib: Option<i64>,
     pub outcome: Option<Outcome>,
+    /// Rules whose turn has never come.
+    pub waiting: Vec<round::Struck>,
 }

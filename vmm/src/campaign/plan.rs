@@ -94,7 +94,7 @@ pub fn choose(names: &[String]) -> Result<Vec<Class>, String> {
 /// What goes into the machine.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Step {
-    /// A line for the guest's shell.
+    /// A command for `service batch` in the guest.
     Guest(String),
     /// Damage to the target's process.
     Inject(InjectionKind),
@@ -166,22 +166,22 @@ impl Fault {
     pub fn new(seed: u64, classes: &[Class]) -> Self {
         let mut state = seed;
         let class = pick(classes, &mut state);
-        let wait_ms = 10 + draw(&mut state) % 80;
+        let wait_ms = draw(&mut state) % 40;
         let r = &mut state;
         let inject = |kind, r: &mut u64| (pick(&BUSY, r), Step::Inject(kind));
         let rule = |target: &'static str, rest: String| {
             (target, Step::Rule(format!("device={target},{rest}")))
         };
         let device = ["virtio-blk.0", "virtio-net.0", "ahci.0"];
-        let nth = 1 + draw(r) % 20;
+        let nth = 1 + draw(r) % 12;
         let (target, step) = match class {
             Class::Kill => {
                 let target = pick(&SERVICES, r);
-                (target, Step::Guest(format!("service kill {target}")))
+                (target, Step::Guest(format!("kill {target}")))
             }
             Class::WildPointer => {
                 let target = pick(&SERVICES, r);
-                (target, Step::Guest(format!("service kill --wild {target}")))
+                (target, Step::Guest(format!("wild {target}")))
             }
             Class::Text => inject(InjectionKind::Text, r),
             Class::Instruction => inject(InjectionKind::Instruction, r),
@@ -190,13 +190,13 @@ impl Fault {
             Class::Jump => inject(InjectionKind::Jump, r),
             Class::Hang => {
                 let target = pick(&SERVICES, r);
-                (target, Step::Guest(format!("service kill --hang {target}")))
+                (target, Step::Guest(format!("hang {target}")))
             }
             Class::Message => {
                 let seed = draw(r) % 1_000_000;
-                ("services", Step::Guest(format!("breakout messages {seed} > /tmp/x 2>&1")))
+                ("services", Step::Guest(format!("run breakout messages {seed}")))
             }
-            Class::Memory => ("system", Step::Guest("breakout exhaust > /tmp/x 2>&1".into())),
+            Class::Memory => ("system", Step::Guest("run breakout exhaust".into())),
             // One bit of a descriptor as the device reads it: address, length, flags or next.
             Class::DmaAddress => {
                 let rest = format!("on=dma,op=read,length=16,nth={nth},action=corrupt,seed={seed}");

@@ -51,37 +51,34 @@ impl Tally {
         for one in &judged.struck {
             *self.counts.entry((one.fault.class, one.outcome)).or_default() += 1;
         }
-        if judged.healthy {
-            return;
-        }
-        let lost = judged.struck.iter().find(|one| one.outcome >= Outcome::ReportedLoss);
-        let (Some(lost), Some(first)) = (lost, judged.struck.first()) else { return };
+        let Some(first) = judged.struck.first() else { return };
         let classes: String = args.class.iter().map(|class| format!(" --class {class}")).collect();
         let (count, seed) = (judged.struck.len(), first.fault.seed);
         let command = format!(
             "xinim-vmm campaign --faults {count} --seed {seed} --burst {count} --jobs 1{classes}"
         );
-        let failure = Failure {
-            seed: lost.fault.seed,
-            class: lost.fault.class.name(),
-            target: lost.fault.target,
-            outcome: lost.outcome,
-            done: lost.done.clone(),
-            note: judged.note.clone(),
-            text: String::new(),
-            command,
-        };
-        let note = failure.note.as_deref().unwrap_or("");
-        eprintln!(
-            "xinim-vmm: {} by {} at {} (seed {}): {note}; repeat with: {}",
-            failure.outcome.name(),
-            failure.class,
-            failure.target,
-            failure.seed,
-            failure.command,
-        );
-        if self.failures.len() < FAILURES_MAX {
-            self.failures.push(failure);
+        for lost in judged.struck.iter().filter(|one| one.outcome >= Outcome::ReportedLoss) {
+            let failure = Failure {
+                seed: lost.fault.seed,
+                class: lost.fault.class.name(),
+                target: lost.fault.target,
+                outcome: lost.outcome,
+                done: lost.done.clone(),
+                note: lost.note.clone(),
+                text: String::new(),
+                command: command.clone(),
+            };
+            eprintln!(
+                "xinim-vmm: {} by {} at {} (seed {}): {}; repeat with: {command}",
+                failure.outcome.name(),
+                failure.class,
+                failure.target,
+                failure.seed,
+                failure.note.as_deref().unwrap_or("")
+            );
+            if self.failures.len() < FAILURES_MAX {
+                self.failures.push(failure);
+            }
         }
     }
 
@@ -89,6 +86,9 @@ impl Tally {
     pub fn machine(&mut self, healthy: bool, end: MachineEnd) {
         self.machines += 1;
         self.leaks.extend(end.leaked_kib);
+        for one in &end.waiting {
+            *self.counts.entry((one.fault.class, Outcome::NotActivated)).or_default() += 1;
+        }
         let start = end.text.len().saturating_sub(TEXT_MAX);
         let text = end.text.get(start..).unwrap_or("").to_owned();
         if healthy && end.outcome.is_some() {
@@ -102,14 +102,14 @@ impl Tally {
 
 /// The whole campaign.
 #[derive(Debug)]
-pub struct Report {
+pub struct Report<'a> {
     faults: u64,
     seed: u64,
-    tally: Tally,
+    tally: &'a Tally,
 }
 
-impl Report {
-    pub fn new(args: &CampaignArgs, tally: Tally) -> Self {
+impl<'a> Report<'a> {
+    pub fn new(args: &CampaignArgs, tally: &'a Tally) -> Self {
         Self { faults: args.faults, seed: args.seed, tally }
     }
 
@@ -154,7 +154,7 @@ impl Report {
             }
         }
         row("all", None);
-        let Tally { rounds, machines, .. } = self.tally;
+        let (rounds, machines) = (self.tally.rounds, self.tally.machines);
         text.push_str(&format!(
             "{} faults from seed {}, in {rounds} rounds on {machines} machines; {}\n",
             self.faults,
@@ -183,7 +183,8 @@ impl Report {
             })
             .collect();
         let report = json!({
-            "faults": self.faults,
+            "faults": self.tally.counts.values().sum::<u64>(),
+            "wanted": self.faults,
             "seed": self.seed,
             "passed": self.passed(),
             "rounds": self.tally.rounds,

@@ -1,20 +1,35 @@
-//! One round: load, faults, judgement.
+//! One round: faults go into a machine whose load never stops, then judgement.
+//!
+//! ```text
+//! mark F 7, fault | pause | mark F 8, fault | ... | rules counted | mark END | each part once more, right | list
+//! ```
+//! What the machine says comes in order, so a piece of work that failed is charged to the last fault before its
+//! line that struck something it goes through. A round is over when every part of the load has done a piece of
+//! work, begun after the last fault, right.
 
-use std::thread::sleep;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use super::load;
+use super::load::{self, Part, Verdict, Work};
 use super::machine::{Machine, restarts};
 use super::outcome::Outcome;
 use super::plan::{Class, Fault, Step};
 use crate::ctl::protocol::Request;
 
-/// For the load to end, the slowest recovery included, on a host that is busy with other things.
-const PATIENCE: Duration = Duration::from_secs(150);
+/// For the load to come through, the slowest recovery included, on a host that is busy with other things.
+const PATIENCE: Duration = Duration::from_secs(90);
+/// Errors in a row after which a part of the load will not come right by itself.
+const REFUSALS_MAX: u32 = 30;
+/// For a service to come back that waits out its back-off.
+const BACK_OFF: Duration = Duration::from_secs(15);
 /// For a process to run that is to be damaged, in milliseconds.
-const INJECT_WAIT_MS: u32 = 1000;
+const INJECT_WAIT_MS: u32 = 300;
+const DRIVERS: [&str; 3] = ["virtio-blk", "virtio-net", "ahci"];
+/// For how many rounds a rule may wait for its turn.
+const ROUNDS_WAITED: u64 = 5;
+/// Failures of one round that are told apart.
+const LOSSES_MAX: usize = 8;
 
 /// A fault, what was done, and what became of it.
 #[derive(Clone, Debug)]
@@ -24,7 +39,11 @@ pub struct Struck {
     pub done: Option<String>,
     /// Of a rule.
     rule: Option<u64>,
+    /// Rounds a rule has waited for its turn.
+    rounds: u64,
     pub outcome: Outcome,
+    /// What went wrong, where something did.
+    pub note: Option<String>,
 }
 
 /// A round, judged.
@@ -33,19 +52,23 @@ pub struct Judged {
     pub struck: Vec<Struck>,
     /// The machine can go on.
     pub healthy: bool,
-    /// What went wrong, for the report.
-    pub note: Option<String>,
+}
+
+/// A line of the machine that matters.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Event {
+    /// The fault of this seed is about to strike.
+    Mark(u64),
+    Work(Work, String),
 }
 
 /// Runs these faults on the machine.
 pub fn run(machine: &mut Machine, faults: &[Fault], verbose: bool) -> Judged {
     machine.rounds += 1;
-    let number = machine.rounds;
-    let removal = faults.iter().any(|fault| matches!(fault.step, Step::Removal { .. }));
-    machine.say(&load::begin(machine.port, removal));
     let mut struck: Vec<Struck> = Vec::new();
     for fault in faults {
-        sleep(Duration::from_millis(fault.wait_ms));
+        machine.pause(Duration::from_millis(fault.wait_ms));
+        machine.say(&format!("mark F {}\n", fault.seed));
         let one = strike(machine, fault);
         if verbose {
             let done = one.done.as_deref().unwrap_or("not activated");
@@ -53,47 +76,35 @@ pub fn run(machine: &mut Machine, faults: &[Fault], verbose: bool) -> Judged {
         }
         struck.push(one);
     }
-    // Rules whose turn has not come yet must not reach into the next round; those that struck hold
-    // nothing back for longer than they say.
-    machine.say(&load::end(number));
-    let lines = machine.until(&format!("END {number}"), PATIENCE);
+    machine.put_back();
     count_rules(machine, &mut struck);
-    let Some(lines) = lines else {
+    let mut events = Vec::new();
+    let mut through = come_through(machine, &mut events);
+    if matches!(through, Err(Stuck::Refused(_))) {
+        // A service that was damaged answers with errors from then on: that is told, and not a hang. With a
+        // new instance all must come right.
+        clean(machine, &struck);
+        through = come_through(machine, &mut events);
+    }
+    charge(&mut struck, &events);
+    if let Err(stuck) = through {
         let outcome = machine.crash().unwrap_or(Outcome::Hang);
-        return judged(struck, outcome, Some(String::from("the load did not end")));
-    };
-    let results = lines.iter().position(|line| line == "SERVICES").unwrap_or(lines.len());
-    let (results, rest) = lines.split_at(results);
-    let told = results.iter().filter(|line| load::judge(line, &machine.sum) == load::Result::Told);
-    let told: Vec<&String> = told.collect();
-    let wrong = results.iter().find(|line| load::judge(line, &machine.sum) == load::Result::Wrong);
-    if let Some(line) = wrong {
-        return judged(struck, Outcome::SilentLoss, Some(format!("a wrong result: {line}")));
+        return failed(struck, outcome, &stuck.to_string());
     }
-    let now = match restarts(rest) {
-        Ok(now) if !now.is_empty() => now,
-        Ok(_) => {
-            return judged(struck, Outcome::Hang, Some("the services cannot be listed".into()));
-        }
-        Err(label) => {
-            return judged(struck, Outcome::FailedService, Some(format!("{label} is down")));
+    if struck.iter().any(|one| one.outcome == Outcome::SilentLoss) {
+        return Judged { struck, healthy: false };
+    }
+    let now = match services(machine) {
+        Ok(now) => now,
+        Err(why) => {
+            let outcome = machine.crash().unwrap_or(Outcome::FailedService);
+            return failed(struck, outcome, &why);
         }
     };
-    let whole = told.is_empty() && results.len() == load::RESULTS;
-    if !whole {
-        let first = told.first().map_or("results are missing", |line| line.as_str());
-        return judged(struck, Outcome::ReportedLoss, Some(first.to_owned()));
-    }
     assign(&mut struck, &machine.restarts, &now);
     machine.restarts = now;
-    let used = memory(rest);
-    machine.memory = match (machine.memory, used) {
-        (Some((first, _)), Some(now)) => Some((first, now)),
-        (None, Some(now)) => Some((now, now)),
-        (known, None) => known,
-    };
-    clean(machine, &struck, removal);
-    Judged { struck, healthy: true, note: None }
+    clean(machine, &struck);
+    Judged { struck, healthy: true }
 }
 
 fn strike(machine: &mut Machine, fault: &Fault) -> Struck {
@@ -124,19 +135,28 @@ fn strike(machine: &mut Machine, fault: &Fault) -> Struck {
             done = rule.map(|_| text);
         }
         Step::Removal { out_ms } => {
-            if machine.detach() {
-                sleep(Duration::from_millis(*out_ms));
-                machine.attach();
+            machine.put_back();
+            if machine.pull_out(Duration::from_millis(*out_ms)) {
                 done = Some(format!("pulled out for {out_ms} ms"));
             }
         }
     }
-    Struck { fault: fault.clone(), done, rule, outcome: Outcome::NotActivated }
+    Struck {
+        fault: fault.clone(),
+        done,
+        rule,
+        rounds: 0,
+        outcome: Outcome::NotActivated,
+        note: None,
+    }
 }
 
-/// Looks whether rules struck, and takes them away.
-fn count_rules(machine: &Machine, struck: &mut [Struck]) {
-    if struck.iter().all(|one| one.rule.is_none()) {
+/// Looks whether rules struck. One whose turn has not come yet stays, for a few rounds, and counts in the round
+/// in which it strikes: then it comes first, as it has been there from the beginning.
+fn count_rules(machine: &mut Machine, struck: &mut Vec<Struck>) {
+    let mut waiting = std::mem::take(&mut machine.waiting);
+    let old = std::mem::take(&mut machine.spent);
+    if waiting.is_empty() && old.is_empty() && struck.iter().all(|one| one.rule.is_none()) {
         return;
     }
     let list = machine.control(&Request::FaultList {});
@@ -145,15 +165,154 @@ fn count_rules(machine: &Machine, struck: &mut [Struck]) {
         let found = all.into_iter().flatten().find(|fault| fault["id"] == id);
         found.and_then(|fault: &Value| fault["hits"].as_u64()).unwrap_or(0)
     };
-    for one in struck.iter_mut() {
-        if one.rule.is_some_and(|id| hits(id) == 0) {
+    // Those that struck a round ago hold nothing back any more.
+    let mut gone = old;
+    let mut own = std::mem::take(struck);
+    let did = |one: &Struck| one.rule.is_none_or(|id| hits(id) > 0);
+    let (now, later): (Vec<_>, Vec<_>) = waiting.drain(..).partition(|one| did(one));
+    let (mine, mut next): (Vec<_>, Vec<_>) = own.drain(..).partition(|one| did(one));
+    *struck = now.into_iter().chain(mine).collect();
+    machine.spent = struck.iter().filter_map(|one| one.rule).collect();
+    for mut one in later {
+        one.rounds += 1;
+        if one.rounds < ROUNDS_WAITED {
+            machine.waiting.push(one);
+        } else {
+            gone.extend(one.rule);
             one.done = None;
+            struck.push(one);
         }
     }
-    machine.control(&Request::FaultClear {});
+    machine.waiting.append(&mut next);
+    for id in gone {
+        machine.control(&Request::FaultRemove { id: id as u32 });
+    }
 }
 
-/// Nothing was lost: who recovered of what.
+/// Why a round does not end.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Stuck {
+    /// The guest does not even answer.
+    Silent,
+    /// These parts of the load do not go on.
+    Parts(Vec<Part>),
+    /// All that does not come right says so, as in this line.
+    Refused(String),
+}
+
+impl std::fmt::Display for Stuck {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Silent => f.write_str("the guest does not take commands any more"),
+            Self::Refused(line) => write!(f, "the load ends with errors, again and again: {line}"),
+            Self::Parts(parts) => {
+                let names: Vec<&str> = parts.iter().map(|part| part.name()).collect();
+                write!(f, "the load does not go on: {}", names.join(", "))
+            }
+        }
+    }
+}
+
+/// Waits until every part of the load has done a piece of work right that was begun after the last fault.
+fn come_through(machine: &mut Machine, events: &mut Vec<Event>) -> Result<(), Stuck> {
+    machine.marks += 1;
+    let end = format!("END {} ", machine.marks);
+    machine.say(&format!("mark {}\n", end.trim_end()));
+    let deadline = Instant::now() + PATIENCE;
+    let mut ended = None;
+    let mut missing: Vec<Part> = Part::ALL.to_vec();
+    let mut refusal = String::new();
+    let mut told = [0u32; Part::ALL.len()];
+    while !missing.is_empty() || ended.is_none() {
+        let Some(line) = machine.line(deadline) else {
+            return Err(if ended.is_none() { Stuck::Silent } else { Stuck::Parts(missing) });
+        };
+        if let Some(time) = line.strip_prefix(&end) {
+            ended = time.parse::<u64>().ok();
+        } else if let Some(event) = event(&line, &machine.sum) {
+            if let (Event::Work(work, _), Some(ended)) = (&event, ended)
+                && work.began >= ended
+            {
+                match work.verdict {
+                    Verdict::Right => missing.retain(|part| *part != work.part),
+                    _ => {
+                        told[work.part as usize] += 1;
+                        refusal.clone_from(&line);
+                    }
+                }
+            }
+            events.push(event);
+        }
+        if !missing.is_empty() && missing.iter().all(|part| told[*part as usize] >= REFUSALS_MAX) {
+            return Err(Stuck::Refused(refusal));
+        }
+    }
+    Ok(())
+}
+
+fn event(line: &str, sum: &str) -> Option<Event> {
+    if let Some(rest) = line.strip_prefix("F ") {
+        return rest.split_once(' ')?.0.parse().ok().map(Event::Mark);
+    }
+    load::work(line, sum).map(|work| Event::Work(work, line.to_owned()))
+}
+
+/// Charges what went wrong to faults.
+fn charge(struck: &mut [Struck], events: &[Event]) {
+    // Rules that were there before the round come before its first mark.
+    let mut last = 0;
+    let mut losses = 0;
+    for event in events {
+        let (work, line) = match event {
+            Event::Mark(seed) => {
+                last = struck.iter().position(|one| one.fault.seed == *seed).unwrap_or(last);
+                continue;
+            }
+            Event::Work(work, line) => (work, line),
+        };
+        let outcome = match work.verdict {
+            Verdict::Right => continue,
+            Verdict::Told => Outcome::ReportedLoss,
+            Verdict::Wrong => Outcome::SilentLoss,
+        };
+        let before = || (0..=last).rev().filter(|at| struck.get(*at).is_some_and(did_strike));
+        // A disk that is not there cannot be read: that belongs to the fault.
+        let removed = |at: &usize| matches!(struck[*at].fault.step, Step::Removal { .. });
+        if outcome == Outcome::ReportedLoss
+            && work.part == Part::Read
+            && before().any(|at| removed(&at))
+        {
+            continue;
+        }
+        let near = before().find(|at| work.part.uses(struck[*at].fault.target));
+        let Some(at) = near.or_else(|| before().next()) else { continue };
+        losses += 1;
+        if struck[at].outcome < outcome && losses <= LOSSES_MAX {
+            struck[at].outcome = outcome;
+            struck[at].note = Some(line.clone());
+        }
+    }
+}
+
+fn did_strike(one: &Struck) -> bool {
+    one.done.is_some()
+}
+
+/// Restarts of each service, once all are well again.
+fn services(machine: &mut Machine) -> Result<Vec<(String, u64)>, String> {
+    let end = Instant::now() + BACK_OFF;
+    loop {
+        let lines = machine.ask("list").ok_or("the services cannot be listed")?;
+        match restarts(&lines) {
+            Ok(now) if now.is_empty() => return Err("the services cannot be listed".into()),
+            Ok(now) => return Ok(now),
+            Err(label) if Instant::now() > end => return Err(format!("{label} is down")),
+            Err(_) => machine.pause(Duration::from_millis(100)),
+        }
+    }
+}
+
+/// What became of the faults after which nothing was lost.
 fn assign(struck: &mut [Struck], before: &[(String, u64)], now: &[(String, u64)]) {
     let count = |list: &[(String, u64)], label: &str| {
         list.iter().find(|(own, _)| own == label).map_or(0, |(_, restarts)| *restarts)
@@ -162,10 +321,10 @@ fn assign(struck: &mut [Struck], before: &[(String, u64)], now: &[(String, u64)]
         .iter()
         .map(|(label, restarts)| (label.clone(), restarts.saturating_sub(count(before, label))))
         .collect();
-    for one in struck.iter_mut().filter(|one| one.done.is_some()) {
+    for one in struck.iter_mut().filter(|one| did_strike(one)) {
         let service = one.fault.target.split('.').next().unwrap_or("");
         let died = deaths.iter_mut().find(|(label, left)| label == service && *left > 0);
-        one.outcome = match (died, &one.fault.step) {
+        let outcome = match (died, &one.fault.step) {
             (Some((_, left)), _) => {
                 *left -= 1;
                 Outcome::Recovered
@@ -173,57 +332,44 @@ fn assign(struck: &mut [Struck], before: &[(String, u64)], now: &[(String, u64)]
             (None, Step::Rule(_) | Step::Removal { .. }) => Outcome::Tolerated,
             (None, Step::Guest(_) | Step::Inject(_)) => Outcome::NoEffect,
         };
+        one.outcome = one.outcome.max(outcome);
     }
 }
 
-/// Something was lost: charged to the last fault that struck.
-fn judged(mut struck: Vec<Struck>, outcome: Outcome, note: Option<String>) -> Judged {
-    for one in struck.iter_mut().filter(|one| one.done.is_some()) {
-        one.outcome = Outcome::NoEffect;
+/// The machine cannot go on: charged to the last fault that struck.
+fn failed(mut struck: Vec<Struck>, outcome: Outcome, why: &str) -> Judged {
+    for one in struck.iter_mut().filter(|one| did_strike(one)) {
+        one.outcome = one.outcome.max(Outcome::NoEffect);
     }
-    let last = struck.iter_mut().rev().find(|one| one.done.is_some());
-    match last {
-        Some(last) => last.outcome = outcome,
-        None => {
-            if let Some(first) = struck.first_mut() {
-                first.outcome = outcome;
-            }
-        }
+    let last = struck.iter().rposition(did_strike).unwrap_or(0);
+    if let Some(last) = struck.get_mut(last) {
+        last.outcome = outcome;
+        last.note = Some(why.to_owned());
     }
-    Judged { struck, healthy: false, note }
+    Judged { struck, healthy: false }
 }
 
 /// Restarts what was damaged and went on, so that it does not answer for it in a later round.
-fn clean(machine: &mut Machine, struck: &[Struck], removal: bool) {
+fn clean(machine: &mut Machine, struck: &[Struck]) {
     let mut damaged: Vec<&str> = struck
         .iter()
-        .filter(|one| matches!(one.fault.step, Step::Inject(_)))
-        .filter(|one| one.outcome == Outcome::NoEffect)
+        .filter(|one| matches!(one.fault.step, Step::Inject(_)) && did_strike(one))
+        .filter(|one| one.outcome != Outcome::Recovered)
         .map(|one| one.fault.target)
         .collect();
     damaged.sort_unstable();
     damaged.dedup();
     for label in &damaged {
-        machine.say(&format!("service restart {label}\n"));
+        // Those that keep nothing come back as they do from a crash, so that nobody above them notices.
+        let how = if DRIVERS.contains(label) { "kill" } else { "restart" };
+        machine.say(&format!("{how} {label}\n"));
     }
-    if removal {
-        // Refused if it is back already.
-        machine.attach();
+    if !damaged.is_empty()
+        && let Ok(now) = services(machine)
+    {
+        machine.restarts = now;
     }
-    if !damaged.is_empty() {
-        machine.say("service list\necho END CLEAN\n");
-        if let Some(lines) = machine.until("END CLEAN", PATIENCE)
-            && let Ok(now) = restarts(&lines)
-        {
-            machine.restarts = now;
-        }
-    }
-}
-
-/// KiB in use, from `free`.
-fn memory(lines: &[String]) -> Option<i64> {
-    let line = lines.iter().find(|line| line.starts_with("Mem"))?;
-    line.split_whitespace().nth(2)?.parse().ok()
+    machine.count();
 }
 
 #[cfg(test)]

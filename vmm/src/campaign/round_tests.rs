@@ -2,12 +2,17 @@ use super::*;
 
 fn fault(target: &'static str, step: Step) -> Struck {
     let fault = Fault { seed: 1, class: Class::Kill, target, step, wait_ms: 0 };
-    Struck { fault, done: Some("x".into()), rule: None, outcome: Outcome::NotActivated }
+    let done = Some("x".into());
+    Struck { fault, done, rule: None, rounds: 0, outcome: Outcome::NotActivated, note: None }
+}
+
+fn guest() -> Step {
+    Step::Guest(String::new())
 }
 
 #[test]
 fn deaths_are_given_to_the_faults_that_aimed_there() {
-    let kill = || Step::Guest("service kill virtio-blk".into());
+    let kill = || Step::Guest("kill virtio-blk".into());
     let rule = Step::Rule("sector=1,action=drop".into());
     let mut struck = [
         fault("virtio-blk", kill()),
@@ -23,19 +28,51 @@ fn deaths_are_given_to_the_faults_that_aimed_there() {
 }
 
 #[test]
-fn a_failure_is_charged_to_the_last_that_struck() {
-    let mut idle = fault("vfs", Step::Guest(String::new()));
+fn a_dead_machine_is_charged_to_the_last_that_struck() {
+    let mut idle = fault("vfs", guest());
     idle.done = None;
-    let struck = vec![fault("pm", Step::Guest(String::new())), idle];
-    let judged = judged(struck, Outcome::Hang, None);
+    let struck = vec![fault("pm", guest()), idle];
+    let judged = failed(struck, Outcome::Hang, "it hangs");
     assert_eq!(judged.struck[0].outcome, Outcome::Hang);
+    assert_eq!(judged.struck[0].note.as_deref(), Some("it hangs"));
     assert_eq!(judged.struck[1].outcome, Outcome::NotActivated);
     assert!(!judged.healthy);
 }
 
 #[test]
-fn memory_in_use_is_read() {
-    let lines = ["x".to_owned(), "Mem:  196608  50000  146608".to_owned()];
-    assert_eq!(memory(&lines), Some(50000));
-    assert_eq!(memory(&[]), None);
+fn a_loss_is_charged_to_what_its_work_goes_through() {
+    let mut struck = vec![
+        fault("virtio-blk", guest()),
+        fault("virtio-net", guest()),
+        fault("virtio-blk", guest()),
+    ];
+    for (seed, one) in (100..).zip(&mut struck) {
+        one.fault.seed = seed;
+    }
+    let lines = [
+        "F 100 10",
+        "copy 8 0 S",
+        "F 101 20",
+        "copy 9 input/output error",
+        "F 102 30",
+        "fetch 5 0 T",
+    ];
+    let events: Vec<Event> = lines.iter().filter_map(|line| event(line, "S")).collect();
+    assert_eq!(events.len(), lines.len());
+    charge(&mut struck, &events);
+    use Outcome::{NotActivated, ReportedLoss, SilentLoss};
+    let outcomes: Vec<Outcome> = struck.iter().map(|one| one.outcome).collect();
+    assert_eq!(outcomes, [ReportedLoss, SilentLoss, NotActivated]);
+    assert_eq!(struck[0].note.as_deref(), Some("copy 9 input/output error"));
+}
+
+#[test]
+fn a_disk_that_was_pulled_out_may_be_missed() {
+    let mut struck = vec![fault("ahci.0", Step::Removal { out_ms: 1 })];
+    let events = ["F 1 1", "read 1 no such device"].map(|line| event(line, "S").unwrap());
+    charge(&mut struck, &events);
+    assert_eq!(struck[0].outcome, Outcome::NotActivated);
+    let wrong = event("read 1 0 T", "S").unwrap();
+    charge(&mut struck, &[wrong]);
+    assert_eq!(struck[0].outcome, Outcome::SilentLoss);
 }

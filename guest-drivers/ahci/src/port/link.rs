@@ -33,13 +33,20 @@ const SETTLE_NS: u64 = 30_000_000_000;
 const PROBE_NS: u64 = 10_000_000_000;
 /// How often an idle CD-ROM is asked for its medium.
 pub(super) const MEDIUM_NS: u64 = 2_000_000_000;
+/// How often an empty port is looked at for a drive whose interrupt was lost.
+pub(super) const PLUG_NS: u64 = 2_000_000_000;
 /// Unit attentions in a row.
 const MEDIUM_TRIES: u8 = 5;
 
 impl<M: Mmio, D: Dma, C: Clock> Port<M, D, C> {
-    /// Brings the port up after the HBA was reset.
-    pub fn start(&mut self, now: u64) -> Result<(), HbaError> {
-        self.begin(false, now)
+    /// Brings the port up after the HBA was reset. A port that was empty until then, and that somebody had
+    /// brought up, is not waited for: a drive that shows later is one that was plugged in.
+    pub fn start(&mut self, empty: bool, now: u64) -> Result<(), HbaError> {
+        self.begin(false, now)?;
+        if empty {
+            self.state = State::Linking { until: now };
+        }
+        Ok(())
     }
 
     /// Stops the list and FIS reception for good.
@@ -369,7 +376,7 @@ impl<M: Mmio, D: Dma, C: Clock> Port<M, D, C> {
         self.drive = None;
         self.clear_errors();
         self.state = State::Empty;
-        self.look_at = None;
+        self.look_at = Some(self.host.clock.now_ns().saturating_add(PLUG_NS));
         Ok(())
     }
 

@@ -365,7 +365,12 @@ impl<M: Mmio, D: Dma, C: Clock> Port<M, D, C> {
         match self.state {
             State::Empty | State::Failed => {
                 let pending = core::mem::replace(&mut self.pending, PortInterrupt::empty());
-                self.look_at = None;
+                // The interrupt that tells of a drive may be lost.
+                let empty = matches!(self.state, State::Empty);
+                self.look_at = match self.look_at.filter(|at| *at > now) {
+                    Some(at) => Some(at),
+                    None => empty.then_some(now.saturating_add(link::PLUG_NS)),
+                };
                 if pending.intersects(PortInterrupt::PCS | PortInterrupt::PRCS) {
                     self.resets = 0;
                     self.begin(true, now)?;

@@ -22,6 +22,10 @@ pub struct Fake {
     pub next_pid: u32,
     /// Live instances by slot: pid, cookie, label, incarnation, badge.
     pub live: BTreeMap<SlotId, (u32, u64, String, u32, u64)>,
+    /// Cookies of processes made ahead, by slot.
+    pub spares: BTreeMap<SlotId, u64>,
+    /// Launches that found their process made.
+    pub spared: Vec<SlotId>,
     pub killed: Vec<SlotId>,
     pub notified: Vec<(SlotId, u64)>,
     pub answers: BTreeMap<u64, Answer>,
@@ -56,6 +60,9 @@ impl Host for Fake {
         if self.broken.contains(&launch.program) {
             return Err(Error::NoExec);
         }
+        if self.spares.remove(&launch.slot) == Some(launch.cookie) {
+            self.spared.push(launch.slot);
+        }
         self.programs.insert(launch.slot, launch.program);
         self.next_pid += 1;
         let pid = 100 + self.next_pid;
@@ -64,6 +71,10 @@ impl Host for Fake {
         let instance = (pid, launch.cookie, label, launch.incarnation, launch.badge);
         assert!(self.live.insert(launch.slot, instance).is_none(), "two instances in a slot");
         Ok(pid)
+    }
+    fn prepare(&mut self, launch: &Launch<'_>) {
+        assert!(self.live.contains_key(&launch.slot), "a spare of nobody");
+        self.spares.insert(launch.slot, launch.cookie);
     }
     fn kill(&mut self, slot: SlotId) {
         assert!(self.live.contains_key(&slot), "kill of nobody");
@@ -89,6 +100,7 @@ impl Host for Fake {
         self.retired.push(slot);
     }
     fn discard(&mut self, slot: SlotId) {
+        self.spares.remove(&slot);
         self.discarded.push(slot);
     }
     fn drop_program(&mut self, program: ProgramId) {

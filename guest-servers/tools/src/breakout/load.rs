@@ -15,7 +15,7 @@ use core::hint::black_box;
 use core::sync::atomic::{AtomicU64, Ordering};
 
 use xinim_abi::ipc::{Message, Tag};
-use xinim_abi::object::{Handle, MemoryFlags, PAGE_SIZE, Protection, SELF};
+use xinim_abi::object::{Handle, LARGE_PAGE_SIZE, MemoryFlags, PAGE_SIZE, Protection, SELF};
 use xinim_abi::start::role;
 use xinim_rt::{kip, start, sys};
 
@@ -26,7 +26,11 @@ const MESSAGES: u32 = 300;
 const SPINS: u32 = 10_000;
 /// Where memory that is taken is mapped.
 const TAKEN: u64 = 0x5000_0000_0000;
-const PIECE: u64 = 1 << 20;
+const PIECES: [(u64, MemoryFlags); 3] = [
+    (LARGE_PAGE_SIZE as u64, MemoryFlags::LARGE),
+    (64 << 10, MemoryFlags::empty()),
+    (PAGE_SIZE as u64, MemoryFlags::empty()),
+];
 const PIECES_MAX: u64 = 4096;
 const THREADS_MAX: usize = 300;
 
@@ -130,14 +134,17 @@ pub fn messages(seed: &str) -> i32 {
 /// Takes all it can get; what was got last and how it ended. Nothing is given back before the end of the
 /// process.
 pub fn exhaust() -> i32 {
-    let mut pieces = 0;
-    while pieces < PIECES_MAX {
-        let Ok(memory) = sys::memory_create(PIECE, MemoryFlags::empty()) else { break };
-        let protection = Protection::READ | Protection::WRITE;
-        if sys::memory_map(SELF, memory, TAKEN + pieces * PIECE, 0, PIECE, protection).is_err() {
-            break;
+    let (mut taken, mut pieces) = (0, 0);
+    // The largest first: the fewest steps to the point at which there is nothing left.
+    for (size, flags) in PIECES {
+        while pieces < PIECES_MAX {
+            let Ok(memory) = sys::memory_create(size, flags) else { break };
+            let protection = Protection::READ | Protection::WRITE;
+            if sys::memory_map(SELF, memory, TAKEN + taken, 0, size, protection).is_err() {
+                break;
+            }
+            (taken, pieces) = (taken + size, pieces + 1);
         }
-        pieces += 1;
     }
     let mut handles = 0;
     while handles < 5000 && sys::endpoint_create().is_ok() {
@@ -145,11 +152,12 @@ pub fn exhaust() -> i32 {
     }
     let mut threads = 0;
     while threads < THREADS_MAX
-        && sys::thread_create(SELF, idle as *const () as u64, TAKEN + PIECE - 8, 0, 1).is_ok()
+        && sys::thread_create(SELF, idle as *const () as u64, TAKEN + PAGE_SIZE as u64 - 8, 0, 1)
+            .is_ok()
     {
         threads += 1;
     }
-    xinim_rt::println!("{pieces} MiB, {handles} handles, {threads} threads");
+    xinim_rt::println!("{} MiB, {handles} handles, {threads} threads", taken >> 20);
     0
 }
 

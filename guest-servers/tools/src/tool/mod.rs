@@ -18,8 +18,10 @@ pub mod ls;
 pub mod owner;
 pub mod printf;
 pub mod processes;
+pub mod recoverbench;
 pub mod remove;
 pub mod service;
+pub mod service_batch;
 pub mod sha256sum;
 pub mod simple;
 pub mod spawn;
@@ -29,6 +31,7 @@ pub mod tar;
 pub mod test;
 pub mod text;
 pub mod tr;
+pub mod workload;
 pub mod xargs;
 
 /// See [`crate::mode_change`].

@@ -17,9 +17,11 @@ const USAGE: &str = "usage: service [--json] list|statistics|alerts
        service load FILE.toml [PROGRAM]
        service unload NAME
        service update NAME PROGRAM
+       service batch
 kill ends the instance as a crash would: --wild makes it write through a wild pointer, --hang makes
 it spin and --block sleep until its heartbeat is missed. update replaces a running service's program
-and goes back to the old one when the new one fails in its first second.";
+and goes back to the old one when the new one fails in its first second. batch reads commands from standard input: kill, wild, hang, block, start,
+stop or restart NAME; list; counts; mark TEXT; run PROGRAM.";
 
 pub fn run(c: &mut Context<'_>) -> i32 {
     let words: alloc::vec::Vec<&str> = c.args.iter().map(String::as_str).collect();
@@ -27,6 +29,7 @@ pub fn run(c: &mut Context<'_>) -> i32 {
     let show = if json { as_json } else { as_table };
     let (operation, name) = match &words[usize::from(json)..] {
         [] | ["list"] => return ask(c, query::LIST, "", show),
+        ["batch"] => return super::service_batch::run(c),
         ["statistics"] => return ask(c, query::STATISTICS, "", show),
         ["alerts"] => return ask(c, query::ALERTS, "", show),
         ["history"] => return ask(c, query::HISTORY, "", show),
