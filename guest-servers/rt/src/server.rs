@@ -89,12 +89,6 @@ pub trait Server {
         None
     }
 
-    /// Hangs, on RS's request, as a defect would: spinning, or (`block`) asleep. A server of several threads
-    /// takes what the others need with it, as they would go on without this one.
-    fn hang(&mut self, block: bool) {
-        hang(block);
-    }
-
     /// RS asks for the end: write back what must not be lost. The exit status.
     fn terminate(&mut self) -> i32 {
         0
@@ -176,22 +170,19 @@ fn standard_bits(raised: u64, server: &mut impl Server) {
     if raised & bits::INJECT_FAULT != 0 {
         wild_write();
     }
-    if raised & (bits::INJECT_HANG | bits::INJECT_BLOCK) != 0 {
-        server.hang(raised & bits::INJECT_HANG == 0);
+    if raised & bits::INJECT_HANG != 0 {
+        loop {
+            core::hint::spin_loop();
+        }
+    }
+    if raised & bits::INJECT_BLOCK != 0 {
+        loop {
+            sys::thread_sleep(u64::MAX);
+        }
     }
     // The heartbeat (`PING`) is answered by having been fetched.
     if raised & bits::TERMINATE != 0 {
         process::exit(server.terminate());
-    }
-}
-
-/// Spins, or sleeps, for ever.
-pub fn hang(block: bool) -> ! {
-    loop {
-        if block {
-            sys::thread_sleep(u64::MAX);
-        }
-        core::hint::spin_loop();
     }
 }
 

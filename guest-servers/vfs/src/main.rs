@@ -308,11 +308,6 @@ impl server::Server for VfsServer {
         self.workers.idle.fetch_add(1, Ordering::Relaxed);
     }
 
-    fn hang(&mut self, block: bool) {
-        // In the middle of an operation: the other workers need what this one has.
-        self.server.with(|_| server::hang(block));
-    }
-
     fn terminate(&mut self) -> i32 {
         i32::from(self.server.with(|vfs| vfs.sync()).is_err())
     }

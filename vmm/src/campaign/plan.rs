@@ -233,7 +233,9 @@ impl Fault {
                 ("net0", Step::Rule(format!("device=net0,action=link-down,time={time}ms")))
             }
             Class::Packet => {
-                let how = pick(&["drop", "duplicate", "reorder", "corrupt", "delay"], r);
+                // Not `corrupt`: with checksum offload a frame has no checksum between device and back end,
+                // so nobody could notice; a wire's errors end at the card.
+                let how = pick(&["drop", "duplicate", "reorder", "delay"], r);
                 let rest = format!("on=packet,probability=20%,seed={seed},count=40,action={how}");
                 rule("virtio-net.0", rest)
             }
