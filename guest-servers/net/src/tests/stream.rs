@@ -152,11 +152,14 @@ fn a_connection_that_is_asked_for_while_the_link_is_down_waits_for_it() {
     let mut world = World::new(Weather::default());
     world.connection(80);
     let listener = world.b.open(2, 1, 0, 1).unwrap();
-    world.b.bind(listener, &v4([0; 4], 81)).unwrap();
+    world.b.bind(listener, &super::wire::v4([0; 4], 81)).unwrap();
     world.b.listen(listener, 8).unwrap();
     world.up.set(false);
     let client = world.a.open(2, 1, 0, 1).unwrap();
-    assert_eq!(world.a.connect(client, &v4(B, 81)), Err(Error::InProgress));
+    assert_eq!(
+        world.a.connect(client, &super::wire::v4(super::wire::B, 81)),
+        Err(Error::InProgress)
+    );
     world.run(500);
     world.up.set(true);
     world.until(60, |w| w.a.connected(client)).unwrap();
