@@ -7,8 +7,14 @@
 //!                     | unpin           (bus mastering off)
 //!                     +-----> free
 //! ```
-//! There is no IOMMU yet, so the domain is a promise kept by drivers; the quarantine keeps a device
-//! that still writes from hitting memory that was given to others.
+//! Without an IOMMU the domain is a promise kept by drivers; the quarantine keeps a device that still
+//! writes from hitting memory that was given to others. A *confined* device has an IOMMU before it, whose
+//! driver reads the grants from here ([`grants`]) and says when it has carried them out ([`released`]):
+//!
+//! ```text
+//! unpin, or DEVICE_RESET_DONE --> held --DEVICE_GRANTS--> releasing --DEVICE_RELEASED--> free
+//! ```
+//! so that no frame is given to others while the device can still reach it.
 
 use core::cell::Cell;
 
@@ -32,6 +38,12 @@ pub struct Device {
     config: u64,
     pins: List<Pin, 1>,
     quarantine: List<Pin, 1>,
+    /// An IOMMU stands before it.
+    confined: Cell<bool>,
+    /// Not granted any more, and mapped by the IOMMU perhaps.
+    held: List<Pin, 1>,
+    /// The same when the grants were last read.
+    releasing: List<Pin, 1>,
     pub references: Cell<u32>,
     all: Link<Device>,
 }
@@ -93,6 +105,9 @@ pub fn create(address: u64, config: u64) -> Result<Ref<Device>> {
         config,
         pins: List::new(),
         quarantine: List::new(),
+        confined: Cell::new(false),
+        held: List::new(),
+        releasing: List::new(),
         references: Cell::new(1),
         all: Link::new(),
     };
@@ -125,10 +140,10 @@ pub fn pin(
         Object::Memory(memory).retain();
         Object::Device(device).retain();
         process.pinned.set(pinned);
-        if trace::on() {
+        if trace::grants_on() {
             memory.extents(0, memory.length).for_each(|(address, bytes)| {
                 let owner = u64::from(process.pid) | (bytes / 4096) << 32;
-                trace::event(trace::kind::DMA_GRANT, 0, address, owner);
+                trace::grant(trace::kind::DMA_GRANT, device.address, address, owner);
             });
         }
         process.pins.push_back(pin);
@@ -146,13 +161,41 @@ pub fn unpin(device: Ref<Device>, memory: Ref<MemoryObject>, process: Ref<Proces
     process.pins.remove(pin);
     process.pinned.set(process.pinned.get() - memory.frames());
     device.pins.remove(pin);
-    free(pin);
+    if device.confined.get() {
+        keep(&memory);
+        device.held.push_back(pin);
+    } else {
+        free(pin);
+    }
     Ok(())
+}
+
+/// Counts memory as kept for a device that may still reach it.
+fn keep(memory: &MemoryObject) {
+    if memory.quarantined.replace(memory.quarantined.get() + 1) == 0 {
+        QUARANTINED.set(QUARANTINED.get() + memory.frames());
+    }
+}
+
+/// Nothing reaches the memory of a kept pin any more.
+fn release(pin: Ref<Pin>) {
+    let memory = pin.memory;
+    memory.quarantined.set(memory.quarantined.get() - 1);
+    if memory.quarantined.get() == 0 {
+        QUARANTINED.set(QUARANTINED.get() - memory.frames());
+    }
+    free(pin);
 }
 
 /// Drops a pin that is on no list any more.
 fn free(pin: Ref<Pin>) {
     let (memory, device) = (pin.memory, pin.device);
+    if trace::grants_on() {
+        memory.extents(0, memory.length).for_each(|(address, bytes)| {
+            let pages = bytes / 4096;
+            trace::grant(trace::kind::DMA_REVOKE, device.address, address, pages << 32);
+        });
+    }
     PINS.release(pin);
     Object::Memory(memory).release();
     Object::Device(device).release();
@@ -164,24 +207,48 @@ pub fn quarantine(process: Ref<Process>) {
         silence(&pin.device);
     }
     while let Some(pin) = process.pins.pop_front() {
-        let memory = pin.memory;
         pin.device.pins.remove(pin);
         pin.device.quarantine.push_back(pin);
-        if memory.quarantined.replace(memory.quarantined.get() + 1) == 0 {
-            QUARANTINED.set(QUARANTINED.get() + memory.frames());
+        keep(&pin.memory);
+    }
+}
+
+/// The device was reset: quarantined memory is free, or held until the IOMMU has let go of it.
+pub fn reset_done(device: Ref<Device>) {
+    while let Some(pin) = device.quarantine.pop_front() {
+        if device.confined.get() {
+            device.held.push_back(pin);
+        } else {
+            release(pin);
         }
     }
 }
 
-/// The device was reset: quarantined memory is free.
-pub fn reset_done(device: Ref<Device>) {
-    while let Some(pin) = device.quarantine.pop_front() {
-        let memory = pin.memory;
-        memory.quarantined.set(memory.quarantined.get() - 1);
-        if memory.quarantined.get() == 0 {
-            QUARANTINED.set(QUARANTINED.get() - memory.frames());
-        }
-        free(pin);
+/// An IOMMU stands before the device from now on.
+pub fn confine(device: Ref<Device>) {
+    device.confined.set(true);
+}
+
+/// Calls `take` with address, bytes and process of each run of memory that is granted now. What is not
+/// among it, and was before, is free at [`released`].
+pub fn grants(
+    device: Ref<Device>,
+    mut take: impl FnMut(u64, u64, u32) -> Result<()>,
+) -> Result<()> {
+    for pin in device.pins.iter() {
+        let mut runs = pin.memory.extents(0, pin.memory.length);
+        runs.try_for_each(|(at, bytes)| take(at, bytes, pin.process.pid))?;
+    }
+    while let Some(pin) = device.held.pop_front() {
+        device.releasing.push_back(pin);
+    }
+    Ok(())
+}
+
+/// The IOMMU lets the device reach what the last [`grants`] told, and nothing else.
+pub fn released(device: Ref<Device>) {
+    while let Some(pin) = device.releasing.pop_front() {
+        release(pin);
     }
 }
 

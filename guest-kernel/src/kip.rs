@@ -7,6 +7,7 @@
 use core::cell::Cell;
 
 use xinim_abi::kip::{ABI_VERSION, GATE_ADDRESS, KIP_MAGIC, KernelInfoPage, entry, features};
+use xinim_abi::trace::SWITCH_EVENTS;
 
 use crate::arch::cpu::set_syscall_entry;
 use crate::arch::entry::syscall_entry;
@@ -81,7 +82,13 @@ const TRACE_SWITCH: usize = core::mem::offset_of!(KernelInfoPage, trace) / 8;
 /// Whether somebody outside wants events.
 #[inline(always)]
 pub fn traced() -> bool {
-    KIP.0[TRACE_SWITCH].get() != 0
+    trace_switches() & SWITCH_EVENTS != 0
+}
+
+/// What somebody outside wants: [`SWITCH_EVENTS`] and `SWITCH_GRANTS`.
+#[inline(always)]
+pub fn trace_switches() -> u64 {
+    KIP.0[TRACE_SWITCH].get()
 }
 
 /// Physical address of the trace's switch.

@@ -120,6 +120,16 @@ pub fn on() -> bool {
     kip::traced()
 }
 
+/// Whether grants of DMA memory are wanted.
+pub fn grants_on() -> bool {
+    kip::trace_switches() != 0
+}
+
+/// Writes a grant or a revocation, which [`grants_on`] has asked for.
+pub fn grant(kind: u8, function: u32, address: u64, owner: u64) {
+    record(kind, function as u16, address, owner);
+}
+
 /// Writes an event if somebody wants it; the arguments should be cheap.
 #[inline(always)]
 pub fn event(kind: u8, name: u64, a: u64, b: u64) {

@@ -41,7 +41,7 @@ pub struct KernelInfoPage {
     pub features: u64,
     /// Kernel command line, UTF-8, padded with zeros.
     pub cmdline: [u8; 512],
-    /// Not 0 while somebody wants the guest's own events; the machine writes it (see `trace`).
+    /// Which of the guest's own events somebody wants; the machine writes it (see `trace::SWITCH_EVENTS`).
     pub trace: u64,
 }
 

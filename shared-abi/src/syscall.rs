@@ -134,8 +134,18 @@ pub const DEVICE_PIN: u64 = 41;
 /// `(device, memory)`.
 pub const DEVICE_UNPIN: u64 = 42;
 /// `(device)`. The driver vouches that the device was reset and does no more DMA of its
-/// predecessor: quarantined memory is released.
+/// predecessor: quarantined memory is released (of a confined device at the next `DEVICE_RELEASED`).
 pub const DEVICE_RESET_DONE: u64 = 43;
+
+/// `(resource, device)`. An IOMMU stands before the device: memory that was pinned to it is not given
+/// to others before `DEVICE_RELEASED`. Needs HARDWARE.
+pub const DEVICE_CONFINE: u64 = 37;
+/// `(resource, device, ptr, len) -> count`. The runs of memory that the device is to reach now, each an
+/// address, bytes, and the pid of the process that pinned it (u64). `Limit`: they do not fit. Needs HARDWARE.
+pub const DEVICE_GRANTS: u64 = 38;
+/// `(resource, device)`. The device reaches what the last `DEVICE_GRANTS` told and nothing else: what
+/// had been unpinned by then is free. Needs HARDWARE.
+pub const DEVICE_RELEASED: u64 = 39;
 
 /// `(resource, gsi | IRQ_MSI, IrqFlags) -> (handle, msi address << 32 | msi data)`. Needs HARDWARE.
 pub const IRQ_CREATE: u64 = 44;

@@ -48,8 +48,13 @@ pub const fn capacity(len: usize) -> usize {
 
 /// Where the rings are, at [`RINGS_OFFSET`] in the trace page: physical addresses, 0 for none yet.
 pub const RINGS_OFFSET: usize = 64;
-/// Of the switch: a u64 in the kernel information page, 0: off. The machine writes it.
+/// Of the switch: a u64 in the kernel information page, [`SWITCH_EVENTS`] and [`SWITCH_GRANTS`]. The
+/// machine writes it.
 pub const SWITCH_AT: usize = RINGS_OFFSET;
+/// All events are wanted.
+pub const SWITCH_EVENTS: u64 = 1;
+/// Grants and revocations of DMA memory are wanted.
+pub const SWITCH_GRANTS: u64 = 2;
 /// TSC just before and just after the announcement: the machine's clock stood between them.
 pub const TSC_BEFORE: usize = RINGS_OFFSET + 8;
 pub const TSC_AFTER: usize = RINGS_OFFSET + 16;
@@ -79,8 +84,10 @@ pub mod kind {
     /// Process `b` ended; `name`: cause (`event::cause`), `a`: exit status or number.
     pub const DEATH: u8 = 8;
     /// Memory at physical `a` was pinned for DMA by a process: pid in the low 32 bits of `b`, pages
-    /// in the high ones.
+    /// in the high ones. `name`: the function, bus << 8 | device << 3 | function.
     pub const DMA_GRANT: u8 = 9;
+    /// The function `name` must not reach memory at physical `a` any more, pages in the high half of `b`.
+    pub const DMA_REVOKE: u8 = 10;
     /// A client of a block driver submitted its request `b`; `name`: operation; `a`: first sector.
     pub const BLOCK_SUBMIT: u8 = 16;
     /// The client saw the completion of its request `b`; `name`: 0 or the error.
@@ -123,6 +130,7 @@ pub const fn kind_name(kind: u8) -> Option<&'static str> {
         kind::BIRTH => "birth",
         kind::DEATH => "death",
         kind::DMA_GRANT => "dma-grant",
+        kind::DMA_REVOKE => "dma-revoke",
         kind::BLOCK_SUBMIT => "block-submit",
         kind::BLOCK_DONE => "block-done",
         kind::DRIVER_TAKE => "driver-take",

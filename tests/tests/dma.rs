@@ -54,7 +54,8 @@ fn restarts_leak_nothing() {
     let dir = tempdir().unwrap();
     let image = dir.path().join("disk.img");
     fat_image(&image, 32 << 20, 16);
-    for engine in engines("restarts_leak_nothing") {
+    let engines = engines("restarts_leak_nothing");
+    for (engine, iommu) in engines.iter().flat_map(|engine| [(engine, false), (engine, true)]) {
         let round = |kills: u32| {
             format!(
                 "rm -f /tmp/done; grep VmRSS /proc/1/status > /dev/null
@@ -72,6 +73,7 @@ fn restarts_leak_nothing() {
         let output = Command::new(vmm())
             .args(["run", "--engine", engine, "--timeout", "3600s", "--exec", &script])
             .args(["--disk", arg(&image)])
+            .args(iommu.then_some("--iommu"))
             .output()
             .unwrap();
         let text = String::from_utf8_lossy(&output.stdout);

@@ -203,6 +203,11 @@ pub struct RunArgs {
     #[arg(long, value_name = "HOST:GUEST")]
     pub publish: Vec<PublishedPort>,
 
+    /// Put a virtio-iommu between devices and memory: a device then reaches only what the guest lets
+    /// its driver have
+    #[arg(long)]
+    pub iommu: bool,
+
     /// Where the guest's console (COM1) leads: stdio, file:PATH, unix:PATH (a listening
     /// socket) or none [default: stdio; with --exec none]
     #[arg(long, value_name = "WHERE")]

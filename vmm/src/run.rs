@@ -225,6 +225,7 @@ fn machine(config: &RunConfig) -> Result<MachineSpec, Error> {
         cmdline: cmdline(config),
         disks: config.disks.clone(),
         hotplug: config.control.is_some(),
+        iommu: config.iommu,
         nets: config.nets.clone(),
         cpuid: config.cpuid.0.clone(),
         traces: config.traces.clone(),

@@ -145,8 +145,8 @@ pub struct PinnedMemory {
 }
 
 impl PinnedMemory {
-    /// Pins `memory`, say a client's, to `device` and maps it for reading and writing. The errors of
-    /// the system calls, `Quarantined` among them.
+    /// Pins `memory`, say a client's, to `device` and maps it for reading and writing; the device reaches
+    /// it from now on. The errors of the system calls, `Quarantined` among them.
     pub fn new(device: Handle, memory: Memory) -> Result<Self> {
         let mapping = memory.map(Protection::READ | Protection::WRITE)?;
         let len = mapping.len();
@@ -166,6 +166,7 @@ impl PinnedMemory {
             }
             offset += run;
         }
+        crate::grants::changed()?;
         Ok(pinned)
     }
 
@@ -204,7 +205,11 @@ impl PinnedMemory {
 impl Drop for PinnedMemory {
     fn drop(&mut self) {
         // Fails only where nothing was pinned.
-        let _ = sys::device_unpin(self.device, self.memory.raw());
+        let unpinned = sys::device_unpin(self.device, self.memory.raw());
+        if unpinned.is_ok() {
+            // Where this fails the memory stays the device's until the next change.
+            let _ = crate::grants::changed();
+        }
         if let Some(counter) = &self.counter {
             counter.freed(self.len);
         }

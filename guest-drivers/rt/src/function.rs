@@ -98,7 +98,9 @@ impl PciFunction for PciDevice {
     }
 
     fn reset_done(&self) -> Result<()> {
-        sys::device_reset_done(self.device)
+        sys::device_reset_done(self.device)?;
+        // What the predecessor had pinned is unmapped, and then given back.
+        crate::grants::changed()
     }
 }
 

@@ -16,6 +16,7 @@ extern crate alloc;
 
 mod dma;
 mod function;
+mod grants;
 
 pub use dma::{PinnedMemory, RtDma};
 pub use function::{Interrupt, PciDevice, Registers};

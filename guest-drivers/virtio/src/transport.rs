@@ -60,7 +60,8 @@ impl<M: Mmio> Transport<M> {
     }
 
     /// Acknowledges the device and accepts those of its features that are in `wanted`; VERSION_1
-    /// must be among them. Returns the accepted ones.
+    /// must be among them. ACCESS_PLATFORM is accepted in any case: memory is what the kernel lets this
+    /// driver pin, whether or not an IOMMU sees to it (6.1). Returns the accepted ones.
     pub fn negotiate(&mut self, wanted: u64) -> Result<u64, DeviceError> {
         self.set_status(Status::ACKNOWLEDGE);
         self.set_status(self.status | Status::DRIVER);
@@ -70,7 +71,7 @@ impl<M: Mmio> Transport<M> {
             registers.write32(common::DEVICE_FEATURE_SELECT, half);
             offered |= u64::from(registers.read32(common::DEVICE_FEATURE)) << (32 * half);
         }
-        let accepted = offered & (wanted | feature::VERSION_1);
+        let accepted = offered & (wanted | feature::VERSION_1 | feature::ACCESS_PLATFORM);
         if accepted & feature::VERSION_1 == 0 {
             return Err(DeviceError::Legacy);
         }
@@ -160,6 +161,13 @@ impl<M: Mmio> Transport<M> {
     pub fn notify(&self, queue: u16) {
         if let Some(Some(offset)) = self.doorbells.get(usize::from(queue)) {
             self.structures.notify.write16(*offset, queue);
+        }
+    }
+
+    /// Writes a byte of the device configuration; nothing if the device does not have it.
+    pub fn write_config(&self, offset: usize, value: u8) {
+        if let Some(region) = self.structures.device.as_ref().filter(|r| offset < r.len()) {
+            region.write8(offset, value);
         }
     }
 

@@ -3,13 +3,17 @@
 use xinim_abi::error::{Error, Result};
 use xinim_abi::object::{DeviceMemoryFlags, MemoryFlags, Protection, Rights};
 use xinim_abi::syscall::{self as nr, resource};
+use zerocopy::IntoBytes;
 
 use super::{Call, flag_bits};
 use crate::object::Object;
-use crate::{device, interrupt, memory_object, physical, ports, space};
+use crate::{device, interrupt, memory_object, physical, ports, space, user};
 
 const PAGE: u64 = 4096;
 const MAX_PORT_BYTES: usize = 4096;
+/// Grants copied at a time, and bytes of one.
+const GRANT_BATCH: usize = 16;
+const GRANT_SIZE: u64 = 24;
 
 impl Call {
     pub(super) fn memory_or_hardware(&self, number: u64) -> Result<u64> {
@@ -60,6 +64,20 @@ impl Call {
             }
             nr::DEVICE_RESET_DONE => {
                 device::reset_done(self.device(a[0])?);
+                Ok(0)
+            }
+            nr::DEVICE_CONFINE => {
+                self.resource(a[0], resource::HARDWARE)?;
+                device::confine(self.device(a[1])?);
+                Ok(0)
+            }
+            nr::DEVICE_GRANTS => {
+                self.resource(a[0], resource::HARDWARE)?;
+                self.device_grants()
+            }
+            nr::DEVICE_RELEASED => {
+                self.resource(a[0], resource::HARDWARE)?;
+                device::released(self.device(a[1])?);
                 Ok(0)
             }
             nr::IRQ_CREATE => {
@@ -113,6 +131,33 @@ impl Call {
             }
         }
         space::map(process, memory, address, offset, length, protection).map(|()| 0)
+    }
+
+    fn device_grants(&self) -> Result<u64> {
+        let [_, number, address, len, ..] = self.a;
+        let device = self.device(number)?;
+        let mut runs = [[0u64; 3]; GRANT_BATCH];
+        let (mut filled, mut done) = (0, 0u64);
+        let room = len / GRANT_SIZE;
+        let flush = |runs: &[[u64; 3]], before: u64| {
+            let at = address.wrapping_add(before * GRANT_SIZE);
+            user::write(&self.process, at, runs.as_bytes())
+        };
+        device::grants(device, |start, bytes, pid| {
+            if done + filled as u64 == room {
+                return Err(Error::Limit);
+            }
+            runs[filled] = [start, bytes, pid.into()];
+            filled += 1;
+            if filled == GRANT_BATCH {
+                flush(&runs, done)?;
+                done += filled as u64;
+                filled = 0;
+            }
+            Ok(())
+        })?;
+        flush(&runs[..filled], done)?;
+        Ok(done + filled as u64)
     }
 
     fn memory_device(&self) -> Result<u64> {

@@ -180,3 +180,66 @@ pub fn quarantine(c: &mut Checks) {
         c.equal(close(handle), Ok(0), "close");
     }
 }
+
+/// Grants of a device as the kernel lists them: how many, and the first.
+fn grants(device: u64, room: u64) -> Result<(u64, [u64; 3]), Error> {
+    let mut runs = [[0u64; 3]; 4];
+    let arguments = [spawn::resource(), device, runs.as_mut_ptr() as u64, room * 24];
+    call(nr::DEVICE_GRANTS, &arguments).map(|count| (count, runs[0]))
+}
+
+/// A device behind an IOMMU, whose driver this test plays.
+pub fn confinement(c: &mut Checks) {
+    let r = spawn::resource();
+    let device = call(nr::DEVICE_CREATE, &[r, 0xFEF8, 0]).unwrap_or(0);
+    let released = || call(nr::DEVICE_RELEASED, &[r, device]);
+    c.equal(call(nr::DEVICE_CONFINE, &[device, device]), Err(Error::BadHandle), "no resource");
+    c.equal(call(nr::DEVICE_RELEASED, &[device, device]), Err(Error::BadHandle), "no resource");
+    let arguments = [device, device, 0, 0];
+    c.equal(call(nr::DEVICE_GRANTS, &arguments), Err(Error::BadHandle), "no resource");
+    c.equal(call(nr::DEVICE_CONFINE, &[r, r]), Err(Error::BadHandle), "no device");
+    c.equal(call(nr::DEVICE_CONFINE, &[r, device]), Ok(0), "confine");
+    let memory =
+        call(nr::MEMORY_CREATE, &[0x3000, u64::from(MemoryFlags::CONTIGUOUS.bits())]).unwrap_or(0);
+    let (address, _) = call2(nr::DEVICE_PIN, &[device, memory, 0]).unwrap_or((0, 0));
+    c.that(grants(device, 4) == Ok((1, [address, 0x3000, 1])), "what is pinned, and by whom");
+    c.that(grants(device, 0) == Err(Error::Limit), "no room");
+    let bad = call(nr::DEVICE_GRANTS, &[r, device, 8, 24]);
+    c.equal(bad, Err(Error::Fault), "bad pointer");
+    c.equal(released(), Ok(0), "nothing to release");
+    c.equal(call(nr::DEVICE_UNPIN, &[device, memory]), Ok(0), "unpin");
+    c.equal(close(memory), Ok(0), "close");
+    c.equal(quarantined(), 3, "the IOMMU may still map them");
+    c.equal(released(), Ok(0), "of what was told before");
+    c.equal(quarantined(), 3, "it was told that they are the device's");
+    c.that(grants(device, 4) == Ok((0, [0; 3])), "now it knows");
+    // Unpinned after that: not known yet.
+    let late = call(nr::MEMORY_CREATE, &[4096, 0]).unwrap_or(0);
+    c.that(call(nr::DEVICE_PIN, &[device, late, 0]).is_ok(), "pin");
+    c.equal(call(nr::DEVICE_UNPIN, &[device, late]), Ok(0), "unpin");
+    c.equal(released(), Ok(0), "released");
+    c.equal(quarantined(), 1, "the later one");
+    c.that(grants(device, 4).is_ok() && released().is_ok(), "again");
+    c.equal(quarantined(), 0, "free");
+
+    // A dead driver's memory waits for the reset, and then for the IOMMU.
+    let (supervisor, e) = (endpoint(), endpoint());
+    let gives = [Give(device, Rights::MANAGE), Give(e, Rights::SEND)];
+    let child = spawn::child(supervisor, driver, &[], &gives);
+    c.equal(receive(e).status(), Ok(0), "the driver is there");
+    c.equal(child.kill(0), Ok(0), "kill");
+    c.that(death::obituary(supervisor).is_some_and(|o| o.cause == 3), "killed");
+    child.forget();
+    c.that(grants(device, 4) == Ok((0, [0; 3])), "the dead have no grants");
+    c.equal(released(), Ok(0), "unmapped");
+    c.equal(quarantined(), 3, "the device was not reset");
+    c.equal(call(nr::DEVICE_RESET_DONE, &[device]), Ok(0), "reset");
+    c.equal(quarantined(), 3, "it may be mapped");
+    c.that(call(nr::DEVICE_PIN, &[device, late, 0]).is_ok(), "the next may pin");
+    c.equal(call(nr::DEVICE_UNPIN, &[device, late]), Ok(0), "unpin");
+    c.that(grants(device, 4).is_ok() && released().is_ok(), "told and released");
+    c.equal(quarantined(), 0, "free");
+    for handle in [device, supervisor, e, late] {
+        c.equal(close(handle), Ok(0), "close");
+    }
+}

@@ -82,6 +82,7 @@ extern "C" fn start(block: u64) -> ! {
             ("FPU and TLS", scheduling::state),
             ("interrupts and ports", hardware::interrupts_and_ports),
             ("DMA quarantine", hardware::quarantine),
+            ("confined devices", hardware::confinement),
             ("log and information", objects::log_and_info),
             ("leaks", death::leaks),
             ("pairs in parallel", smp::pairs),

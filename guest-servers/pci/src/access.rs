@@ -8,7 +8,7 @@ use xinim_abi::error::Result;
 use xinim_abi::hw::pci::{Bdf, CONFIG_ADDRESS, ECAM_FUNCTION_SIZE};
 use xinim_abi::object::{DeviceMemoryFlags, Handle, LARGE_PAGE_SIZE, PAGE_SIZE, Protection};
 use xinim_pci::ConfigAccess;
-use xinim_pci::acpi::{self, Physical, RSDP_AREA};
+use xinim_pci::acpi::{self, Physical, RSDP_AREA, Viot};
 use xinim_rt::handle::OwnedHandle;
 use xinim_rt::memory::{Mapping, Memory};
 use xinim_rt::{log, sys};
@@ -110,6 +110,19 @@ fn select(ports: &OwnedHandle, function: Bdf, offset: u8) -> Result<u16> {
 
 /// Where ACPI says that configuration space is.
 fn find_ecam(resource: Handle) -> Option<u64> {
+    let (tables, rsdp) = find_tables(resource)?;
+    let base = acpi::ecam_base(&tables, rsdp)?;
+    base.is_multiple_of(CHUNK.min(ECAM_FUNCTION_SIZE * 256)).then_some(base)
+}
+
+/// The IOMMU that ACPI tells of.
+pub fn find_viot(resource: Handle) -> Option<Viot> {
+    let (tables, rsdp) = find_tables(resource)?;
+    acpi::viot(&tables, rsdp)
+}
+
+/// The firmware's tables and the address of the first.
+fn find_tables(resource: Handle) -> Option<(Tables, u64)> {
     let len = RSDP_AREA.end - RSDP_AREA.start;
     let area = map(resource, RSDP_AREA.start, len)?;
     let tables = Tables { resource, area };
@@ -118,8 +131,7 @@ fn find_ecam(resource: Handle) -> Option<u64> {
         let bytes = tables.read(page, PAGE_SIZE.min((RSDP_AREA.end - page) as usize))?;
         acpi::find_rsdp(&bytes).map(|at| page + at as u64)
     })?;
-    let base = acpi::ecam_base(&tables, rsdp)?;
-    base.is_multiple_of(CHUNK.min(ECAM_FUNCTION_SIZE * 256)).then_some(base)
+    Some((tables, rsdp))
 }
 
 fn map(resource: Handle, address: u64, len: u64) -> Option<Mapping> {

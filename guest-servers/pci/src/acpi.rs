@@ -1,7 +1,9 @@
-//! Where configuration space is memory-mapped: ACPI's MCFG table (PCI Firmware 4.1.2), reached from
-//! the RSDP (ACPI 5.2.5). Everything is checked against checksums and lengths.
+//! What ACPI says of PCI, reached from the RSDP (ACPI 5.2.5): where configuration space is
+//! memory-mapped (MCFG, PCI Firmware 4.1.2), and which functions are behind a virtio-iommu (VIOT, ACPI
+//! 6.5 5.2.34). Everything is checked against checksums and lengths.
 
 use alloc::vec::Vec;
+use xinim_abi::hw::pci::Bdf;
 
 /// Physical memory, for reading tables: exactly `len` bytes from `address`, or nothing.
 pub trait Physical {
@@ -21,6 +23,10 @@ const MCFG_ENTRY: usize = 16;
 
 fn sums_to_zero(bytes: &[u8]) -> bool {
     bytes.iter().fold(0u8, |sum, byte| sum.wrapping_add(*byte)) == 0
+}
+
+fn u16_at(bytes: &[u8], at: usize) -> Option<u16> {
+    Some(u16::from_le_bytes(bytes.get(at..at + 2)?.try_into().ok()?))
 }
 
 fn u32_at(bytes: &[u8], at: usize) -> Option<u32> {
@@ -49,8 +55,8 @@ fn table(memory: &impl Physical, address: u64, signature: &[u8; 4]) -> Option<Ve
     memory.read(address, len).filter(|table| sums_to_zero(table))
 }
 
-/// Physical address of segment 0's configuration space at bus 0, by the RSDP at `rsdp`.
-pub fn ecam_base(memory: &impl Physical, rsdp: u64) -> Option<u64> {
+/// The first table with this signature.
+fn find(memory: &impl Physical, rsdp: u64, signature: &[u8; 4]) -> Option<Vec<u8>> {
     let head = memory.read(rsdp, RSDP_LEN)?;
     let xsdt = match head.get(15)? {
         0 | 1 => None,
@@ -68,13 +74,73 @@ pub fn ecam_base(memory: &impl Physical, rsdp: u64) -> Option<u64> {
             addresses.extend(entries.filter_map(|i| u32_at(&root, i).map(u64::from)));
         }
     }
-    let mcfg = addresses.into_iter().find_map(|address| table(memory, address, b"MCFG"))?;
+    addresses.into_iter().find_map(|address| table(memory, address, signature))
+}
+
+/// Physical address of segment 0's configuration space at bus 0, by the RSDP at `rsdp`.
+pub fn ecam_base(memory: &impl Physical, rsdp: u64) -> Option<u64> {
+    let mcfg = find(memory, rsdp, b"MCFG")?;
     (MCFG_FIRST..mcfg.len()).step_by(MCFG_ENTRY).find_map(|at| {
         let base = u64_at(&mcfg, at)?;
         let segment_and_start = u32_at(&mcfg, at + 8)?;
         // Segment group 0, from bus 0 on.
         (segment_and_start & 0x00FF_FFFF == 0 && base != 0).then_some(base)
     })
+}
+
+/// A virtio-iommu and who is behind it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Viot {
+    /// Its own function, in segment 0.
+    pub iommu: Bdf,
+    ranges: Vec<EndpointRange>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct EndpointRange {
+    /// Requester ids of the first and the last function.
+    first: u16,
+    last: u16,
+    /// The first one's number as an endpoint.
+    endpoint: u32,
+}
+
+impl Viot {
+    /// A function's number at the IOMMU; `None`: it is not behind it.
+    pub fn endpoint(&self, function: Bdf) -> Option<u32> {
+        let id = function.bits();
+        let range = self.ranges.iter().find(|r| (r.first..=r.last).contains(&id))?;
+        (function != self.iommu).then(|| range.endpoint.wrapping_add((id - range.first).into()))
+    }
+}
+
+const VIOT_COUNT: usize = 36;
+const VIOT_NODES: usize = 38;
+const VIOT_PCI_RANGE: u8 = 1;
+const VIOT_VIRTIO_PCI: u8 = 3;
+
+/// The first virtio-iommu of segment 0, by the RSDP at `rsdp`.
+pub fn viot(memory: &impl Physical, rsdp: u64) -> Option<Viot> {
+    let table = find(memory, rsdp, b"VIOT")?;
+    let count = u16_at(&table, VIOT_COUNT)?;
+    let mut nodes = Vec::new();
+    let mut at = usize::from(u16_at(&table, VIOT_NODES)?);
+    for _ in 0..count {
+        let length = usize::from(u16_at(&table, at + 2)?);
+        nodes.push((at, table.get(at..at + length).filter(|node| node.len() >= 16)?));
+        at += length;
+    }
+    let (offset, iommu) = nodes.iter().find_map(|&(at, node)| {
+        let good = node[0] == VIOT_VIRTIO_PCI && u16_at(node, 4)? == 0;
+        good.then_some((at, Bdf::from_bits(u16_at(node, 6)?)))
+    })?;
+    let range = |node: &[u8]| {
+        let (segments, output) = (u32_at(node, 8)?, usize::from(u16_at(node, 16)?));
+        let good = node[0] == VIOT_PCI_RANGE && segments == 0 && output == offset;
+        let (first, last) = (u16_at(node, 12)?, u16_at(node, 14)?);
+        good.then_some(EndpointRange { first, last, endpoint: u32_at(node, 4)? })
+    };
+    Some(Viot { iommu, ranges: nodes.iter().filter_map(|(_, node)| range(node)).collect() })
 }
 
 #[cfg(test)]

@@ -38,8 +38,21 @@ fn image(revision: u8) -> Image {
     let other = sdt(b"APIC", &[1, 2, 3]);
     bytes[0x300..0x300 + mcfg.len()].copy_from_slice(&mcfg);
     bytes[0x200..0x200 + other.len()].copy_from_slice(&other);
+    // 00:1e.0 is the IOMMU of the functions of bus 0, and a second range is somebody else's.
+    let mut viot = vec![3, 0, 48, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+    viot.extend_from_slice(&[3, 0, 16, 0, 0, 0, 0xF0, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
+    for (endpoint, last, output) in [(0x40, 0xFF, 48), (0x900, 0x2FF, 99)] {
+        let mut node = [0; 24];
+        (node[0], node[2], node[16]) = (1, 24, output);
+        node[4..8].copy_from_slice(&u32::to_le_bytes(endpoint));
+        node[12..14].copy_from_slice(&(u16::to_le_bytes(last & !0xFF)));
+        node[14..16].copy_from_slice(&(u16::to_le_bytes(last)));
+        viot.extend_from_slice(&node);
+    }
+    let viot = sdt(b"VIOT", &viot);
+    bytes[0x380..0x380 + viot.len()].copy_from_slice(&viot);
     let mut root = Vec::new();
-    for address in [BASE + 0x200, BASE + 0x300] {
+    for address in [BASE + 0x200, BASE + 0x300, BASE + 0x380] {
         match revision {
             0 => root.extend_from_slice(&(address as u32).to_le_bytes()),
             _ => root.extend_from_slice(&address.to_le_bytes()),
@@ -77,15 +90,27 @@ fn a_damaged_table_is_not_believed() {
     assert_eq!(find_rsdp(&damaged.0), None);
 }
 
+#[test]
+fn who_is_behind_the_iommu() {
+    for revision in [0, 2] {
+        let viot = viot(&image(revision), BASE + 0x40).unwrap();
+        assert_eq!(viot.iommu, Bdf::new(0, 0x1E, 0));
+        assert_eq!(viot.endpoint(Bdf::new(0, 3, 1)), Some(0x40 + 0x19));
+        assert_eq!(viot.endpoint(viot.iommu), None);
+        assert_eq!(viot.endpoint(Bdf::new(2, 0, 0)), None);
+    }
+}
+
 proptest! {
     #[test]
-    fn no_tables_are_too_strange(changes in prop::collection::vec((0usize..0x400, any::<u8>()), 0..8)) {
+    fn no_tables_are_too_strange(changes in prop::collection::vec((0usize..0x500, any::<u8>()), 0..8)) {
         let mut image = image(2);
         for (at, value) in changes {
             image.0[at] = value;
         }
         if let Some(at) = find_rsdp(&image.0) {
             let _ = ecam_base(&image, BASE + at as u64);
+            let _ = viot(&image, BASE + at as u64);
         }
     }
 }

@@ -2,7 +2,8 @@
 //! has: BARs as memory, interrupts as objects, a filtered view of the rest.
 //!
 //! ```text
-//! start: find configuration space -> enumerate -> RS AddFunction each (DMA domain, badged endpoint)
+//! start: find configuration space -> enumerate -> IOMMU, where there is one (confine.rs)
+//!        -> RS AddFunction each (DMA domain, badged endpoint)
 //!        -> FunctionsDone -> announce -> serve
 //! ```
 //! The badge of a driver's endpoint handle names its function; whoever looked the service up by
@@ -13,26 +14,28 @@
 extern crate alloc;
 
 mod access;
+mod confine;
+mod window;
 
 use access::Access;
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
+use confine::Confinement;
+use window::Window;
 use xinim_abi::error::{Error, Result};
 use xinim_abi::hw::pci::{Bdf, msix};
 use xinim_abi::interface::Reply;
 use xinim_abi::ipc::Message;
-use xinim_abi::object::{DeviceMemoryFlags, Handle, PAGE_SIZE, Protection, Rights};
+use xinim_abi::object::{DeviceMemoryFlags, Handle, PAGE_SIZE, Rights};
 use xinim_abi::services::pci::pci;
 use xinim_abi::services::rs::rs;
 use xinim_abi::start::role;
 use xinim_abi::syscall::{IRQ_ACTIVE_LOW, IRQ_LEVEL};
-use xinim_driver_kit::mmio::Mmio;
 use xinim_pci::bar::{Bar, Space};
 use xinim_pci::enumerate::{Found, enumerate};
 use xinim_pci::function::{Function, Messages};
 use xinim_pci::{ConfigAccess, filter, interrupt};
 use xinim_rt::handle::OwnedHandle;
-use xinim_rt::memory::{Mapping, Memory};
 use xinim_rt::server::{Request, Server, answer};
 use xinim_rt::{ipc, kip, log, server, start, sys};
 
@@ -46,6 +49,8 @@ struct Service {
     config: Access,
     functions: BTreeMap<Bdf, Function>,
     found: Vec<Found>,
+    /// `None`: there is no IOMMU.
+    confinement: Option<Confinement>,
     /// The handle in the last reply, kept until the receiver has its duplicate.
     sent: Option<OwnedHandle>,
 }
@@ -65,12 +70,14 @@ fn start() -> Result<Service> {
     let config = Access::find(resource)?;
     let found = enumerate(&config);
     let endpoint = server::own_endpoint()?;
+    let mut functions: BTreeMap<Bdf, Function> =
+        found.iter().map(|&found| (found.bdf, Function::new(found))).collect();
+    let confinement = Confinement::start(resource, &config, &mut functions, &found)?;
     for function in &found {
         announce_function(resource, endpoint, &config, function)?;
     }
     ipc::call(start::rs(), &rs::FunctionsDone {})?;
-    let functions = found.iter().map(|&found| (found.bdf, Function::new(found))).collect();
-    Ok(Service { resource, config, functions, found, sent: None })
+    Ok(Service { resource, config, functions, found, confinement, sent: None })
 }
 
 /// Makes the function's kernel object and tells RS, which starts a driver where one matches.
@@ -105,15 +112,29 @@ impl Server for Service {
             Err(error) => answer::<pci::Enabled>(Err(error)),
         }
     }
+
+    fn notified(&mut self, raised: u64) {
+        if let Some(confinement) = &mut self.confinement {
+            confinement.notified(raised);
+        }
+    }
 }
 
 impl Service {
     fn serve(&mut self, request: &Request) -> Result<Message> {
         let call = pci::Call::decode(&request.message)?;
-        if request.badge & BADGE_FUNCTION == 0 {
+        let own = request.badge & BADGE_FUNCTION != 0;
+        let bdf = Bdf::from_bits(request.badge as u16);
+        if let pci::Call::Sync(_) = call {
+            let confined = match &mut self.confinement {
+                Some(confinement) => confinement.sync(own.then_some(bdf)),
+                None => false,
+            };
+            return Ok(pci::Synced { confined }.encode());
+        }
+        if !own {
             return Err(Error::Perm);
         }
-        let bdf = Bdf::from_bits(request.badge as u16);
         let function = self.functions.get_mut(&bdf).ok_or(Error::NoDev)?;
         let config = &self.config;
         let pin = function.pin_owner == Some(request.sender);
@@ -159,6 +180,8 @@ impl Service {
                 interrupt::enable(config, bdf, pin, Some(bus_master));
                 Ok(pci::Enabled {}.encode())
             }
+            // Answered above.
+            pci::Call::Sync(_) => Err(Error::NoSys),
             pci::Call::InterruptCount(_) => {
                 let count = match function.messages(config) {
                     Messages::None => 0,
@@ -184,41 +207,52 @@ impl Service {
     /// enabled, for the process `driver`.
     fn route(&mut self, bdf: Bdf, index: u32, driver: u32) -> Result<OwnedHandle> {
         let function = self.functions.get_mut(&bdf).ok_or(Error::NoDev)?;
-        let config = &self.config;
-        match interrupts(function, config) {
-            Messages::Msix(msix) if index < msix.count => {
-                let bar = function.bar(config, msix.table_bar.into(), &self.found)?;
-                let at = u64::from(msix.table_offset) + u64::from(index) * msix::ENTRY_SIZE as u64;
-                let entry = msix::ENTRY_SIZE as u64;
-                let crosses = (bar.address + at) % PAGE_SIZE as u64 + entry > PAGE_SIZE as u64;
-                if bar.space == Space::Ports || at + entry > bar.len || crosses {
-                    return Err(Error::Io);
-                }
-                // The table answers only while memory is decoded.
-                interrupt::enable(config, bdf, false, None);
-                let (irq, address, data) = sys::irq_create_msi(self.resource)?;
-                let irq = OwnedHandle::from_raw(irq);
-                let entry = Entry::map(self.resource, bar.address + at)?;
-                interrupt::program_entry(&entry, address, data);
-                msix.enable(config, bdf);
-                Ok(irq)
+        route(self.resource, &self.config, (function, &self.found), index, driver)
+    }
+}
+
+/// See [`Service::route`].
+fn route(
+    resource: Handle,
+    config: &Access,
+    (function, found): (&mut Function, &[Found]),
+    index: u32,
+    driver: u32,
+) -> Result<OwnedHandle> {
+    let bdf = function.found.bdf;
+    match interrupts(function, config) {
+        Messages::Msix(msix) if index < msix.count => {
+            let bar = function.bar(config, msix.table_bar.into(), found)?;
+            let at = u64::from(msix.table_offset) + u64::from(index) * msix::ENTRY_SIZE as u64;
+            let entry = msix::ENTRY_SIZE as u64;
+            let crosses = (bar.address + at) % PAGE_SIZE as u64 + entry > PAGE_SIZE as u64;
+            if bar.space == Space::Ports || at + entry > bar.len || crosses {
+                return Err(Error::Io);
             }
-            Messages::Msi(at) if index == 0 => {
-                let (irq, address, data) = sys::irq_create_msi(self.resource)?;
-                let irq = OwnedHandle::from_raw(irq);
-                interrupt::program_msi(config, bdf, at, address, data as u16);
-                Ok(irq)
-            }
-            Messages::Pin(gsi) if index == 0 => {
-                // PCI's pins are level-triggered, active-low and shared.
-                let flags = IRQ_LEVEL | IRQ_ACTIVE_LOW;
-                let irq = sys::irq_create_gsi(self.resource, gsi.into(), flags)?;
-                function.pin_owner = Some(driver);
-                interrupt::enable(config, bdf, true, None);
-                Ok(OwnedHandle::from_raw(irq))
-            }
-            _ => Err(Error::NoEnt),
+            // The table answers only while memory is decoded.
+            interrupt::enable(config, bdf, false, None);
+            let (irq, address, data) = sys::irq_create_msi(resource)?;
+            let irq = OwnedHandle::from_raw(irq);
+            let entry = Window::map(resource, bar.address + at, msix::ENTRY_SIZE)?;
+            interrupt::program_entry(&entry, address, data);
+            msix.enable(config, bdf);
+            Ok(irq)
         }
+        Messages::Msi(at) if index == 0 => {
+            let (irq, address, data) = sys::irq_create_msi(resource)?;
+            let irq = OwnedHandle::from_raw(irq);
+            interrupt::program_msi(config, bdf, at, address, data as u16);
+            Ok(irq)
+        }
+        Messages::Pin(gsi) if index == 0 => {
+            // PCI's pins are level-triggered, active-low and shared.
+            let flags = IRQ_LEVEL | IRQ_ACTIVE_LOW;
+            let irq = sys::irq_create_gsi(resource, gsi.into(), flags)?;
+            function.pin_owner = Some(driver);
+            interrupt::enable(config, bdf, true, None);
+            Ok(OwnedHandle::from_raw(irq))
+        }
+        _ => Err(Error::NoEnt),
     }
 }
 
@@ -238,51 +272,4 @@ fn device_memory(resource: Handle, bar: &Bar) -> Result<OwnedHandle> {
     let len = bar.len.next_multiple_of(PAGE_SIZE as u64);
     let flags = DeviceMemoryFlags::empty();
     sys::memory_device(resource, bar.address, len, flags).map(OwnedHandle::from_raw)
-}
-
-/// One entry of an MSI-X table, mapped while it is programmed.
-struct Entry {
-    page: Mapping,
-    offset: usize,
-}
-
-impl Entry {
-    fn map(resource: Handle, address: u64) -> Result<Self> {
-        let page = PAGE_SIZE as u64;
-        let bar = Bar { space: Space::Memory32, address: address & !(page - 1), len: page };
-        let memory = Memory::from_handle(device_memory(resource, &bar)?)?;
-        let page = memory.map(Protection::READ | Protection::WRITE)?;
-        Ok(Self { page, offset: address as usize % PAGE_SIZE })
-    }
-}
-
-/// The entry lies in one page ([`Service::route`] sees to it), so no access below fails.
-impl Mmio for Entry {
-    fn len(&self) -> usize {
-        msix::ENTRY_SIZE
-    }
-    fn read8(&self, offset: usize) -> u8 {
-        self.page.read_mmio_8(self.offset + offset).unwrap_or(u8::MAX)
-    }
-    fn read16(&self, offset: usize) -> u16 {
-        self.page.read_mmio_16(self.offset + offset).unwrap_or(u16::MAX)
-    }
-    fn read32(&self, offset: usize) -> u32 {
-        self.page.read_mmio_32(self.offset + offset).unwrap_or(u32::MAX)
-    }
-    fn read64(&self, offset: usize) -> u64 {
-        self.page.read_mmio_64(self.offset + offset).unwrap_or(u64::MAX)
-    }
-    fn write8(&self, offset: usize, value: u8) {
-        let _ = self.page.write_mmio_8(self.offset + offset, value);
-    }
-    fn write16(&self, offset: usize, value: u16) {
-        let _ = self.page.write_mmio_16(self.offset + offset, value);
-    }
-    fn write32(&self, offset: usize, value: u32) {
-        let _ = self.page.write_mmio_32(self.offset + offset, value);
-    }
-    fn write64(&self, offset: usize, value: u64) {
-        let _ = self.page.write_mmio_64(self.offset + offset, value);
-    }
 }

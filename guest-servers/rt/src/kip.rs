@@ -1,6 +1,7 @@
 //! The kernel information page: time, command line, machine.
 
 use xinim_abi::kip::{KIP_ADDRESS, KernelInfoPage};
+use xinim_abi::trace::SWITCH_EVENTS;
 
 fn page() -> &'static KernelInfoPage {
     // SAFETY: the kernel maps this page, read-only and for good, in every process. After boot nobody
@@ -13,7 +14,7 @@ fn page() -> &'static KernelInfoPage {
 pub fn traced() -> bool {
     let field = (KIP_ADDRESS as usize + core::mem::offset_of!(KernelInfoPage, trace)) as *const u64;
     // SAFETY: a word of the page, aligned; the machine writes it at any time, hence volatile.
-    unsafe { field.read_volatile() != 0 }
+    unsafe { field.read_volatile() & SWITCH_EVENTS != 0 }
 }
 
 pub fn tsc() -> u64 {

@@ -331,6 +331,24 @@ pub fn device_reset_done(device: Handle) -> Result<()> {
     call(nr::DEVICE_RESET_DONE, [device.into(), 0, 0, 0, 0, 0]).map(drop)
 }
 
+/// An IOMMU stands before the device.
+pub fn device_confine(resource: Handle, device: Handle) -> Result<()> {
+    call(nr::DEVICE_CONFINE, [resource.into(), device.into(), 0, 0, 0, 0]).map(drop)
+}
+
+/// The runs of memory that the device is to reach, each address, bytes and pid; how many. `Limit`: more
+/// than there is room for.
+pub fn device_grants(resource: Handle, device: Handle, runs: &mut [[u64; 3]]) -> Result<usize> {
+    let (at, len) = (runs.as_mut_ptr() as u64, size_of_val(runs) as u64);
+    let count = call(nr::DEVICE_GRANTS, [resource.into(), device.into(), at, len, 0, 0])?;
+    Ok((count as usize).min(runs.len()))
+}
+
+/// The device reaches what [`device_grants`] told last, and nothing else.
+pub fn device_released(resource: Handle, device: Handle) -> Result<()> {
+    call(nr::DEVICE_RELEASED, [resource.into(), device.into(), 0, 0, 0, 0]).map(drop)
+}
+
 /// A message-signalled interrupt: handle, message address, message data.
 pub fn irq_create_msi(resource: Handle) -> Result<(Handle, u32, u32)> {
     let (handle, message) = call2(nr::IRQ_CREATE, [resource.into(), nr::IRQ_MSI, 0, 0, 0, 0])?;

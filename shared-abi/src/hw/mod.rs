@@ -19,4 +19,5 @@ pub mod uart16550;
 pub mod virtio;
 pub mod virtio_blk;
 pub mod virtio_console;
+pub mod virtio_iommu;
 pub mod virtio_net;

@@ -21,6 +21,7 @@ pub enum DeviceType {
     Network = 1,
     Block = 2,
     Console = 3,
+    Iommu = 23,
 }
 
 impl DeviceType {

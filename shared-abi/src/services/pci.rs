@@ -28,5 +28,10 @@ crate::interface! {
         /// and first 24 bytes, little-endian, zeros behind its end. One call instead of a walk.
         8 idempotent Capability { id: u32, index: u32 }
             -> CapabilityReply { offset: u32, bytes0: u64, bytes8: u64, bytes16: u64 }
+        /// What the driver pinned or unpinned counts for its device when this returns: where an IOMMU
+        /// stands before the function, its mappings are brought in line with the kernel's grants.
+        /// `confined`: there is one; else nobody has to ask again. Of a caller without a function
+        /// (who looked the service up by name) all functions are brought in line. `Io`: the IOMMU fails.
+        9 idempotent Sync { } -> Synced { confined: bool }
     }
 }

@@ -1,6 +1,7 @@
-//! Guest memory as a device sees it.
+//! Guest memory as a device sees it. Addresses are guest-physical, or (behind an
+//! [IOMMU](crate::iommu)) the device's own.
 
-/// An access outside guest RAM.
+/// An access outside guest RAM, or one that the IOMMU refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DmaError {
     /// Guest-physical address.
@@ -32,8 +33,8 @@ pub trait Dma: Send + Sync {
     /// Aligned, atomic, little-endian, release: what was written before is visible to a guest
     /// that loads this value.
     fn store_u16(&self, address: u64, value: u16) -> Result<(), DmaError>;
-    /// Whether the whole range is RAM.
-    fn contains(&self, address: u64, length: u64) -> bool;
+    /// Whether the whole range is RAM that the device may read, or (`write`) write.
+    fn reaches(&self, address: u64, length: u64, write: bool) -> bool;
 
     /// Full barrier between an index store and the load of the other side's event index
     /// (VIRTIO 2.7.10, 2.7.7): neither side may miss the other's update.

@@ -4,9 +4,11 @@
 //! seeded tests run the same code. A harness panics only where a device breaks an invariant.
 
 mod ahci;
+mod iommu;
 mod net;
 
 pub use ahci::ahci;
+pub use iommu::iommu;
 pub use net::{e1000, offloads, virtio_net};
 
 use crate::backend::DriveBays;

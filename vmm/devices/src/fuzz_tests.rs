@@ -28,6 +28,11 @@ proptest! {
     }
 
     #[test]
+    fn the_iommu_survives_any_input(data in vec(any::<u8>(), 0..2048)) {
+        super::iommu(&data);
+    }
+
+    #[test]
     fn e1000_survives_any_input(data in vec(any::<u8>(), 0..2048)) {
         super::e1000(&data);
     }

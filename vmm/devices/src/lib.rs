@@ -27,6 +27,7 @@ pub mod dma;
 pub mod e1000;
 pub mod fault;
 pub mod fuzz;
+pub mod iommu;
 pub mod irq;
 pub mod net;
 pub mod pci;

@@ -69,8 +69,8 @@ impl Dma for Jittery {
         self.jitter();
         self.memory.store_u16(address, value)
     }
-    fn contains(&self, address: u64, length: u64) -> bool {
-        self.memory.contains(address, length)
+    fn reaches(&self, address: u64, length: u64, write: bool) -> bool {
+        self.memory.reaches(address, length, write)
     }
 }
 

@@ -1,6 +1,6 @@
 //! ACPI tables (ACPI 6.4): what a kernel without our paravirtual ports finds its machine by.
 //!
-//! RSDP -> XSDT -> FADT (-> FACS, DSDT), MADT, MCFG. Not hardware-reduced: PM1a, PM timer and
+//! RSDP -> XSDT -> FADT (-> FACS, DSDT), MADT, MCFG, and VIOT where there is an IOMMU. Not hardware-reduced: PM1a, PM timer and
 //! reset register are the ports of q35. No HPET. The interrupt pins
 //! of PCI devices are routed by `_PRT`, pin A only: network cards have one, for drivers without MSI.
 
@@ -15,6 +15,7 @@ use acpi_tables::madt::{EnabledStatus, IoApic, ProcessorLocalApic};
 use acpi_tables::mcfg::MCFG;
 use acpi_tables::rsdp::Rsdp;
 use acpi_tables::sdt::Sdt;
+use acpi_tables::viot::{PciDevice, PciRange, VIOT, VirtIoPciIommu};
 use acpi_tables::xsdt::XSDT;
 use acpi_tables::{Aml, AmlSink};
 use xinim_abi::hw::chipset::SLEEP_TYPE_S5;
@@ -23,6 +24,7 @@ use zerocopy::{Immutable, IntoBytes};
 
 use crate::irq::pci_input;
 use crate::layout::{ACPI_BASE, ACPI_END, ECAM_SIZE, SCI_IRQ};
+use crate::reach::PLACE;
 
 const OEM_ID: [u8; 6] = *b"XINIM ";
 const OEM_TABLE: [u8; 8] = *b"XINIMVMM";
@@ -43,8 +45,8 @@ const RESET_VALUE: u8 = 6;
 
 /// The tables as bytes to be placed at [`ACPI_BASE`]; the RSDP comes first.
 ///
-/// `cpus` is at most [`CPUS_MAX`].
-pub fn build(cpus: u32) -> Result<Vec<u8>, String> {
+/// `cpus` is at most [`CPUS_MAX`]; `iommu`: at [`PLACE`], for all functions of bus 0.
+pub fn build(cpus: u32, iommu: bool) -> Result<Vec<u8>, String> {
     if cpus == 0 || cpus > CPUS_MAX {
         return Err(format!("a machine has 1 to {CPUS_MAX} CPUs, not {cpus}"));
     }
@@ -59,6 +61,9 @@ pub fn build(cpus: u32) -> Result<Vec<u8>, String> {
     let mut xsdt = XSDT::new(OEM_ID, OEM_TABLE, OEM_REVISION);
     for table in [fadt, madt, mcfg] {
         xsdt.add_entry(u64::from(table));
+    }
+    if iommu {
+        xsdt.add_entry(u64::from(image.add(&viot(), 16)));
     }
     let xsdt = image.add(&xsdt, 16);
     let rsdp = Rsdp::new(OEM_ID, u64::from(xsdt));
@@ -90,6 +95,16 @@ impl AmlSink for Sink<'_> {
     fn byte(&mut self, byte: u8) {
         self.0.push(byte);
     }
+}
+
+/// Every function of bus 0 is an endpoint, numbered by its requester id.
+fn viot() -> VIOT {
+    let mut viot = VIOT::new(OEM_ID, OEM_TABLE, OEM_REVISION);
+    let place = PciDevice::new(0, PLACE.bus(), PLACE.device(), PLACE.function());
+    let iommu = viot.add_virtio_pci_iommu(VirtIoPciIommu::new(place));
+    let (first, last) = (PciDevice::new(0, 0, 0, 0), PciDevice::new(0, 0, 31, 7));
+    viot.add_pci_range(PciRange::new(first, last, &iommu));
+    viot
 }
 
 fn fadt(facs: u32, dsdt: u32) -> FADT {

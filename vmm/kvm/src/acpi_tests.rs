@@ -30,7 +30,7 @@ fn find<'a>(image: &'a [u8], signature: &[u8; 4]) -> &'a [u8] {
 
 #[test]
 fn every_checksum_is_right() {
-    let image = build(3).unwrap();
+    let image = build(3, false).unwrap();
     assert_eq!(&image[..8], b"RSD PTR ");
     assert_eq!(sum(&image[..20]), 0);
     assert_eq!(sum(&image[..36]), 0);
@@ -45,7 +45,7 @@ fn every_checksum_is_right() {
 
 #[test]
 fn the_fadt_names_the_platform_ports() {
-    let image = build(1).unwrap();
+    let image = build(1, false).unwrap();
     let fadt = find(&image, b"FACP");
     assert_eq!(u32_at(fadt, 56), u32::from(platform::PM1A_EVENT));
     assert_eq!(u32_at(fadt, 64), u32::from(platform::PM1A_CONTROL));
@@ -60,7 +60,7 @@ fn the_fadt_names_the_platform_ports() {
 
 #[test]
 fn the_madt_lists_each_processor_once() {
-    let image = build(5).unwrap();
+    let image = build(5, false).unwrap();
     let madt = find(&image, b"APIC");
     let (mut at, mut processors, mut ioapics) = (44, Vec::new(), 0);
     while at < madt.len() {
@@ -81,7 +81,7 @@ fn the_madt_lists_each_processor_once() {
 
 #[test]
 fn the_mcfg_names_the_configuration_window() {
-    let image = build(1).unwrap();
+    let image = build(1, false).unwrap();
     let mcfg = find(&image, b"MCFG");
     assert_eq!(u64_at(mcfg, 44), platform::ECAM_BASE);
     assert_eq!(mcfg[54..56], [0, 255]);
@@ -89,15 +89,15 @@ fn the_mcfg_names_the_configuration_window() {
 
 #[test]
 fn cpus_beyond_the_apic_are_refused() {
-    assert!(build(0).is_err());
-    assert!(build(CPUS_MAX).is_ok());
-    assert!(build(CPUS_MAX + 1).is_err());
+    assert!(build(0, false).is_err());
+    assert!(build(CPUS_MAX, false).is_ok());
+    assert!(build(CPUS_MAX + 1, false).is_err());
 }
 
 /// Writes the tables where `ACPI_DUMP` names a directory, for `iasl -d` and the like.
 #[test]
 fn tables_can_be_dumped() {
-    let image = build(2).unwrap();
+    let image = build(2, false).unwrap();
     let fadt = find(&image, b"FACP");
     let dsdt = table(&image, u64::from(u32_at(fadt, 40)));
     assert!(dsdt.len() > 36 && fadt.len() == 276);
@@ -113,7 +113,7 @@ fn tables_can_be_dumped() {
 /// As a kernel would read it: `_PRT` is a package of packages, here for one device.
 #[test]
 fn the_dsdt_routes_interrupt_pins() {
-    let image = build(1).unwrap();
+    let image = build(1, false).unwrap();
     let dsdt = table(&image, u64::from(u32_at(find(&image, b"FACP"), 40)));
     for (device, input) in [(1u8, 17u8), (7, 23), (8, 16), (31, 23)] {
         // DWord address, pin A, no source, byte input.
@@ -121,4 +121,19 @@ fn the_dsdt_routes_interrupt_pins() {
         assert!(dsdt.windows(route.len()).any(|bytes| bytes == route), "device {device}");
     }
     assert!(dsdt.windows(4).any(|name| name == b"_PRT"));
+}
+
+#[test]
+fn an_iommu_is_found_by_its_table() {
+    let image = build(1, true).unwrap();
+    let viot = find(&image, b"VIOT");
+    assert_eq!(sum(viot), 0);
+    let (first, second) = viot[48..].split_at(16);
+    let nodes = [first, second];
+    assert_eq!((viot.len(), nodes[0][0], nodes[1][0]), (48 + 16 + 24, 3, 1));
+    // The IOMMU's segment and requester id; the range's first endpoint and last function.
+    assert_eq!(u32_at(nodes[0], 4), u32::from(PLACE.bits()) << 16);
+    assert_eq!((u32_at(nodes[1], 4), u32_at(nodes[1], 12)), (0, 0xFF << 16));
+    assert_eq!(u16::from_le_bytes([nodes[1][16], nodes[1][17]]), 48, "its IOMMU");
+    assert!(build(1, false).unwrap().windows(4).all(|bytes| bytes != b"VIOT"));
 }

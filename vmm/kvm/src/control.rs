@@ -21,6 +21,7 @@ use crate::disks::{Disks, Known};
 use crate::dump;
 use crate::fault;
 use crate::net::Card;
+use crate::reach::Reach;
 use crate::shared::Shared;
 use crate::traces::Traces;
 
@@ -33,6 +34,7 @@ pub struct Controls {
     pub traces: Traces,
     pub faults: Arc<Faults>,
     pub controller: Option<Arc<Mutex<Recorded<Ahci>>>>,
+    pub reach: Reach,
 }
 
 impl Controls {
@@ -135,7 +137,7 @@ impl MachineControl for Controls {
         let known = Known { handle: Some(disk.handle()), ..known };
         let medium = if spec.cd_rom { Medium::CdRom } else { Medium::Disk };
         let controller = self.controller.as_ref().ok_or("the machine has no AHCI controller")?;
-        let place = (&self.shared.ram, &self.faults, &self.disks);
+        let place = (&self.reach, &self.faults, &self.disks);
         let backend = fault::bay(disk, &known, place, controller);
         let drive = Drive { backend: Some(backend), medium, serial: known.serial() };
         self.bays(&known, |bays, origin| bays.attach(known.unit, drive, origin))?
@@ -159,7 +161,7 @@ impl MachineControl for Controls {
         self.watch(&disk, &known)?;
         let handle = disk.handle();
         let controller = self.controller.as_ref().ok_or("the machine has no AHCI controller")?;
-        let place = (&self.shared.ram, &self.faults, &self.disks);
+        let place = (&self.reach, &self.faults, &self.disks);
         let disc_there = fault::bay(disk, &known, place, controller);
         self.bays(&known, |bays, origin| bays.insert(known.unit, disc_there, origin))?
             .map_err(|error| sentence(name, error))?;

@@ -46,7 +46,7 @@ impl Dma for GuestDma {
         self.0.map().store(value.to_le(), GuestAddress(address), Ordering::Release).map_err(failed)
     }
 
-    fn contains(&self, address: u64, length: u64) -> bool {
+    fn reaches(&self, address: u64, length: u64, _write: bool) -> bool {
         usize::try_from(length).is_ok_and(|length| self.check(address, length).is_ok())
     }
 }

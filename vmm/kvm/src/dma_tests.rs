@@ -30,10 +30,10 @@ fn ranges_past_the_end_move_nothing() {
     for address in [end, end - 1, u64::MAX, u64::MAX - 1, 1 << 52] {
         assert!(dma.read(address, &mut [0; 4]).is_err(), "{address:#x}");
         assert!(dma.store_u16(address, 1).is_err(), "{address:#x}");
-        assert!(!dma.contains(address, 4), "{address:#x}");
+        assert!(!dma.reaches(address, 4, true), "{address:#x}");
     }
-    assert!(!dma.contains(0, u64::MAX) && !dma.contains(8, end));
-    assert!(dma.contains(0, end));
+    assert!(!dma.reaches(0, u64::MAX, true) && !dma.reaches(8, end, true));
+    assert!(dma.reaches(0, end, true));
 }
 
 #[test]

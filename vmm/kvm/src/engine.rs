@@ -77,7 +77,7 @@ impl Engine for KvmEngine {
         let hub = Arc::new(Hub::new(Some(Arc::new(clock))));
         let traces = Traces::open(&spec.traces, &hub)?;
 
-        let recording = Recording::create(spec.record.as_deref())?;
+        let recording = Recording::create(spec.record.as_deref(), spec.iommu)?;
         let gdb = spec.gdb.as_ref().map(gdb::Listener::open).transpose()?;
 
         let kvm = host::open(host::DEVICE)?;
@@ -85,7 +85,7 @@ impl Engine for KvmEngine {
         // In this order: after the controllers, KVM has their buses to wait for, 7 ms here.
         let ram = Arc::new(map_ram(&vm, spec.memory)?);
         create_controllers(&vm)?;
-        let tables = acpi::build(spec.cpus).map_err(EngineError::Machine)?;
+        let tables = acpi::build(spec.cpus, spec.iommu).map_err(EngineError::Machine)?;
         ram.map()
             .write_slice(&tables, GuestAddress(layout::ACPI_BASE))
             .map_err(|_| EngineError::Machine("the ACPI tables do not fit into memory".into()))?;
@@ -116,6 +116,8 @@ impl Engine for KvmEngine {
             hub: hub.clone(),
             disks: disks_now.clone(),
             hotplug: spec.hotplug,
+            iommu: spec.iommu,
+            looked_at: strict.as_ref().map(Strict::checker),
             recording: recording.clone(),
         };
         let built = machine::build(parts, disks, nets, io)?;
@@ -150,6 +152,7 @@ impl Engine for KvmEngine {
             traces: traces.clone(),
             faults: built.faults.clone(),
             controller: built.controller,
+            reach: built.reach,
         };
         let registered = control.register(Arc::new(controls));
         let guest_events = GuestEvents::start(shared.clone())

@@ -12,6 +12,7 @@ use xinim_devices::ahci::Ahci;
 use xinim_devices::backend::{BlockBackend, DriveBays};
 use xinim_devices::bus::lock;
 use xinim_devices::device::Origin;
+use xinim_devices::dma::Dma;
 use xinim_devices::fault::{FaultDisk, FaultDma, FaultMsi, Faults, RuleStatus, Site, Target};
 use xinim_devices::net::NetDevice;
 use xinim_devices::pci::PciDevice;
@@ -20,12 +21,11 @@ use xinim_machine::{EngineError, FaultStatus};
 use xinim_record::Recorded;
 
 use crate::disks::{Disks, Known};
-use crate::dma::GuestDma;
 use crate::io::Port;
 use crate::irq::Vectors;
 use crate::machine::Parts;
-use crate::memory::GuestRam;
 use crate::net::MachineTimer;
+use crate::reach::Reach;
 use crate::stream::Tokens;
 
 const TOKENS: Tokens = Tokens { input: 7, output: 8 };
@@ -45,8 +45,8 @@ pub fn rules(parts: &Parts, tracer: &Tracer) -> Result<(Arc<Faults>, Port), Engi
 }
 
 /// Guest memory of the device at a site.
-pub fn dma(memory: GuestDma, site: &Site) -> Arc<FaultDma> {
-    Arc::new(FaultDma::new(Arc::new(memory), site.clone()))
+pub fn dma(memory: Arc<dyn Dma>, site: &Site) -> Arc<FaultDma> {
+    Arc::new(FaultDma::new(memory, site.clone()))
 }
 
 /// Interrupts of the device at a site.
@@ -58,7 +58,7 @@ pub fn msi(vectors: Vectors, site: &Site) -> Arc<FaultMsi> {
 pub fn bay(
     disk: HostDisk,
     known: &Known,
-    (ram, faults, disks): (&Arc<GuestRam>, &Arc<Faults>, &Arc<Disks>),
+    (reach, faults, disks): (&Reach, &Arc<Faults>, &Arc<Disks>),
     controller: &Arc<Mutex<Recorded<Ahci>>>,
 ) -> Box<dyn BlockBackend> {
     let site = faults.site(&["ahci.0", &known.name]);
@@ -68,7 +68,8 @@ pub fn bay(
         name: known.name.clone(),
         disks: disks.clone(),
     }));
-    Box::new(FaultDisk::new(disk, site, Arc::new(GuestDma(ram.clone()))))
+    let memory = reach.of(known.function);
+    Box::new(FaultDisk::new(memory.disk(disk), site, memory.dma()))
 }
 
 /// A function with a disk that cannot be pulled out of it, or with none.

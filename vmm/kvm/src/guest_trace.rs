@@ -24,7 +24,8 @@ use vm_memory::{Bytes, GuestAddress, GuestMemoryBackend};
 use xinim_abi::platform::{TRACE_NOBODY, TRACE_SLOTS};
 use xinim_abi::trace::{
     KERNEL_RING_AT, KERNEL_RING_LEN, PROCESS_RING_LEN, PROCESS_RINGS_OFFSET, RECORD_SIZE,
-    RING_HEADER, Record, SWITCH_AT, TSC_AFTER, TSC_BEFORE, capacity, kind,
+    RING_HEADER, Record, SWITCH_AT, SWITCH_EVENTS, SWITCH_GRANTS, TSC_AFTER, TSC_BEFORE, capacity,
+    kind,
 };
 use xinim_devices::backend::Clock;
 use xinim_devices::device::{Origin, Process};
@@ -49,8 +50,8 @@ pub struct GuestEvents {
 
 #[derive(Default)]
 struct Waiting {
-    /// Wanted; and whether to end.
-    state: Mutex<(bool, bool)>,
+    /// What the guest's switch is to be; and whether to end.
+    state: Mutex<(u64, bool)>,
     wake: Condvar,
     lost: AtomicU64,
 }
@@ -65,7 +66,7 @@ impl GuestEvents {
         let watched = state.clone();
         shared.hub.watch(move |interest| {
             let mut state = watched.state.lock().unwrap_or_else(PoisonError::into_inner);
-            state.0 = interest.intersects(Interest::GUEST);
+            state.0 = switches(interest);
             watched.wake.notify_one();
         });
         Ok(Self { state, thread: Some(thread) })
@@ -89,11 +90,11 @@ impl Drop for GuestEvents {
 
 fn serve(waiting: &Waiting, shared: &Shared) {
     let mut rings = Rings::new(shared);
-    let mut on = false;
+    let mut on = 0;
     loop {
         let (wanted, ending) = {
             let mut state = waiting.state.lock().unwrap_or_else(PoisonError::into_inner);
-            if !state.0 && !state.1 && !on {
+            if state.0 == 0 && !state.1 && on == 0 {
                 state = waiting.wake.wait(state).unwrap_or_else(PoisonError::into_inner);
             } else if !state.1 {
                 let waited = waiting.wake.wait_timeout(state, PERIOD);
@@ -101,16 +102,46 @@ fn serve(waiting: &Waiting, shared: &Shared) {
             }
             *state
         };
-        if wanted != on || wanted {
-            on = rings.switch(wanted && !ending) && wanted;
+        if wanted != on || wanted != 0 {
+            let set = switch(shared, if ending { 0 } else { wanted });
+            on = if set { wanted } else { 0 };
         }
+        let now = shared.clock.monotonic().as_nanos() as u64;
         rings.read();
+        if let Some(strict) = &shared.strict {
+            strict.settle(now, rings.lost);
+        }
         shared.meter.rest(&shared.hub);
         waiting.lost.store(rings.lost, Ordering::Relaxed);
         if ending {
             return;
         }
     }
+}
+
+/// The guest's switch for what the sinks want.
+fn switches(interest: Interest) -> u64 {
+    if interest.intersects(Interest::GUEST) {
+        SWITCH_EVENTS | SWITCH_GRANTS
+    } else if interest.intersects(Interest::GRANT) {
+        SWITCH_GRANTS
+    } else {
+        0
+    }
+}
+
+/// Tells the guest; false while it has not announced its page.
+fn switch(shared: &Shared, value: u64) -> bool {
+    let Some((page, _)) = shared.page.place() else { return false };
+    let ram = shared.ram.map();
+    let at: u64 = ram.read_obj(GuestAddress(page + SWITCH_AT as u64)).unwrap_or(0);
+    // Somewhere in RAM is all that is known of it; the guest may harm itself.
+    at != 0 && ram.write_obj(value, GuestAddress(at)).is_ok()
+}
+
+/// The guest has just announced its page, and waits: what is wanted is so from its first event on.
+pub fn announced(shared: &Shared) {
+    switch(shared, switches(shared.hub.interest()));
 }
 
 /// Where a ring was read up to.
@@ -173,14 +204,6 @@ impl<'a> Rings<'a> {
 
     fn word(&self, at: u64) -> u64 {
         self.ram().map().read_obj(GuestAddress(at)).unwrap_or(0)
-    }
-
-    /// Tells the guest; false while it has not announced its page.
-    fn switch(&self, on: bool) -> bool {
-        let Some((page, _)) = self.shared.page.place() else { return false };
-        let at = self.word(page + SWITCH_AT as u64);
-        // Somewhere in RAM is all that is known of it; the guest may harm itself.
-        at != 0 && self.ram().map().write_obj(u64::from(on), GuestAddress(at)).is_ok()
     }
 
     fn scale(&self) -> Option<Scale> {

@@ -45,6 +45,7 @@ mod mutate;
 mod net;
 mod probe;
 mod pvh;
+mod reach;
 mod record;
 mod shared;
 mod stream;

@@ -2,6 +2,7 @@
 //!
 //! | place | device |
 //! |---|---|
+//! | 00:1e.0 | virtio-iommu `virtio-iommu.0`, if there is to be one: every other function is behind it |
 //! | fixed ports | chipset (RTC, ACPI, i8042, reset), platform ports, COM1 |
 //! | 00:00.0 | host bridge |
 //! | 00:01.0 | virtio-console `virtio-console.0`, if there is a host link |
@@ -22,8 +23,10 @@ use xinim_devices::ahci::{self, Ahci, AhciConfig};
 use xinim_devices::backend::{Drive, Medium};
 use xinim_devices::bus::{Bus, BusError, lock};
 use xinim_devices::chipset;
+use xinim_devices::dma::Dma;
 use xinim_devices::fault::{FaultDisk, FaultLine, Faults, Site};
 use xinim_devices::pci::{HostBridge, IsaBridge};
+use xinim_devices::strict::Checker;
 use xinim_devices::trace::{Hub, Interest, Tracer};
 use xinim_devices::uart::Uart;
 use xinim_devices::virtio::{Block, BlockConfig, Console, VirtioConfig, VirtioPci};
@@ -33,7 +36,6 @@ use xinim_record::{Call, Kind, Recorded, Tape};
 
 use crate::debug::DebugStream;
 use crate::disks::{Disks, Known};
-use crate::dma::GuestDma;
 use crate::doorbell::Doorbells;
 use crate::fault;
 use crate::host::{host, host_io};
@@ -41,6 +43,7 @@ use crate::io::Port;
 use crate::irq::{Interrupts, Vectors};
 use crate::memory::GuestRam;
 use crate::net;
+use crate::reach::{Memory, Reach};
 use crate::record::{self, Recording};
 use crate::shared::{Ending, MachineClock};
 use crate::stream::{HostStream, Tokens};
@@ -67,6 +70,10 @@ pub struct Parts {
     pub disks: Arc<Disks>,
     /// Disks may come while the machine runs.
     pub hotplug: bool,
+    /// There is an IOMMU.
+    pub iommu: bool,
+    /// Who checks what drivers hand over in memory.
+    pub looked_at: Option<Arc<Checker>>,
     pub recording: Recording,
 }
 
@@ -81,6 +88,7 @@ pub struct Built {
     pub faults: Arc<Faults>,
     /// The AHCI controller, if there is one.
     pub controller: Option<Arc<Mutex<Recorded<Ahci>>>>,
+    pub reach: Reach,
 }
 
 /// Builds the bus. While somebody listens for accesses or queues, doorbells are accesses, so that
@@ -117,10 +125,22 @@ pub fn build(
     ports.push(com1_port(&mut bus, &interrupts, &faults, &tracer, console)?);
 
     bus.add_pci(Arc::new(Mutex::new(HostBridge::new()))).map_err(machine_error)?;
-    let virtio = |name: &str, site: &Site, tape: &Tape| {
-        let dma = record::dma(tape, fault::dma(GuestDma(parts.ram.clone()), site));
+    let reach = if parts.iommu {
+        let (reach, port) = Reach::confined(&mut bus, &parts, &interrupts, &tracer)?;
+        ports.push(port);
+        reach
+    } else {
+        Reach::new(parts.ram.clone())
+    };
+    let virtio = |name: &str, memory: &Memory, site: &Site, tape: &Tape| {
+        parts.show(name, memory);
+        let dma = record::dma(tape, fault::dma(memory.dma(), site));
         let msi = record::msi(tape, fault::msi(Vectors::new(interrupts.clone()), site));
-        VirtioConfig { tracer: tracer.clone(), ..VirtioConfig::new(name, dma, msi) }
+        VirtioConfig {
+            tracer: tracer.clone(),
+            translated: reach.is_translated(),
+            ..VirtioConfig::new(name, dma, msi)
+        }
     };
     if let Some(link) = io.host_link {
         let stream = HostStream::duplex(&parts.epoll, LINK, link)
@@ -128,8 +148,12 @@ pub fn build(
         let site = faults.site(&["virtio-console.0"]);
         let queue_size = QUEUE_SIZE;
         let tape = parts.recording.tape("virtio-console.0", || Kind::Console { queue_size });
-        let setup = VirtioConfig { queue_size, ..virtio("virtio-console.0", &site, &tape) };
-        ports.push(link_port(&mut bus, &parts, setup, stream, (&site, tape))?);
+        let place = next(&bus)?;
+        let memory = reach.of(place);
+        let setup =
+            VirtioConfig { queue_size, ..virtio("virtio-console.0", &memory, &site, &tape) };
+        let link = (stream, place, memory.dma());
+        ports.push(link_port(&mut bus, setup, link, (&site, tape))?);
     }
     let mut drives = Vec::new();
     for (index, disk) in disks.into_iter().enumerate() {
@@ -150,15 +174,18 @@ pub fn build(
             queues: DISK_QUEUES,
             queue_size: DISK_DEPTH,
         });
-        let virtio = VirtioConfig { queue_size: DISK_DEPTH, ..virtio(&device, &site, &tape) };
-        let memory = Arc::new(GuestDma(parts.ram.clone()));
+        known.function = next(&bus)?;
+        let reached = reach.of(known.function);
+        let virtio =
+            VirtioConfig { queue_size: DISK_DEPTH, ..virtio(&device, &reached, &site, &tape) };
+        let memory = reached.dma();
         let wakes: Vec<_> = disk.wakes().iter().map(|wake| wake.as_raw_fd()).collect();
-        let disk = Box::new(FaultDisk::new(disk, site.clone(), memory.clone()));
+        let disk = Box::new(FaultDisk::new(reached.disk(disk), site.clone(), memory.clone()));
         let disk = record::disk(&tape, 0, disk, memory.clone());
         let device = VirtioPci::new(Block::new(disk, &setup), virtio)
             .map_err(|error| EngineError::Machine(format!("{device}: {error:?}")))?;
         let device = Arc::new(Mutex::new(Recorded::new(device, tape, memory)));
-        known.function = bus.add_pci(device.clone()).map_err(machine_error)?;
+        bus.add_pci_at(known.function, device.clone()).map_err(machine_error)?;
         parts.disks.watch_all(&wakes, known.function, 0)?;
         site.connect(Arc::new(fault::Function(Arc::downgrade(&device))));
         parts.disks.remember(known);
@@ -166,13 +193,28 @@ pub fn build(
     let mut controller = None;
     if parts.hotplug || !drives.is_empty() {
         let vectors = Vectors::new(interrupts.clone());
-        controller = Some(add_ahci(&mut bus, &parts, &tracer, (vectors, &faults), drives)?);
+        let wiring = (vectors, &faults, &reach);
+        controller = Some(add_ahci(&mut bus, &parts, &tracer, wiring, drives)?);
     }
-    let wiring = (&interrupts, &faults);
+    let wiring = (&interrupts, &faults, &reach);
     let (net_ports, cards) = net::add(&mut bus, &parts, wiring, &tracer, nets)?;
     ports.extend(net_ports);
     bus.assign_bars().map_err(machine_error)?;
-    Ok(Built { bus, ports, doorbells, cards, faults, controller })
+    Ok(Built { bus, ports, doorbells, cards, faults, controller, reach })
+}
+
+/// The place of the next function.
+pub fn next(bus: &Bus) -> Result<Bdf, EngineError> {
+    bus.free_place().ok_or(machine_error(BusError::TooManyFunctions))
+}
+
+impl Parts {
+    /// Tells who looks at drivers' memory how a device reaches it.
+    pub fn show(&self, device: &str, memory: &Memory) {
+        if let (Some(checker), Some(dma)) = (&self.looked_at, memory.look()) {
+            checker.set_memory(device, dma);
+        }
+    }
 }
 
 /// The AHCI controller with these drives, at its ports in this order.
@@ -180,7 +222,7 @@ fn add_ahci(
     bus: &mut Bus,
     parts: &Parts,
     tracer: &Tracer,
-    (vectors, faults): (Vectors, &Arc<Faults>),
+    (vectors, faults, reach): (Vectors, &Arc<Faults>, &Reach),
     drives: Vec<(String, DiskSpec, HostDisk)>,
 ) -> Result<Arc<Mutex<Recorded<Ahci>>>, EngineError> {
     let failed = |error: &dyn std::fmt::Debug| EngineError::Machine(format!("ahci.0: {error:?}"));
@@ -197,8 +239,10 @@ fn add_ahci(
         drives: known.iter().map(|(known, _)| described(known)).collect(),
         intx: false,
     });
-    let memory = Arc::new(GuestDma(parts.ram.clone()));
-    let dma = record::dma(&tape, fault::dma(GuestDma(parts.ram.clone()), &site));
+    let reached = reach.of(ahci::PLACE);
+    parts.show("ahci.0", &reached);
+    let memory = reached.dma();
+    let dma = record::dma(&tape, fault::dma(memory.clone(), &site));
     let msi = record::msi(&tape, fault::msi(vectors, &site));
     let setup = AhciConfig { tracer: tracer.clone(), ..AhciConfig::new("ahci.0", dma, msi) };
     let controller = Ahci::new(setup).map_err(|error| failed(&error))?;
@@ -207,7 +251,7 @@ fn add_ahci(
     for (known, disk) in known {
         let medium = if known.spec.cd_rom { Medium::CdRom } else { Medium::Disk };
         parts.disks.watch(&disk, ahci::PLACE, known.unit)?;
-        let backend = fault::bay(disk, &known, (&parts.ram, faults, &parts.disks), &controller);
+        let backend = fault::bay(disk, &known, (reach, faults, &parts.disks), &controller);
         let backend = record::disk(&tape, known.unit, backend, memory.clone());
         let drive = Drive { backend: Some(backend), medium, serial: known.serial() };
         let mut device = lock(&controller);
@@ -275,18 +319,17 @@ fn com1_port(
 
 fn link_port(
     bus: &mut Bus,
-    parts: &Parts,
     setup: VirtioConfig,
-    stream: HostStream,
+    (stream, place, memory): (HostStream, Bdf, Arc<dyn Dma>),
     (site, tape): (&Site, Tape),
 ) -> Result<Port, EngineError> {
     let output = stream.output();
     let stream = record::stream(&tape, Box::new(stream));
     let device = VirtioPci::new(Console::new(stream), setup)
         .map_err(|error| EngineError::Machine(format!("virtio-console.0: {error:?}")))?;
-    let device = Recorded::new(device, tape, Arc::new(GuestDma(parts.ram.clone())));
+    let device = Recorded::new(device, tape, memory);
     let device = Arc::new(Mutex::new(device));
-    bus.add_pci(device.clone()).map_err(machine_error)?;
+    bus.add_pci_at(place, device.clone()).map_err(machine_error)?;
     site.connect(Arc::new(fault::Function(Arc::downgrade(&device))));
     let other = device.clone();
     Ok(Port {

@@ -14,7 +14,7 @@ use vmm_sys_util::timerfd::TimerFd;
 use xinim_abi::hw::e1000::Model;
 use xinim_abi::hw::pci;
 use xinim_devices::backend::Clock;
-use xinim_devices::bus::{Bus, BusError, lock};
+use xinim_devices::bus::{Bus, lock};
 use xinim_devices::device::Access;
 use xinim_devices::e1000::{E1000, E1000Config};
 use xinim_devices::fault::{FaultLine, FaultNet, Faults};
@@ -27,12 +27,12 @@ use xinim_machine::net::{NetModel, NetSpec, user};
 use xinim_machine::{EngineError, NetStatus};
 use xinim_record::{Kind, Recorded};
 
-use crate::dma::GuestDma;
 use crate::fault;
 use crate::host::host_io;
 use crate::io::Port;
 use crate::irq::{Interrupts, Vectors, pci_input};
-use crate::machine::{Parts, QUEUE_SIZE, machine_error};
+use crate::machine::{Parts, QUEUE_SIZE, machine_error, next};
+use crate::reach::Reach;
 use crate::record;
 use crate::shared::MachineClock;
 use crate::stream::Tokens;
@@ -69,7 +69,7 @@ pub fn prepare(specs: &[NetSpec]) -> Result<Vec<Prepared>, EngineError> {
 pub fn add(
     bus: &mut Bus,
     parts: &Parts,
-    (interrupts, faults): (&Arc<Interrupts>, &Arc<Faults>),
+    (interrupts, faults, reach): (&Arc<Interrupts>, &Arc<Faults>, &Reach),
     tracer: &Tracer,
     nets: Vec<Prepared>,
 ) -> Result<(Vec<Port>, Vec<Card>), EngineError> {
@@ -88,9 +88,12 @@ pub fn add(
         let backend: Box<dyn NetBackend> = Box::new(FaultNet::new(endpoint, site.clone()));
         let tape = parts.recording.tape(&name, || described(&spec, model));
         let backend = record::net(&tape, backend);
-        let dma = record::dma(&tape, fault::dma(GuestDma(parts.ram.clone()), &site));
+        let place = next(bus)?;
+        let reached = reach.of(place);
+        parts.show(&name, &reached);
+        let memory = reached.dma();
+        let dma = record::dma(&tape, fault::dma(memory.clone(), &site));
         let msi = record::msi(&tape, fault::msi(Vectors::new(interrupts.clone()), &site));
-        let memory = Arc::new(GuestDma(parts.ram.clone()));
         let timer = Arc::new(MachineTimer::new(&parts.epoll, parts.clock, first + 2)?);
         let failed = |name: &str, error| EngineError::Machine(format!("{name}: {error:?}"));
         let device: Arc<Mutex<dyn NetDevice>> = match model {
@@ -105,17 +108,17 @@ pub fn add(
                 let transport = VirtioConfig {
                     tracer: tracer.clone(),
                     queue_size: QUEUE_SIZE,
+                    translated: reach.is_translated(),
                     ..VirtioConfig::new(&name, dma, msi)
                 };
                 let device = VirtioPci::new(Net::new(backend, setup), transport)
                     .map_err(|error| failed(&name, error))?;
                 let device = Arc::new(Mutex::new(Recorded::new(device, tape, memory)));
-                bus.add_pci(device.clone()).map_err(machine_error)?;
+                bus.add_pci_at(place, device.clone()).map_err(machine_error)?;
                 device
             }
             Some(model) => {
                 // Not every driver uses the MSI of these cards: Linux' e1000 knows the pin only.
-                let place = bus.free_place().ok_or(machine_error(BusError::TooManyFunctions))?;
                 let line = Arc::new(interrupts.pci_line(place.device()));
                 let line = FaultLine::new(line, site.clone());
                 let setup = E1000Config {

@@ -15,30 +15,35 @@ use crate::host::host_io;
 
 /// What is recorded, if anything is.
 #[derive(Clone, Default)]
-pub struct Recording(Option<Arc<Recorder>>);
+pub struct Recording {
+    recorder: Option<Arc<Recorder>>,
+    /// The machine has an IOMMU.
+    translated: bool,
+}
 
 impl Recording {
-    pub fn create(path: Option<&Path>) -> Result<Self, EngineError> {
-        let Some(path) = path else { return Ok(Self(None)) };
+    pub fn create(path: Option<&Path>, translated: bool) -> Result<Self, EngineError> {
+        let Some(path) = path else { return Ok(Self::default()) };
         let recorder = Recorder::create(path).map_err(|error| {
             EngineError::Machine(format!(
                 "the recording {} cannot be written: {error}",
                 path.display()
             ))
         })?;
-        Ok(Self(Some(recorder)))
+        Ok(Self { recorder: Some(recorder), translated })
     }
 
     /// The conversation of a device that begins now.
     pub fn tape(&self, name: &str, kind: impl FnOnce() -> Kind) -> Tape {
-        let Some(recorder) = &self.0 else { return Tape::off() };
-        let description = Description { name: name.to_owned(), kind: kind() };
+        let Some(recorder) = &self.recorder else { return Tape::off() };
+        let (name, translated) = (name.to_owned(), self.translated);
+        let description = Description { name, kind: kind(), translated };
         Tape::record(recorder.clone(), recorder.device(&description))
     }
 
     /// Writes out what is buffered.
     pub fn finish(&self) -> Result<(), EngineError> {
-        let finished = self.0.as_ref().map_or(Ok(()), |recorder| recorder.finish());
+        let finished = self.recorder.as_ref().map_or(Ok(()), |recorder| recorder.finish());
         finished.map_err(host_io("writing the recording"))
     }
 }

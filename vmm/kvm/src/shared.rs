@@ -125,6 +125,7 @@ impl Shared {
             Action::Exit(value) => Some(Ended::Plain(End::ExitDevice(value))),
             Action::TracePage(frame) => {
                 self.page.announce(&self.ram, frame, self.clock.monotonic().as_nanos() as u64);
+                crate::guest_trace::announced(self);
                 None
             }
             Action::NotifyAgain { function, queue } => {

@@ -69,6 +69,15 @@ impl Strict {
         Self { mode, checker, waiting, notices, ending }
     }
 
+    pub fn checker(&self) -> Arc<Checker> {
+        self.checker.clone()
+    }
+
+    /// The guest's own events of before `until_ns` have been passed on, but for those `lost`.
+    pub fn settle(&self, until_ns: u64, lost: u64) {
+        self.checker.settle(until_ns, lost > 0);
+    }
+
     /// Makes the reports that wait. `stack` is asked for only if there are any.
     pub fn flush(&self, ram: &GuestRam, stack: impl FnOnce() -> Option<Stack>) {
         let waiting = std::mem::take(&mut *lock(&self.waiting.0));

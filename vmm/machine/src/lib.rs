@@ -40,6 +40,8 @@ pub struct MachineSpec {
     pub disks: Vec<DiskSpec>,
     /// Whether disks may come while the machine runs: it then has an AHCI controller in any case.
     pub hotplug: bool,
+    /// Whether an IOMMU stands between devices and memory.
+    pub iommu: bool,
     pub nets: Vec<net::NetSpec>,
     /// CPU features hidden from (or, where possible, forced on for) the guest.
     pub cpuid: Vec<CpuidChange>,

@@ -257,7 +257,7 @@ impl Machine {
 
     /// An access to ports or memory-mapped registers, or to memory.
     pub fn read(&mut self, space: Space, address: u64, size: u8) -> u64 {
-        if space == Space::Mmio && self.memory.contains(address, u64::from(size)) {
+        if space == Space::Mmio && self.memory.reaches(address, u64::from(size), true) {
             let mut bytes = [0; 8];
             let _ = self.memory.read(address, &mut bytes[..usize::from(size)]);
             return u64::from_le_bytes(bytes);
@@ -266,7 +266,7 @@ impl Machine {
     }
 
     pub fn write(&mut self, space: Space, address: u64, size: u8, value: u64) {
-        if space == Space::Mmio && self.memory.contains(address, u64::from(size)) {
+        if space == Space::Mmio && self.memory.reaches(address, u64::from(size), true) {
             let _ = self.memory.write(address, &value.to_le_bytes()[..usize::from(size)]);
             return;
         }

@@ -9,6 +9,8 @@ pub struct Description {
     /// As in the trace: `virtio-blk.0`.
     pub name: String,
     pub kind: Kind,
+    /// Behind an IOMMU: it offers what belongs to that.
+    pub translated: bool,
 }
 
 /// Enough to make the same device again.
@@ -197,9 +199,10 @@ pub enum Ask {
         address: u64,
         value: u16,
     },
-    Contains {
+    Reaches {
         address: u64,
         length: u64,
+        write: bool,
     },
     Route {
         vector: u16,

@@ -157,6 +157,7 @@ fn make(description: &Description, tape: &Tape) -> Result<Box<dyn Device>, Strin
     let name = &description.name;
     let virtio = |queue_size| VirtioConfig {
         queue_size,
+        translated: description.translated,
         ..VirtioConfig::new(name, dma.clone(), msi.clone())
     };
     Ok(match &description.kind {

@@ -70,9 +70,10 @@ impl Dma for TapDma {
         if answer == Answer::Ok(true) { Ok(()) } else { Err(DmaError { address, length: 2 }) }
     }
 
-    fn contains(&self, address: u64, length: u64) -> bool {
-        let answer = self.tape.ask(Ask::Contains { address, length }, Answer::Ok(false), || {
-            Answer::Ok(self.real.as_ref().is_some_and(|dma| dma.contains(address, length)))
+    fn reaches(&self, address: u64, length: u64, write: bool) -> bool {
+        let ask = Ask::Reaches { address, length, write };
+        let answer = self.tape.ask(ask, Answer::Ok(false), || {
+            Answer::Ok(self.real.as_ref().is_some_and(|dma| dma.reaches(address, length, write)))
         });
         answer == Answer::Ok(true)
     }

@@ -4,13 +4,15 @@
 use xinim_devices::device::{Decode, GuestError, Op};
 use xinim_devices::dma::DmaError;
 use xinim_devices::irq::MsiMessage;
-use xinim_devices::trace::{EventKind, ExitReason, Guest, HostOp, Owner, Space, Suppress};
+use xinim_devices::trace::{
+    EventKind, ExitReason, Guest, HostOp, IommuRequest, Owner, Space, Suppress,
+};
 use xinim_devices::virtio::RingError;
 
 use crate::wire::{Bad, Input, put as number, put_signed};
 
 /// Names of kinds by number, for the file's header.
-pub const KINDS: [&str; 21] = [
+pub const KINDS: [&str; 23] = [
     "access",
     "notify",
     "publish",
@@ -32,6 +34,8 @@ pub const KINDS: [&str; 21] = [
     "exit",
     "guest",
     "fault",
+    "iommu",
+    "refused",
 ];
 
 fn flag(out: &mut Vec<u8>, flag: bool) {
@@ -188,6 +192,20 @@ pub fn put(kind: &EventKind, out: &mut Vec<u8>, table: impl FnOnce(&Decode) -> u
             number(out, rule.into());
             20
         }
+        EventKind::IommuRequest(request) => {
+            let IommuRequest { kind, status, domain, endpoint, flags, start, end, physical } =
+                request;
+            out.extend([kind, status]);
+            [domain, endpoint, flags].into_iter().for_each(|n| number(out, n.into()));
+            [start, end, physical].into_iter().for_each(|n| number(out, n));
+            21
+        }
+        EventKind::IommuFault { endpoint, address, write, attached } => {
+            out.push(u8::from(write) | u8::from(attached) << 1);
+            number(out, endpoint.into());
+            number(out, address);
+            22
+        }
     }
 }
 
@@ -330,6 +348,25 @@ pub fn get(
             b: input.u64()?,
         }),
         20 => EventKind::Fault { rule: input.narrow()? },
+        21 => EventKind::IommuRequest(IommuRequest {
+            kind: input.u8()?,
+            status: input.u8()?,
+            domain: input.narrow()?,
+            endpoint: input.narrow()?,
+            flags: input.narrow()?,
+            start: input.u64()?,
+            end: input.u64()?,
+            physical: input.u64()?,
+        }),
+        22 => {
+            let head = input.u8()?;
+            EventKind::IommuFault {
+                write: head & 1 != 0,
+                attached: head & 2 != 0,
+                endpoint: input.narrow()?,
+                address: input.u64()?,
+            }
+        }
         _ => return Ok(None),
     }))
 }

@@ -40,6 +40,10 @@ impl Grants {
                 }
                 None
             }
+            EventKind::Guest(guest) if guest.kind == u16::from(kind::DMA_REVOKE) => {
+                self.ranges.remove(&guest.a);
+                None
+            }
             EventKind::Guest(guest) if guest.kind == u16::from(kind::DEATH) => {
                 let dead = guest.b as u32;
                 self.ranges.retain(|_, (_, pid)| *pid != dead);

@@ -356,7 +356,13 @@ impl Port {
         };
         command.transfer = Some(transfer);
         let place = header.table().saturating_add(table::PRDT as u64);
-        match prdt::collect(context.dma, place, header.prdtl, length) {
+        // Data for the drive are read from memory, all others written to it.
+        let from_memory = match &work {
+            Work::Take { .. } => true,
+            Work::Medium { operation, .. } => matches!(operation, Operation::Write { .. }),
+            _ => false,
+        };
+        match prdt::collect(context.dma, place, header.prdtl, (length, !from_memory)) {
             Ok(regions) => command.regions = regions,
             Err(PrdtError::Table(_)) => return self.fatal(PortInterrupt::HBFS),
             Err(PrdtError::Region(_)) => return self.fatal(PortInterrupt::HBDS),

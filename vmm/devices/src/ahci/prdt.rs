@@ -25,12 +25,13 @@ pub enum PrdtError {
     Region(DmaError),
 }
 
-/// Collects regions for `length` bytes from a table of `entries` entries at `address`.
+/// Collects regions for `length` bytes, which are to be written to memory or (`write` is false) read,
+/// from a table of `entries` entries at `address`.
 pub fn collect(
     dma: &dyn Dma,
     address: u64,
     entries: u16,
-    length: u64,
+    (length, write): (u64, bool),
 ) -> Result<Regions, PrdtError> {
     let mut regions = Regions::default();
     let mut left = usize::from(entries);
@@ -44,7 +45,7 @@ pub fn collect(
             if regions.bytes == length {
                 break;
             }
-            regions.add(dma, prd, length)?;
+            regions.add(dma, prd, (length, write))?;
         }
         left -= count;
         at = at.saturating_add(bytes as u64);
@@ -53,10 +54,15 @@ pub fn collect(
 }
 
 impl Regions {
-    fn add(&mut self, dma: &dyn Dma, prd: &Prd, length: u64) -> Result<(), PrdtError> {
+    fn add(
+        &mut self,
+        dma: &dyn Dma,
+        prd: &Prd,
+        (length, write): (u64, bool),
+    ) -> Result<(), PrdtError> {
         let take = u64::from(prd.bytes()).min(length - self.bytes) as u32;
         let address = prd.address();
-        if !dma.contains(address, u64::from(take)) {
+        if !dma.reaches(address, u64::from(take), write) {
             return Err(PrdtError::Region(DmaError { address, length: u64::from(take) }));
         }
         self.bytes += u64::from(take);

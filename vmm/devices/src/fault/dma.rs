@@ -98,8 +98,8 @@ impl Dma for FaultDma {
         }
     }
 
-    fn contains(&self, address: u64, length: u64) -> bool {
-        self.inner.contains(address, length)
+    fn reaches(&self, address: u64, length: u64, write: bool) -> bool {
+        self.inner.reaches(address, length, write)
     }
 
     fn full_barrier(&self) {

@@ -5,7 +5,9 @@ use super::shadow::{Shadow, Touch};
 use crate::device::{GuestError, Op};
 use crate::trace::{EventKind, Space};
 use crate::virtio::RingError;
+use xinim_abi::hw::pci::Bdf;
 use xinim_abi::hw::register::Direction;
+use xinim_abi::hw::virtio_iommu;
 
 /// Bits that neither a write changes nor a read has shown.
 pub fn reserved(touch: &Touch, shadow: &Shadow, found: &mut Found) {
@@ -77,6 +79,14 @@ pub fn event(kind: &EventKind, found: &mut Found) {
                 "dma-no-memory",
                 format!("the device was told to {verb} {length:#x} bytes at {address:#x}"),
             );
+        }
+        EventKind::IommuFault { endpoint, address, write, .. } => {
+            let (function, verb) = (Bdf::from_bits(endpoint), if write { "write" } else { "read" });
+            found.add("iommu-refused", format!("{function} was told to {verb} at {address:#x}"));
+        }
+        EventKind::IommuRequest(request) if request.status != 0 => {
+            let name = virtio_iommu::request::name(request.kind).unwrap_or("a request");
+            found.add("iommu-request", format!("{name} failed with status {}", request.status));
         }
         EventKind::QueueBroken { queue, error: GuestError::Ring(RingError::Dma(error)) } => {
             found.add(

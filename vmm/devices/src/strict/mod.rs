@@ -25,6 +25,7 @@ mod ahci;
 mod any;
 mod commands;
 mod e1000;
+mod grants;
 mod memory;
 mod pci;
 mod rings;
@@ -36,11 +37,11 @@ pub use rules::{RULES, Rule, find as rule};
 
 use crate::device::Origin;
 use crate::dma::Dma;
-use crate::trace::{Event, EventKind, Interest, TraceSink};
+use crate::trace::{Event, EventKind, Interest, Owner, TraceSink};
 use memory::Memory;
 use shadow::Touch;
-use std::collections::{BTreeMap, VecDeque};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 /// Accesses of a device kept for a report.
 const HISTORY: usize = 12;
@@ -95,6 +96,8 @@ pub struct Count {
 pub struct Checker {
     // Glue
     memory: Memory,
+    /// Of the devices that reach memory in a way of their own.
+    own: RwLock<HashMap<String, Memory>>,
     report: Arc<dyn Report>,
     // Volatile state
     state: Mutex<State>,
@@ -104,6 +107,7 @@ pub struct Checker {
 struct State {
     devices: BTreeMap<String, Watched>,
     counts: BTreeMap<(String, &'static str), u64>,
+    grants: grants::Grants,
     accesses: u64,
 }
 
@@ -144,7 +148,34 @@ impl Found {
 impl Checker {
     /// `dma`: the machine's memory, for what drivers hand over in it.
     pub fn new(dma: Arc<dyn Dma>, report: Arc<dyn Report>) -> Self {
-        Self { memory: Memory::new(dma), report, state: Mutex::default() }
+        let own = RwLock::default();
+        Self { memory: Memory::new(dma), own, report, state: Mutex::default() }
+    }
+
+    /// The device of this name has an IOMMU in front of its memory: `dma` looks through it.
+    pub fn set_memory(&self, device: &str, dma: Arc<dyn Dma>) {
+        let mut own = self.own.write().unwrap_or_else(PoisonError::into_inner);
+        own.insert(device.to_owned(), Memory::new(dma));
+    }
+
+    /// Grants of memory up to this time have been told; not all of them, if some were `lost`: then
+    /// transfers are not judged by them any more.
+    pub fn settle(&self, until_ns: u64, lost: bool) {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let state = &mut *state;
+        for outside in state.grants.settle(until_ns, lost) {
+            let kind = EventKind::Dma {
+                write: outside.write,
+                address: outside.address,
+                length: outside.length,
+                ok: true,
+                owner: Owner::Unknown,
+            };
+            let event = Event { origin: outside.origin, device: &outside.device, kind, data: &[] };
+            let mut found = Found { list: Vec::new() };
+            found.add("dma-not-granted", outside.words());
+            self.tell(state, &event, found);
+        }
     }
 
     /// All rules broken so far, by device.
@@ -202,11 +233,16 @@ impl TraceSink for Checker {
             | Interest::ATA
             | Interest::DESCRIPTOR
             | Interest::REQUEST
+            | Interest::IOMMU
+            | Interest::GRANT
     }
 
     fn event(&self, event: &Event<'_>) {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         let state = &mut *state;
+        if state.grants.event(event) {
+            return;
+        }
         if !state.devices.contains_key(event.device) {
             if state.devices.len() >= DEVICES_MAX {
                 return;
@@ -222,7 +258,9 @@ impl TraceSink for Checker {
             }
             watched.history.push_back(Kept { origin: event.origin, kind: event.kind });
         }
-        watched.look(event, &self.memory, &mut found);
+        let own = self.own.read().unwrap_or_else(PoisonError::into_inner);
+        let memory = own.get(event.device).unwrap_or(&self.memory);
+        watched.look(event, memory, &mut found);
         if !found.is_empty() {
             self.tell(state, event, found);
         }

@@ -32,6 +32,30 @@ const fn rule(
 pub const RULES: &[Rule] = &[
     // Every device
     rule(
+        "dma-not-granted",
+        "DMA to memory that the driver was not granted",
+        "the guest's own: DEVICE_PIN",
+        "The device was told to read or write memory that the kernel has not pinned for it: another \
+         process's, the kernel's, or the driver's own, which may be somebody else's tomorrow. Pin the \
+         memory before the device hears of it, and unpin it after the device is done. Known only of \
+         guests that tell of their grants, as XINIM does; an IOMMU (--iommu) refuses such a transfer.",
+    ),
+    rule(
+        "iommu-refused",
+        "DMA that the IOMMU refused",
+        "VIRTIO 5.13.6.9",
+        "The device was told to reach an address that is not mapped for it, or not for writing. The \
+         transfer did not take place. Map memory before the device hears of it, and unmap it after the \
+         device is done.",
+    ),
+    rule(
+        "iommu-request",
+        "request to the IOMMU that it cannot take",
+        "VIRTIO 5.13.6",
+        "The request failed with the status in the report: what the driver thinks is mapped or attached \
+         is not what is.",
+    ),
+    rule(
         "access-size",
         "access of a width the register does not take",
         "the register's own",

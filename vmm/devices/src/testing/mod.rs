@@ -86,7 +86,7 @@ impl Dma for FlatMemory {
         self.write(address, &value.to_le_bytes())
     }
 
-    fn contains(&self, address: u64, length: u64) -> bool {
+    fn reaches(&self, address: u64, length: u64, _write: bool) -> bool {
         usize::try_from(length).is_ok_and(|length| self.with(address, length, |_| ()).is_ok())
     }
 }

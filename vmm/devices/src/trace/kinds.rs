@@ -2,6 +2,7 @@
 
 use crate::device::{Decode, GuestError, Op};
 use crate::irq::MsiMessage;
+use xinim_abi::trace::kind;
 
 /// Where an address lives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -114,6 +115,30 @@ pub struct Guest {
     pub b: u64,
 }
 
+impl Guest {
+    /// Memory was given to a device, or taken back.
+    pub const fn is_grant(&self) -> bool {
+        self.kind == kind::DMA_GRANT as u16 || self.kind == kind::DMA_REVOKE as u16
+    }
+}
+
+/// A request to an IOMMU, as far as its fields are of its kind.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct IommuRequest {
+    /// `xinim_abi::hw::virtio_iommu::request`.
+    pub kind: u8,
+    /// How it ended, 0 is good.
+    pub status: u8,
+    pub domain: u32,
+    pub endpoint: u32,
+    /// Of ATTACH or MAP.
+    pub flags: u32,
+    pub start: u64,
+    /// The last byte.
+    pub end: u64,
+    pub physical: u64,
+}
+
 #[derive(Clone, Copy, Debug)]
 pub enum EventKind {
     Access {
@@ -187,6 +212,11 @@ pub enum EventKind {
     Guest(Guest),
     /// A fault rule struck: its number, as `ctl fault list` shows it.
     Fault { rule: u32 },
+    /// An IOMMU carried out a request, or refused it.
+    IommuRequest(IommuRequest),
+    /// An IOMMU refused a device's access at this address. `endpoint`: the device's requester id;
+    /// not `attached`: it is in no domain.
+    IommuFault { endpoint: u16, address: u64, write: bool, attached: bool },
 }
 
 bitflags::bitflags! {
@@ -210,6 +240,11 @@ bitflags::bitflags! {
         const GUEST = 1 << 11;
         /// Fault rules that struck.
         const FAULT = 1 << 12;
+        /// Requests to an IOMMU, and what it refused.
+        const IOMMU = 1 << 13;
+        /// The guest's own, as far as they tell which memory devices may reach; the others of GUEST
+        /// need not come.
+        const GRANT = 1 << 14;
         /// Not of any event: doorbells are to be accesses, so that each shows who rang it, which
         /// costs an exit.
         const ATTRIBUTED = 1 << 31;
@@ -236,8 +271,10 @@ impl EventKind {
             Self::BlockRequest { .. } => Interest::REQUEST,
             Self::HostIo { .. } => Interest::HOST_IO,
             Self::Exit { .. } => Interest::EXIT,
+            Self::Guest(guest) if guest.is_grant() => Interest::GUEST.union(Interest::GRANT),
             Self::Guest(_) => Interest::GUEST,
             Self::Fault { .. } => Interest::FAULT,
+            Self::IommuRequest(_) | Self::IommuFault { .. } => Interest::IOMMU,
         }
     }
 }

@@ -12,7 +12,9 @@ use crate::device::{Access, Origin, Outcome};
 use std::sync::Arc;
 
 pub use hub::{Accept, Hub, Tap};
-pub use kinds::{Asked, EventKind, ExitReason, Guest, HostOp, Interest, Owner, Space, Suppress};
+pub use kinds::{
+    Asked, EventKind, ExitReason, Guest, HostOp, Interest, IommuRequest, Owner, Space, Suppress,
+};
 
 /// Receives events, from any thread, with the emitting device locked: it must not access devices.
 pub trait TraceSink: Send + Sync {

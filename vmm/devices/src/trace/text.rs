@@ -6,13 +6,15 @@
 //! Time in seconds, who, the device, what. Accesses name every register they touch; a field that
 //! is zero is left out, a one-bit field is named, a wider one is `name=value`.
 
-use super::{Event, EventKind, Guest, Owner, Space, Suppress};
+use super::{Event, EventKind, Guest, IommuRequest, Owner, Space, Suppress};
 use crate::device::{Decode, Op};
 use std::fmt::{Display, Formatter, Result};
 use xinim_abi::hw::ata;
+use xinim_abi::hw::pci::Bdf;
 use xinim_abi::hw::register::{self, Part, Register, touched};
 use xinim_abi::hw::sata::fis;
 use xinim_abi::hw::virtio_blk::{Status, request};
+use xinim_abi::hw::virtio_iommu as iommu;
 use xinim_abi::trace;
 
 impl Display for Event<'_> {
@@ -109,6 +111,15 @@ fn kind(f: &mut Formatter<'_>, kind: &EventKind) -> Result {
         }
         EventKind::Line { level } => write!(f, "irq level={}", u8::from(level)),
         EventKind::Fault { rule } => write!(f, "fault rule={rule}"),
+        EventKind::IommuRequest(request) => iommu_request(f, &request),
+        EventKind::IommuFault { endpoint, address, write, attached } => {
+            let (what, why) = (
+                if write { "write" } else { "read" },
+                if attached { "not mapped" } else { "no domain" },
+            );
+            let function = Bdf::from_bits(endpoint);
+            write!(f, "iommu refused {what} of {function} at {address:#x}: {why}")
+        }
         EventKind::Frame { sent, length } => {
             write!(f, "frame {} length={length}", if sent { "sent" } else { "received" })
         }
@@ -168,7 +179,12 @@ fn guest(f: &mut Formatter<'_>, event: &Guest) -> Result {
         trace::kind::FAULT => write!(f, " pid={b} exception={name} address={a:#x}"),
         trace::kind::BIRTH => write!(f, " pid={b} parent={a}"),
         trace::kind::DEATH => write!(f, " pid={b} cause={name} status={}", a as i64),
-        trace::kind::DMA_GRANT => write!(f, " pid={low} {a:#x}+{:#x}", u64::from(high) << 12),
+        trace::kind::DMA_GRANT => {
+            write!(f, " pid={low} {a:#x}+{:#x} to {}", u64::from(high) << 12, Bdf::from_bits(name))
+        }
+        trace::kind::DMA_REVOKE => {
+            write!(f, " {a:#x}+{:#x} from {}", u64::from(high) << 12, Bdf::from_bits(name))
+        }
         trace::kind::BLOCK_SUBMIT => write!(f, " id={b} op={name} sector={a}"),
         trace::kind::BLOCK_DONE => write!(f, " id={b} error={name}"),
         trace::kind::DRIVER_TAKE => {
@@ -184,6 +200,29 @@ fn guest(f: &mut Formatter<'_>, event: &Guest) -> Result {
         }
         _ => write!(f, " {}", Printable(trace::words_text(a, b, &mut [0; 16]))),
     }
+}
+
+fn iommu_request(f: &mut Formatter<'_>, request: &IommuRequest) -> Result {
+    let IommuRequest { kind, status, domain, endpoint, flags, start, end, physical } = *request;
+    let function = Bdf::from_bits(endpoint as u16);
+    match (kind, iommu::request::name(kind)) {
+        (_, None) => write!(f, "iommu request={kind}")?,
+        (iommu::request::ATTACH, Some(name)) => {
+            write!(f, "iommu {name} {function} domain={domain:#x} flags={flags:#x}")?;
+        }
+        (iommu::request::DETACH, Some(name)) => {
+            write!(f, "iommu {name} {function} domain={domain:#x}")?;
+        }
+        (iommu::request::MAP, Some(name)) => write!(
+            f,
+            "iommu {name} domain={domain:#x} {start:#x}-{end:#x} to={physical:#x} flags={flags:#x}"
+        )?,
+        (iommu::request::UNMAP, Some(name)) => {
+            write!(f, "iommu {name} domain={domain:#x} {start:#x}-{end:#x}")?;
+        }
+        (_, Some(name)) => write!(f, "iommu {name} {function}")?,
+    }
+    write!(f, " status={status}")
 }
 
 /// Text of the guest's without what would move a terminal's cursor.

@@ -132,6 +132,14 @@ pub trait VirtioDevice: Send {
     /// The driver has accepted these features and set DRIVER_OK.
     fn activate(&mut self, features: u64);
 
+    /// The machine is switched on or reset; a [`reset`](Self::reset) of the device follows.
+    fn power_on(&mut self) {}
+
+    /// Whether an access to a doorbell returns only when the work is done: then it has to be an access.
+    fn is_synchronous(&self) -> bool {
+        false
+    }
+
     /// Forget everything the driver did; nothing of a queue may be touched any more.
     fn reset(&mut self);
 

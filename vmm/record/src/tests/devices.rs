@@ -52,7 +52,8 @@ impl Drop for Scratch {
 pub fn record_disk(path: &Path) {
     let recorder = Recorder::create(path).unwrap();
     let kind = Kind::Block { id: "serial".into(), queues: 1, queue_size: 16 };
-    let number = recorder.device(&Description { name: "virtio-blk.0".into(), kind });
+    let number =
+        recorder.device(&Description { name: "virtio-blk.0".into(), kind, translated: false });
     let tape = Tape::record(recorder.clone(), number);
     let memory = FlatMemory::new(0, 1 << 20);
     let dma = Arc::new(TapDma { tape: tape.clone(), real: Some(memory.clone()) });
@@ -144,7 +145,7 @@ fn record_card(path: &Path, model: Model) {
     let recorder = Recorder::create(path).unwrap();
     let mac = [2, 0, 0, 0, 0, 1];
     let kind = Kind::E1000 { model: model.device_id(), mac, link: true, intx: false };
-    let number = recorder.device(&Description { name: "e1000.0".into(), kind });
+    let number = recorder.device(&Description { name: "e1000.0".into(), kind, translated: false });
     let tape = Tape::record(recorder.clone(), number);
     let memory = FlatMemory::new(0, 1 << 20);
     let (clock, net) = (ManualClock::new(Duration::ZERO), NetPipe::new());

@@ -94,18 +94,23 @@ pub fn arguments(spec: &MachineSpec, outside: &Outside) -> Vec<String> {
     args.pair("-chardev", &outside.debug);
     args.words("-device isa-debugcon,iobase=0xe9,chardev=debug");
     args.words("-device isa-debug-exit,iobase=0xf4,iosize=4");
+    if spec.iommu {
+        // At the place that ours has; before the others, which it is to find.
+        args.words("-device virtio-iommu-pci,id=iommu,addr=1e.0");
+    }
+    let virtio = if spec.iommu { ",iommu_platform=on" } else { "" };
     let mut ports = 0;
     for (index, disk) in spec.disks.iter().enumerate() {
-        args.0.extend(disks::arguments(index, disk, ports));
+        args.0.extend(disks::arguments(index, disk, ports, virtio));
         ports += usize::from(disk.bus == DiskBus::Ahci);
     }
     for (index, (net, netdev)) in spec.nets.iter().zip(&outside.netdevs).enumerate() {
         args.pair("-netdev", netdev);
-        args.pair("-device", net::device(index, net));
+        args.pair("-device", net::device(index, net, virtio));
     }
     if let Some(link) = &outside.link {
         args.pair("-chardev", link);
-        args.words("-device virtio-serial-pci,disable-legacy=on,max_ports=2");
+        args.pair("-device", format!("virtio-serial-pci,disable-legacy=on,max_ports=2{virtio}"));
         // Not `virtconsole`: that drops what the host does not take at once.
         args.words("-device virtserialport,nr=1,chardev=link");
     }

@@ -42,6 +42,16 @@ fn has(args: &[String], option: &str, value: &str) -> bool {
 }
 
 #[test]
+fn an_iommu_has_every_virtio_device_behind_it() {
+    let args = arguments(&MachineSpec { iommu: true, ..spec() }, &outside());
+    assert!(has(&args, "-device", "virtio-iommu-pci,id=iommu,addr=1e.0"), "{args:?}");
+    let devices = args.windows(2).filter(|pair| pair[0] == "-device" && pair[1].contains("-pci"));
+    for pair in devices.filter(|pair| !pair[1].contains("iommu-pci")) {
+        assert!(pair[1].contains("iommu_platform=on"), "{pair:?}");
+    }
+}
+
+#[test]
 fn the_machine_is_translated() {
     let args = arguments(&spec(), &outside());
     for (option, value) in [

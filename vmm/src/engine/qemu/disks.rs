@@ -23,7 +23,8 @@ pub fn lock(disks: &[DiskSpec]) -> Result<Vec<Option<image::Opened>>, EngineErro
 
 /// The arguments of disk number `index`: option and value in turn.
 /// `port`: of the AHCI controller that every q35 has, if it is a disk on that.
-pub fn arguments(index: usize, disk: &DiskSpec, port: usize) -> Vec<String> {
+/// `virtio`: further options of a virtio function.
+pub fn arguments(index: usize, disk: &DiskSpec, port: usize, virtio: &str) -> Vec<String> {
     let id = format!("disk{index}");
     let mut args = Vec::new();
     match &disk.source {
@@ -50,7 +51,7 @@ pub fn arguments(index: usize, disk: &DiskSpec, port: usize) -> Vec<String> {
     let serial = disk.serial.clone().unwrap_or_else(|| format!("xinim-disk{index}"));
     let tail = format!("drive={id},write-cache={write_cache},serial={}", serial.replace(',', ",,"));
     let device = match disk.bus {
-        DiskBus::Virtio => format!("virtio-blk-pci,{tail},disable-legacy=on"),
+        DiskBus::Virtio => format!("virtio-blk-pci,{tail},disable-legacy=on{virtio}"),
         DiskBus::Ahci => {
             let kind = if disk.cd_rom { "ide-cd" } else { "ide-hd" };
             format!("{kind},id=drive{index},{tail},bus=ide.{port}")
@@ -145,7 +146,7 @@ mod tests {
 
     fn line(text: &str) -> String {
         let disk = text.parse::<crate::spec::Disk>().unwrap().0;
-        arguments(2, &disk, 1).join(" ")
+        arguments(2, &disk, 1, "").join(" ")
     }
 
     #[test]

@@ -55,8 +55,8 @@ pub fn own_netdev(index: usize, spec: &NetSpec) -> String {
     }
 }
 
-/// `-device` value.
-pub fn device(index: usize, spec: &NetSpec) -> String {
+/// `-device` value. `virtio`: further options of a virtio function.
+pub fn device(index: usize, spec: &NetSpec, virtio: &str) -> String {
     let [a, b, c, d, e, f] = spec.mac;
     let model = match spec.model {
         NetModel::Virtio => "virtio-net-pci,disable-legacy=on",
@@ -64,8 +64,9 @@ pub fn device(index: usize, spec: &NetSpec) -> String {
         NetModel::E1000_82545em => "e1000-82545em",
         NetModel::E1000e => "e1000e",
     };
+    let virtio = if spec.model == NetModel::Virtio { virtio } else { "" };
     format!(
-        "{model},netdev=net{index},id=nic{index},mac={a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{f:02x}"
+        "{model}{virtio},netdev=net{index},id=nic{index},mac={a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{f:02x}"
     )
 }
 

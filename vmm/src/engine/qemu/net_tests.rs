@@ -13,7 +13,7 @@ fn devices_have_qemus_names() {
         ("none,model=e1000-82545em", "e1000-82545em,"),
         ("none,model=e1000e", "e1000e,"),
     ] {
-        let device = device(2, &spec(text));
+        let device = device(2, &spec(text), "");
         assert!(device.starts_with(name), "{device}");
         assert!(device.contains("netdev=net2") && device.contains("mac=52:54:00:58:4e:00"));
     }

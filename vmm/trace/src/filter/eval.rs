@@ -67,7 +67,7 @@ pub(crate) fn number_field(name: &str) -> Option<Number> {
 }
 
 /// Names of kinds, each with the group it is in.
-const KINDS: [(&str, &str); 23] = [
+const KINDS: [(&str, &str); 25] = [
     ("access", "access"),
     ("config", "config"),
     ("notify", "queue"),
@@ -90,6 +90,8 @@ const KINDS: [(&str, &str); 23] = [
     ("exit", "exit"),
     ("guest", "guest"),
     ("fault", "fault"),
+    ("iommu", "iommu"),
+    ("refused", "iommu"),
     ("violation", "strict"),
 ];
 
@@ -129,6 +131,8 @@ pub fn kind_name(kind: &EventKind) -> &'static str {
         EventKind::Exit { .. } => "exit",
         EventKind::Guest(_) => "guest",
         EventKind::Fault { .. } => "fault",
+        EventKind::IommuRequest(_) => "iommu",
+        EventKind::IommuFault { .. } => "refused",
     }
 }
 
@@ -137,7 +141,7 @@ fn group(kind: &str) -> &'static str {
 }
 
 /// The groups of events by the names of ours.
-const GROUPS: [(&str, Interest); 13] = [
+const GROUPS: [(&str, Interest); 14] = [
     ("access", Interest::ACCESS),
     ("config", Interest::CONFIG),
     ("queue", Interest::QUEUE),
@@ -151,6 +155,7 @@ const GROUPS: [(&str, Interest); 13] = [
     ("exit", Interest::EXIT),
     ("guest", Interest::GUEST),
     ("fault", Interest::FAULT),
+    ("iommu", Interest::IOMMU),
 ];
 
 impl Node {
@@ -206,7 +211,7 @@ fn text(event: &Event<'_>, field: Text, glob: &Glob) -> bool {
         Text::Direction => {
             let write = match event.kind {
                 EventKind::Access { op, .. } => matches!(op, Op::Write(_)),
-                EventKind::Dma { write, .. } => write,
+                EventKind::Dma { write, .. } | EventKind::IommuFault { write, .. } => write,
                 EventKind::Frame { sent, .. } => sent,
                 EventKind::Descriptor { send, .. } => send,
                 _ => return false,
@@ -298,6 +303,8 @@ fn number(event: &Event<'_>, field: Number) -> Option<u64> {
         (EventKind::Descriptor { address, .. }, Number::Address) => Some(address),
         (EventKind::Descriptor { length, .. }, Number::Length) => Some(length.into()),
         (EventKind::Frame { length, .. }, Number::Length) => Some(length.into()),
+        (EventKind::IommuFault { address, .. }, Number::Address) => Some(address),
+        (EventKind::IommuRequest(request), Number::Address) => Some(request.start),
         (EventKind::Exit { nanos, .. }, Number::Cost) => Some(nanos),
         _ => None,
     }
@@ -312,6 +319,8 @@ pub fn is_error(kind: &EventKind) -> bool {
         EventKind::AtaEnd { status, errno, .. } => errno != 0 || status & 1 != 0,
         EventKind::BlockRequest { status, errno, .. } => errno != 0 || status != 0,
         EventKind::HostIo { errno, .. } => errno != 0,
+        EventKind::IommuRequest(request) => request.status != 0,
+        EventKind::IommuFault { .. } => true,
         _ => false,
     }
 }

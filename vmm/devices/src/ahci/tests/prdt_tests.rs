@@ -14,11 +14,11 @@ fn adjacent_regions_are_one_segment() {
     let memory = FlatMemory::new(0, 0x10000);
     let last = Prd { dbc: 511 | Prd::INTERRUPT, ..Prd::new(0x3000, 512) };
     table(&memory, &[Prd::new(0x1000, 512), Prd::new(0x1200, 512), last]);
-    let regions = collect(&*memory, 0, 3, 4096).unwrap();
+    let regions = collect(&*memory, 0, 3, (4096, true)).unwrap();
     let segment = |address, length| Segment { address, length };
     assert_eq!(regions.segments, [segment(0x1000, 1024), segment(0x3000, 512)]);
     assert_eq!((regions.bytes, regions.interrupt), (1536, true));
-    let less = collect(&*memory, 0, 3, 1030).unwrap();
+    let less = collect(&*memory, 0, 3, (1030, true)).unwrap();
     assert_eq!(less.segments, [segment(0x1000, 1024), segment(0x3000, 6)]);
     assert!(!less.interrupt, "the region is not used up");
     assert_eq!(regions.slice(1000, 100), [segment(0x13E8, 24), segment(0x3000, 76)]);
@@ -28,10 +28,10 @@ fn adjacent_regions_are_one_segment() {
 fn what_is_not_memory_is_an_error_of_its_kind() {
     let memory = FlatMemory::new(0, 0x1000);
     table(&memory, &[Prd::new(0x2000, 512)]);
-    assert!(matches!(collect(&*memory, 0, 1, 512), Err(PrdtError::Region(_))));
-    assert!(matches!(collect(&*memory, 0xFF8, 1, 512), Err(PrdtError::Table(_))));
-    assert!(matches!(collect(&*memory, u64::MAX - 4, 2, 512), Err(PrdtError::Table(_))));
-    assert_eq!(collect(&*memory, 0xFF8, 0, 512), Ok(Regions::default()));
+    assert!(matches!(collect(&*memory, 0, 1, (512, true)), Err(PrdtError::Region(_))));
+    assert!(matches!(collect(&*memory, 0xFF8, 1, (512, true)), Err(PrdtError::Table(_))));
+    assert!(matches!(collect(&*memory, u64::MAX - 4, 2, (512, true)), Err(PrdtError::Table(_))));
+    assert_eq!(collect(&*memory, 0xFF8, 0, (512, true)), Ok(Regions::default()));
 }
 
 proptest! {
@@ -52,7 +52,7 @@ proptest! {
             at += u64::from(size * 2) + u64::from(size % 3) * 2;
         }
         table(&memory, &prds);
-        let regions = collect(&*memory, 0, prds.len() as u16, length).unwrap();
+        let regions = collect(&*memory, 0, prds.len() as u16, (length, true)).unwrap();
         let room: u64 = sizes.iter().map(|size| u64::from(size * 2)).sum();
         prop_assert_eq!(regions.bytes, room.min(length));
         let data: Vec<u8> = (0..regions.bytes).map(|i| (i % 251) as u8).collect();

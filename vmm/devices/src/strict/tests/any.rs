@@ -3,11 +3,12 @@
 use super::machine::{BLK, HBA, Machine, NIC};
 use crate::device::Origin;
 use crate::strict::Checker;
-use crate::trace::{Event, EventKind, TraceSink};
+use crate::trace::{Event, EventKind, Guest, IommuRequest, Owner, TraceSink};
 use std::sync::Arc;
 use xinim_abi::hw::e1000::reg;
 use xinim_abi::hw::pci::{self, Command, msix};
 use xinim_abi::hw::virtio::common;
+use xinim_abi::trace::kind;
 
 #[test]
 fn ordinary_accesses_are_clean() {
@@ -172,4 +173,74 @@ fn capability(m: &Machine, id: u8) -> usize {
         at = m.read(m.config(BLK, at + 1), 1) as usize;
     }
     at
+}
+
+/// A transfer of the disk's, and grants of its function, as the guest's kernel tells of them.
+fn tell(m: &Machine, time_ns: u64, kind: EventKind) {
+    let origin = Origin { time_ns, ..Origin::default() };
+    m.checker.event(&Event { origin, device: "virtio-blk.0", kind, data: &[] });
+}
+
+fn grant(kind: u8, address: u64, pages: u64) -> EventKind {
+    let (kind, name) = (u16::from(kind), BLK.bits());
+    EventKind::Guest(Guest { kind, name, a: address, b: 7 | pages << 32 })
+}
+
+fn moved(address: u64, length: u64) -> EventKind {
+    EventKind::Dma { write: true, address, length, ok: true, owner: Owner::Unknown }
+}
+
+#[test]
+fn transfers_stay_where_memory_was_granted() {
+    const MS: u64 = 1_000_000;
+    let m = Machine::new();
+    m.read(m.config(BLK, 0), 4);
+    // Nothing was granted yet: such a guest does not tell.
+    tell(&m, 10 * MS, moved(0x1000, 512));
+    m.checker.settle(50 * MS, false);
+    assert!(m.broken().is_empty());
+    // A transfer comes before the news of its grant; two grants together cover one.
+    tell(&m, 101 * MS, moved(0x8800, 0x1000));
+    tell(&m, 100 * MS, grant(kind::DMA_GRANT, 0x8000, 1));
+    tell(&m, 100 * MS, grant(kind::DMA_GRANT, 0x9000, 1));
+    tell(&m, 102 * MS, moved(0x8000, 0x2000));
+    m.checker.settle(110 * MS, false);
+    assert!(m.broken().is_empty());
+    // Taken back before the news of the transfer's grant was judged.
+    tell(&m, 120 * MS, grant(kind::DMA_GRANT, 0xA000, 1));
+    tell(&m, 130 * MS, grant(kind::DMA_REVOKE, 0xA000, 1));
+    tell(&m, 125 * MS, moved(0xA000, 64));
+    m.checker.settle(140 * MS, false);
+    assert!(m.broken().is_empty());
+    // Outside; past the end; after it was taken back.
+    for (time, address) in [(150, 0x20_0000), (160, 0x9FF0), (170, 0xA000)] {
+        tell(&m, time * MS, moved(address, 32));
+        m.checker.settle(time * MS, false);
+        assert!(m.broken().is_empty(), "not before the grants of that time are known");
+        m.checker.settle((time + 5) * MS, false);
+        assert_eq!(m.broken(), ["dma-not-granted"], "{address:#x}");
+    }
+    // With news lost nobody is accused.
+    tell(&m, 180 * MS, moved(0x20_0000, 32));
+    m.checker.settle(200 * MS, true);
+    assert!(m.broken().is_empty());
+}
+
+#[test]
+fn what_an_iommu_refuses_is_said() {
+    let m = Machine::new();
+    let request =
+        |status| EventKind::IommuRequest(IommuRequest { kind: 3, status, ..Default::default() });
+    tell(&m, 1, request(0));
+    assert!(m.broken().is_empty());
+    tell(&m, 2, request(4));
+    assert_eq!(m.broken(), ["iommu-request"]);
+    let refused = EventKind::IommuFault {
+        endpoint: BLK.bits(),
+        address: 0x1000,
+        write: true,
+        attached: true,
+    };
+    tell(&m, 3, refused);
+    assert_eq!(m.broken(), ["iommu-refused"]);
 }

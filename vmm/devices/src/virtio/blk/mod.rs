@@ -225,7 +225,7 @@ impl<B: BlockBackend> Block<B> {
             cursor.skip(size_of::<RequestHeader>() as u64);
         }
         let segments = cursor.take(length);
-        let reachable = |s: &Segment| context.dma.contains(s.address, s.length.into());
+        let reachable = |s: &Segment| context.dma.reaches(s.address, s.length.into(), read);
         if let Some(bad) = segments.iter().find(|segment| !reachable(segment)) {
             context.moved(read, std::slice::from_ref(bad), false);
             return Err(Status::IoErr);

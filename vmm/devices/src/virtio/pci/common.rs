@@ -216,10 +216,12 @@ impl<D: VirtioDevice> VirtioPci<D> {
         Ok(())
     }
 
-    /// FEATURES_OK sticks only for a subset of the offer that includes VERSION_1 (2.2.2, 6.1).
+    /// FEATURES_OK sticks only for a subset of the offer that includes VERSION_1 and, behind an IOMMU,
+    /// ACCESS_PLATFORM (2.2.2, 6.1).
     fn accept_features(&mut self) -> Written {
         let unknown = self.driver_features & !self.offered();
-        if unknown != 0 || self.driver_features & feature::VERSION_1 == 0 {
+        let needed = feature::VERSION_1 | self.offered() & feature::ACCESS_PLATFORM;
+        if unknown != 0 || self.driver_features & needed != needed {
             return Err(GuestError::BadValue);
         }
         for queue in &mut self.queues {

@@ -60,6 +60,9 @@ pub struct VirtioConfig {
     /// interrupt of the queues too (4.1.4.5 has a bit for each), and chains may pass 4 GiB, which
     /// 2.7.5.2 forbids the driver.
     pub qemu_dialect: bool,
+    /// The function is behind an IOMMU: it offers ACCESS_PLATFORM and works only for a driver that
+    /// accepts it (6.1).
+    pub translated: bool,
 }
 
 impl VirtioConfig {
@@ -67,7 +70,16 @@ impl VirtioConfig {
     pub fn new(name: &str, dma: Arc<dyn Dma>, msi: Arc<dyn MsiSink>) -> Self {
         let name = name.to_owned();
         let tracer = Tracer::off();
-        Self { name, queue_size: 256, dma, msi, intx: None, tracer, qemu_dialect: false }
+        Self {
+            name,
+            queue_size: 256,
+            dma,
+            msi,
+            intx: None,
+            tracer,
+            qemu_dialect: false,
+            translated: false,
+        }
     }
 }
 
@@ -79,6 +91,7 @@ pub struct VirtioPci<D> {
     msix_capability: usize,
     access_capability: usize,
     qemu_dialect: bool,
+    translated: bool,
     // Glue
     dma: Arc<dyn Dma>,
     intx: Option<Arc<dyn IrqLine>>,
@@ -134,10 +147,14 @@ impl<D: VirtioDevice> VirtioPci<D> {
         let queue = |index| Queue::new(index, size).with_any_length(setup.qemu_dialect);
         Ok(Self {
             name: setup.name,
-            doorbells: (0..count).map(doorbell).collect(),
+            doorbells: match device.is_synchronous() {
+                true => Vec::new(),
+                false => (0..count).map(doorbell).collect(),
+            },
             msix_capability,
             access_capability,
             qemu_dialect: setup.qemu_dialect,
+            translated: setup.translated,
             dma: setup.dma,
             intx: setup.intx,
             tracer,
@@ -173,7 +190,9 @@ impl<D: VirtioDevice> VirtioPci<D> {
 
     /// Feature bits offered: the device's and the transport's.
     fn offered(&self) -> u64 {
-        self.device.features() | feature::VERSION_1 | feature::EVENT_IDX | feature::INDIRECT_DESC
+        let platform = if self.translated { feature::ACCESS_PLATFORM } else { 0 };
+        let rings = feature::EVENT_IDX | feature::INDIRECT_DESC;
+        self.device.features() | feature::VERSION_1 | rings | platform
     }
 
     fn bus_master(&self) -> bool {
@@ -418,6 +437,7 @@ impl<D: VirtioDevice> PciDevice for VirtioPci<D> {
     fn reset(&mut self) {
         self.config.reset();
         self.msix.reset();
+        self.device.power_on();
         self.reset_device(&Origin::default());
     }
 }
