@@ -58,13 +58,16 @@ fn drivers_and_pci_die_behind_an_iommu() {
             "e1000",
             &[],
         );
-        worked(engine, "service kill pci; sleep 0.5", "virtio", &[]);
-        worked(
-            engine,
-            "service kill pci; service kill virtio-blk; service kill ahci",
-            "virtio",
-            &[],
-        );
+        // QEMU's devices do not all outlive the moment in which its IOMMU is reset (docs/iommu.md).
+        if engine == "kvm" {
+            worked(engine, "service kill pci; sleep 0.5", "virtio", &[]);
+            worked(
+                engine,
+                "service kill pci; service kill virtio-blk; service kill ahci",
+                "virtio",
+                &[],
+            );
+        }
     }
 }
 

@@ -9,9 +9,9 @@ fn what_is_no_recording_is_a_sentence() {
     assert!(matches!(replay(&b""[..], None), Err(Damage::Magic)));
     assert!(matches!(replay(&b"something else entirely"[..], None), Err(Damage::Magic)));
     assert!(matches!(replay(&b"XINIMREC\x09\0\0\0"[..], None), Err(Damage::Version(9))));
-    let huge = b"XINIMREC\x01\0\0\0\xFF\xFF\xFF\xFF\0\0";
+    let huge = b"XINIMREC\x02\0\0\0\xFF\xFF\xFF\xFF\0\0";
     assert!(matches!(replay(&huge[..], None), Err(Damage::Length(1))));
-    let stray = b"XINIMREC\x01\0\0\0\x01\0\0\0\0\0\0";
+    let stray = b"XINIMREC\x02\0\0\0\x01\0\0\0\0\0\0";
     assert!(matches!(replay(&stray[..], None), Err(Damage::Device(1))));
 }
 
