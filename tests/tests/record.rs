@@ -41,3 +41,68 @@ fn every_device_is_replayed_bit_for_bit() {
     let status = run(&["replay", arg(&file)]).output().status;
     assert!(status == 1 || status == 125, "{status}");
 }
+
+/// QEMU's devices, driven with what our drivers did to ours, do the same but for what is known.
+#[test]
+fn qemus_devices_differ_from_ours_only_where_it_is_known() {
+    let name = "qemus_devices_differ_from_ours_only_where_it_is_known";
+    if engines(name).len() < 2 {
+        return;
+    }
+    let dir = tempdir().expect("directory");
+    let (a, b) = (dir.path().join("a.img"), dir.path().join("b.img"));
+    fat_image(&a, 32 << 20, 16);
+    fat_image(&b, 32 << 20, 16);
+    let cd = dir.path().join("cd.iso");
+    std::fs::write(&cd, vec![7; 1 << 20]).expect("disc");
+    let b = format!("{},bus=ahci", arg(&b));
+    let file = dir.path().join("run.rec");
+    let work = format!("{WORK}; dd if=/dev/sr0 of=/dev/null bs=64k count=4 2>/dev/null");
+    let nets = [
+        ("virtio,queues=1", "virtio-net.0", WORK),
+        ("e1000", "e1000.0", "ping -c 3 10.0.2.2 > /dev/null || exit 7; service kill e1000; \
+          sleep 1; ping -c 3 10.0.2.2 > /dev/null || exit 6; echo done"),
+        ("e1000e", "e1000.0", "ping -c 3 10.0.2.2 > /dev/null || exit 7; echo done"),
+    ];
+    for (model, card, work_there) in nets {
+        let net = format!("user,model={model}");
+        let record = ["--record", arg(&file), "--net", &net];
+        let mut all = record.to_vec();
+        let (mut commands, mut devices) = (work_there, vec!["virtio-console.0", card]);
+        if work_there == WORK {
+            all.extend(["--disk", arg(&a), "--disk", &b, "--cdrom", arg(&cd)]);
+            commands = &work;
+            devices.extend(["virtio-blk.0", "ahci.0"]);
+        }
+        assert_eq!(exec("kvm", commands, &all).output().expect(0).out(), "done\n", "{model}");
+        let output = run(&["replay", arg(&file), "--against", "qemu", "--json"]).output();
+        let text = output.out();
+        assert_eq!(output.status, 0, "{model}: {text}");
+        let report: serde_json::Value = serde_json::from_str(&text).expect("JSON");
+        for device in devices {
+            let found = report.as_array().and_then(|all| all.iter().find(|d| d["device"] == device));
+            let found = found.unwrap_or_else(|| panic!("{device}: {text}"));
+            let count = |key: &str| found[key].as_u64().unwrap_or(0);
+            assert!(count("compared") > 50 && found["ended"].is_null(), "{found:#}");
+            // What it is about was looked at.
+            match device {
+                "virtio-blk.0" => assert!(count("requests") > 5 && count("completions") > 5),
+                "ahci.0" => assert!(count("requests") > 5 && count("interrupts") > 5),
+                "virtio-console.0" => assert!(count("completions") > 1),
+                _ => assert!(count("frames") > 5 && count("interrupts") > 2, "{found:#}"),
+            }
+        }
+    }
+
+    // A person sees the same in words, for one device.
+    let text = run(&["replay", arg(&file), "--against", "qemu", "--device", "e1000.0"]);
+    let text = text.output().expect(0).out();
+    assert!(text.starts_with("e1000.0: ") && text.contains(" 0 unknown\n"), "{text}");
+    assert!(text.contains("e1000-eeprom, left to the device"), "{text}");
+    // What cannot be repeated there is said, and is no success.
+    let net = ["--record", arg(&file), "--net", "user,queues=2"];
+    exec("kvm", "echo done", &net).output().expect(0);
+    let output = run(&["replay", arg(&file), "--against", "qemu", "--device", "virtio-net.0"]);
+    let output = output.output();
+    assert!(output.status == 1 && output.out().contains("2 pairs of queues"), "{}", output.out());
+}

@@ -19,9 +19,11 @@
 //! * [`entry`]: what is written; [`file`](mod@file): how;
 //! * [`tape`]: recording and replaying sides of one conversation; [`taps`]: the traits around a
 //!   device, led over a tape; [`recorded`]: a device whose calls are recorded;
-//! * [`replay`]: the models built again and driven from a file.
+//! * [`replay`]: the models built again and driven from a file;
+//! * [`against`]: QEMU's devices driven from it, and compared.
 #![forbid(unsafe_code)]
 
+pub mod against;
 pub mod entry;
 pub mod file;
 pub mod recorded;

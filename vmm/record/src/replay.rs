@@ -11,11 +11,11 @@ use std::sync::Arc;
 use xinim_abi::hw::e1000::Model;
 use xinim_devices::ahci::{Ahci, AhciConfig};
 use xinim_devices::backend::{BayError, BlockBackend, Drive, Medium};
-use xinim_devices::device::Origin;
+use xinim_devices::device::{self, Decode, Origin};
 use xinim_devices::e1000::{E1000, E1000Config};
 use xinim_devices::irq::IrqLine;
 use xinim_devices::net::NetDevice;
-use xinim_devices::pci::PciDevice;
+use xinim_devices::pci::{ConfigSpace, PciDevice};
 use xinim_devices::trace::Tracer;
 use xinim_devices::virtio::{Block, BlockConfig, Console, Net, NetConfig, VirtioConfig, VirtioPci};
 
@@ -59,7 +59,7 @@ pub fn replay(source: impl Read, only: Option<&str>) -> Result<Vec<Outcome>, Dam
 }
 
 /// One device on its way through the recording.
-struct Player {
+pub(crate) struct Player {
     description: Description,
     tape: Tape,
     /// Made when all that it asks while it is made has been read.
@@ -68,13 +68,43 @@ struct Player {
     asked: VecDeque<(Ask, Answer)>,
     calls: u64,
     difference: Option<String>,
+    /// What the last access touched.
+    decode: Option<Decode>,
 }
 
 impl Player {
-    fn new(description: Description) -> Self {
+    pub(crate) fn new(description: Description) -> Self {
         let tape = Tape::replay();
-        let asked = VecDeque::new();
-        Self { description, tape, device: None, call: None, asked, calls: 0, difference: None }
+        let (asked, device, call) = (VecDeque::new(), None, None);
+        Self { description, tape, device, call, asked, calls: 0, difference: None, decode: None }
+    }
+
+    /// Makes the device, with what it asks meanwhile.
+    pub(crate) fn begin(&mut self, asked: &[(Ask, Answer)]) {
+        self.asked.extend(asked.iter().cloned());
+        self.make();
+    }
+
+    /// A whole call; what it touched, if it is an access.
+    pub(crate) fn play(
+        &mut self,
+        call: &Call,
+        asked: &[(Ask, Answer)],
+        result: &Return,
+    ) -> Option<Decode> {
+        self.call = Some(call.clone());
+        self.asked.extend(asked.iter().cloned());
+        self.decode = None;
+        self.perform(result);
+        self.decode
+    }
+
+    pub(crate) fn config(&mut self) -> Option<&ConfigSpace> {
+        self.device.as_mut().map(|device| device.pci().config())
+    }
+
+    pub(crate) fn difference(&self) -> Option<&str> {
+        self.difference.as_deref()
     }
 
     fn entry(&mut self, entry: Entry) {
@@ -120,7 +150,13 @@ impl Player {
         let Some(device) = &mut self.device else { return };
         self.calls += 1;
         self.tape.expect(std::mem::take(&mut self.asked));
-        let result = device.perform(&call, &self.tape);
+        let result = match call {
+            Call::Config(touch) => self.decode.keep(device.pci().config_access(touch.access())),
+            Call::Bar { bar, touch } => {
+                self.decode.keep(device.pci().bar_access(bar, touch.access()))
+            }
+            _ => device.perform(&call, &self.tape),
+        };
         if let Some(how) = self.tape.difference() {
             self.differ(&how);
         } else if result != *expected {
@@ -129,7 +165,7 @@ impl Player {
         self.call = None;
     }
 
-    fn finish(self) -> Outcome {
+    pub(crate) fn finish(self) -> Outcome {
         let cut_off = self.call.is_some();
         Outcome {
             device: self.description.name,
@@ -143,7 +179,22 @@ impl Player {
 
 /// A model that takes calls as data.
 trait Device {
+    /// Calls that are no accesses.
     fn perform(&mut self, call: &Call, tape: &Tape) -> Return;
+
+    fn pci(&mut self) -> &mut dyn PciDevice;
+}
+
+/// The part of an access's outcome that is not compared.
+trait Keep {
+    fn keep(&mut self, outcome: device::Outcome) -> Return;
+}
+
+impl Keep for Option<Decode> {
+    fn keep(&mut self, outcome: device::Outcome) -> Return {
+        *self = outcome.decode;
+        Return::from(&outcome)
+    }
 }
 
 fn make(description: &Description, tape: &Tape) -> Result<Box<dyn Device>, String> {
@@ -233,8 +284,6 @@ fn perform(device: &mut dyn PciDevice, call: &Call, tape: &Tape) -> Option<Retur
     let origin = Origin::default();
     let done = |result: Result<(), BayError>| Return::more(result.is_ok());
     Some(match call {
-        Call::Config(touch) => Return::from(&device.config_access(touch.access())),
-        Call::Bar { bar, touch } => Return::from(&device.bar_access(*bar, touch.access())),
         Call::Notify { queue } => Return::more(device.notify_queue(*queue, &origin)),
         Call::Reset => {
             device.reset();
@@ -261,7 +310,12 @@ fn perform(device: &mut dyn PciDevice, call: &Call, tape: &Tape) -> Option<Retur
         Call::Eject { unit, force } => done(
             device.bays().map_or(Err(BayError::Fixed), |bays| bays.eject(*unit, *force, &origin)),
         ),
-        Call::Input | Call::Output | Call::Timer | Call::Link { .. } => return None,
+        Call::Config(_)
+        | Call::Bar { .. }
+        | Call::Input
+        | Call::Output
+        | Call::Timer
+        | Call::Link { .. } => return None,
     })
 }
 
@@ -271,6 +325,10 @@ struct Plain<D>(D);
 impl<D: PciDevice> Device for Plain<D> {
     fn perform(&mut self, call: &Call, tape: &Tape) -> Return {
         perform(&mut self.0, call, tape).unwrap_or_default()
+    }
+
+    fn pci(&mut self) -> &mut dyn PciDevice {
+        &mut self.0
     }
 }
 
@@ -291,6 +349,10 @@ impl<D: NetDevice> Device for Networked<D> {
             other => perform(&mut self.0, other, tape).unwrap_or_default(),
         }
     }
+
+    fn pci(&mut self) -> &mut dyn PciDevice {
+        &mut self.0
+    }
 }
 
 impl Device for VirtioPci<Console<TapStream>> {
@@ -301,5 +363,9 @@ impl Device for VirtioPci<Console<TapStream>> {
             Call::Output => Return::more(self.output_ready(&origin)),
             other => perform(self, other, tape).unwrap_or_default(),
         }
+    }
+
+    fn pci(&mut self) -> &mut dyn PciDevice {
+        self
     }
 }

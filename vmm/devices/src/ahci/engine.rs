@@ -314,7 +314,8 @@ impl Port {
         };
         self.tfd = hw::tfd(Status::BSY.bits(), 0);
         if packet {
-            self.post_pio_setup(false, false, PACKET_SIZE as u16, &Ending::done(), context);
+            let ending = Ending { count: reason::PACKET, ..Ending::done() };
+            self.post_pio_setup(false, false, PACKET_SIZE as u16, &ending, context);
         }
         let mut command = Command {
             slot,
@@ -476,7 +477,8 @@ impl Port {
 
     /// Ends a command that is not queued.
     fn finish(&mut self, command: Command, context: &Context<'_>) {
-        let ending = if command.error.is_some() { self.failure(&command) } else { command.ending };
+        let mut ending =
+            if command.error.is_some() { self.failure(&command) } else { command.ending };
         let failed = ending.is_error();
         self.trace_end(&command, &ending, errno(&command), context);
         let bytes = if failed { 0 } else { command.bytes };
@@ -491,6 +493,9 @@ impl Port {
         let mut register = true;
         match command.transfer {
             Some(Transfer::PioIn { block }) if !failed && bytes > 0 => {
+                if command.packet {
+                    ending.count = reason::DATA_IN;
+                }
                 self.post_pio_setup(true, true, last_block(bytes, block), &ending, context);
                 self.tfd = hw::tfd(ending.status, 0);
                 register = command.packet || self.dialect.register_after_pio_in;
@@ -501,6 +506,9 @@ impl Port {
             _ => {}
         }
         if register {
+            if command.packet {
+                ending.count = reason::DONE;
+            }
             self.post_register(&ending, true, context);
         }
         if !failed {
@@ -531,6 +539,16 @@ impl Port {
             errno,
         });
     }
+}
+
+/// What a packet device says in the count register: C/D and I/O (SATA 13.7, ATA8-ACS 7.25).
+mod reason {
+    /// It takes the command packet.
+    pub const PACKET: u16 = 1;
+    /// It gives data.
+    pub const DATA_IN: u16 = 2;
+    /// The command has ended.
+    pub const DONE: u16 = 3;
 }
 
 fn errno(command: &Command) -> i32 {

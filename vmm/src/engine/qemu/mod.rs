@@ -19,7 +19,7 @@ mod death;
 mod disks;
 pub mod locate;
 pub mod net;
-mod process;
+pub mod process;
 mod qmp;
 mod streams;
 
