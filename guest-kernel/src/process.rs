@@ -218,7 +218,13 @@ pub fn end(process: Ref<Process>, why: Cause) {
     let mut obituary = Obituary { pid: process.pid, time: time::now_ns(), ..Obituary::default() };
     match why {
         Cause::Exit(code) => (obituary.cause, obituary.code) = (cause::EXIT, code),
-        Cause::Killed(code) => (obituary.cause, obituary.code) = (cause::KILLED, code),
+        Cause::Killed(code) => {
+            (obituary.cause, obituary.code) = (cause::KILLED, code);
+            // Where it was: who kills a process that hangs wants to know.
+            if let Some(thread) = process.threads.first() {
+                obituary.registers = crate::trap::registers(&thread.frame);
+            }
+        }
         Cause::Fault { vector, error, address, registers } => {
             obituary.cause = cause::FAULT;
             obituary.vector = vector;

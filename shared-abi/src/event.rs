@@ -20,11 +20,12 @@ pub struct Obituary {
     pub cause: u32,
     /// Exit status for [`cause::EXIT`], killer's code for [`cause::KILLED`].
     pub code: i64,
-    /// For [`cause::FAULT`]: the CPU exception's vector and error code, the address (CR2), and
-    /// the registers of the thread that faulted.
+    /// For [`cause::FAULT`]: the CPU exception's vector and error code, and the address (CR2).
     pub vector: u64,
     pub error_code: u64,
     pub address: u64,
+    /// Of the thread that faulted; for [`cause::KILLED`] of the first thread, as it was last in user
+    /// space.
     pub registers: Registers,
     /// Nanoseconds since boot at which the process ended.
     pub time: u64,

@@ -117,6 +117,8 @@ pub enum Command {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         options: Vec<String>,
     },
+    /// Show a core of a guest's service (service core NAME): registers, backtrace with names, memory
+    Core(CoreArgs),
     /// Drive the devices of a recording (run --record) again, with no guest, and compare bit for bit
     Replay(ReplayArgs),
     /// Say what a rule of --strict is about, or list all rules
@@ -627,6 +629,31 @@ pub struct ReplayArgs {
     /// Only this device, by its name in the trace: virtio-blk.0, e1000.0, ...
     #[arg(long, value_name = "NAME")]
     pub device: Option<String>,
+
+    /// Drive another program's devices with the same accesses, and show where the two differ
+    #[arg(long, value_name = "PEER", value_enum)]
+    pub against: Option<Peer>,
+
+    /// Print as JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Whose devices a recording is compared with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Peer {
+    Qemu,
+}
+
+#[derive(Debug, Args)]
+pub struct CoreArgs {
+    /// What the guest's `service core NAME` wrote
+    #[arg(value_name = "FILE")]
+    pub file: PathBuf,
+
+    /// The bundle the machine ran, if not the one inside this program
+    #[arg(long, value_name = "CPIO")]
+    pub bundle: Option<PathBuf>,
 
     /// Print as JSON
     #[arg(long)]

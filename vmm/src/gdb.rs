@@ -13,6 +13,7 @@ use std::process::Command;
 use xinim_kvm::bundle;
 
 use crate::cli::GdbArgs;
+use crate::cores::Core;
 use crate::error::Error;
 use crate::image;
 use crate::spec::Gdb;
@@ -110,7 +111,16 @@ fn commands(args: &GdbArgs, directory: &Path) -> Result<String, Error> {
     let _ = writeln!(text, "python\nPROGRAMS = {:?}", directory.join("programs"));
     text.push_str(SCRIPT);
     text.push_str("end\n");
-    if Path::new(&args.target).is_file() {
+    let target = Path::new(&args.target);
+    if target.is_file() {
+        let file = std::fs::read(target).map_err(|e| Error::file("read", target, e))?;
+        if let Some(core) = Core::parse(&file) {
+            // Of a service: its program, alone.
+            let name = core.word("program").rsplit('/').next().unwrap_or_default().to_owned();
+            let program = directory.join("programs").join(name);
+            text = String::from("set confirm off\nset pagination off\n");
+            let _ = writeln!(text, "file {}", program.display());
+        }
         let _ = writeln!(text, "core-file {}", args.target);
         return Ok(text);
     }

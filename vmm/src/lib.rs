@@ -14,6 +14,7 @@ pub mod cli;
 pub mod config;
 pub mod console;
 pub mod control;
+pub mod cores;
 pub mod cpio;
 pub mod ctl;
 pub mod debug_console;
@@ -86,6 +87,7 @@ fn command(cli: Cli) -> Result<u8, Error> {
         Some(Command::Trace { command }) => tracing::run(&command),
         Some(Command::Top(args)) => top::run(&args),
         Some(Command::Bench(args)) => bench::bench(&args),
+        Some(Command::Core(args)) => cores::core(&args),
         Some(Command::Gdb(args)) => gdb::gdb(&args),
         Some(Command::Completions { shell }) => manual::completions(shell),
         Some(Command::Man { dir }) => manual::pages(&dir),

@@ -213,6 +213,9 @@ impl Os for Xinim {
     fn service_query(&self, kind: u32, name: &str) -> Result<String> {
         rs::query(kind, name)
     }
+    fn service_core(&self, name: &str) -> Result<Vec<u8>> {
+        rs::core(name)
+    }
     fn service_load(&self, name: &str, manifest: &[u8], program: &[u8]) -> Result<Option<String>> {
         rs::load(name, manifest, program)
     }

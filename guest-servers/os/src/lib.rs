@@ -211,6 +211,10 @@ pub trait Os {
     fn service_query(&self, kind: u32, name: &str) -> Result<String> {
         Err(Error::NoSys)
     }
+    /// The newest core of a service.
+    fn service_core(&self, name: &str) -> Result<Vec<u8>> {
+        Err(Error::NoSys)
+    }
     /// Answers the new instance's process id (0: none); see [`service_control`].
     fn service_control(&self, operation: u32, name: &str) -> Result<u32> {
         Err(Error::NoSys)

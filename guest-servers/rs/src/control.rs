@@ -92,6 +92,7 @@ impl Core {
                 Ok(None)
             }
             control::KILL
+            | control::DUMP
             | control::INJECT_FAULT
             | control::INJECT_HANG
             | control::INJECT_BLOCK
@@ -104,8 +105,9 @@ impl Core {
                     Err(Error::Srch)
                 }
             }
-            control::KILL => {
+            control::KILL | control::DUMP => {
                 self.slots[id].by_hand = true;
+                self.slots[id].dump = operation == control::DUMP;
                 self.wait(id, token, Until::Gone)?;
                 host.kill(id);
                 Ok(None)

@@ -68,6 +68,11 @@ impl Cause {
         !matches!(self, Cause::Stopped { .. } | Cause::StopTimeout | Cause::Exit { status: 0 })
     }
 
+    /// Where it was tells something: it crashed, or was killed for what it did.
+    pub(crate) fn leaves_core(&self) -> bool {
+        self.is_crash() && !matches!(self, Cause::Exit { .. } | Cause::Killed)
+    }
+
     pub fn name(&self) -> &'static str {
         match self {
             Cause::Exit { .. } => "exit",

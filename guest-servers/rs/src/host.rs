@@ -1,5 +1,6 @@
 //! What the logic asks of the system around it.
 
+use crate::core_file::Dead;
 use crate::{Function, ProgramId, SlotId};
 use core::fmt;
 use xinim_abi::error::{Error, Result};
@@ -99,6 +100,16 @@ pub trait Host {
     fn usage(&self, slot: SlotId) -> Usage;
     /// The instance is dead: closes the handles to it.
     fn forget(&mut self, slot: SlotId);
+    /// Keeps the memory of the dead instance for a core, and forgets the rest of it.
+    fn keep_core(&mut self, slot: SlotId, dead: &Dead<'_>) {
+        let _ = dead;
+        self.forget(slot);
+    }
+    /// Bytes of the newest core of a service, if one is kept.
+    fn core_len(&self, label: &Name) -> Option<u64> {
+        let _ = label;
+        None
+    }
     /// The slot is gone: closes what was kept for its next instance.
     fn retire(&mut self, slot: SlotId);
     /// The memory kept for the slot's instances is not for the next one.

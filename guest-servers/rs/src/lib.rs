@@ -28,6 +28,7 @@ extern crate std;
 
 pub mod bundle;
 mod control;
+pub mod core_file;
 mod escalate;
 mod functions;
 mod health;

@@ -1,5 +1,6 @@
 //! Start, announcement, death, restart, failure.
 
+use crate::core_file::Dead;
 use crate::functions::PCI_LABEL;
 use crate::history::{Cause, Death};
 use crate::host::{Answer, Host, Launch};
@@ -21,7 +22,7 @@ impl Core {
         let slot = &mut self.slots[id];
         slot.incarnation = slot.launches;
         slot.launches = slot.launches.wrapping_add(1);
-        slot.by_hand = false;
+        (slot.by_hand, slot.dump) = (false, false);
         slot.doom = None;
         slot.spare_at = u64::MAX;
         let launched = host.launch(&self.launch_of(id, self.slots[id].incarnation));
@@ -145,7 +146,6 @@ impl Core {
         if !known {
             return;
         }
-        host.forget(id);
         let now = host.now();
         let slot = &mut self.slots[id];
         let (pid, label) = (core::mem::take(&mut slot.pid), slot.label);
@@ -158,6 +158,13 @@ impl Core {
             }
             (_, None) => Cause::of(obituary, slot.by_hand),
         };
+        if slot.dump || died_of.leaves_core() {
+            let cause = alloc::format!("{}, {died_of}", died_of.name());
+            let program = self.catalog.get(slot.manifest).program.as_str();
+            host.keep_core(id, &Dead { label, program, obituary, cause: &cause });
+        } else {
+            host.forget(id);
+        }
         host.life(label, life::DIED);
         let detected = now.saturating_sub(obituary.time);
         let statistics = &mut self.slots[id].statistics;

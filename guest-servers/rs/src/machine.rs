@@ -1,6 +1,6 @@
 //! The system calls behind [`Host`]: processes, endpoints, the handles each service is granted.
 
-use alloc::collections::BTreeMap;
+use alloc::collections::{BTreeMap, VecDeque};
 use alloc::vec::Vec;
 use core::fmt;
 use xinim_abi::error::{Error, Result};
@@ -9,14 +9,15 @@ use xinim_abi::interface::{Name, Reply};
 use xinim_abi::ipc::{ReplyToken, bits};
 use xinim_abi::object::{Handle, LARGE_PAGE_SIZE, MemoryFlags, PAGE_SIZE, Protection, Rights};
 use xinim_abi::platform::{CMDLINE_TEXT_PRIVATE, PORT_DEBUGCON};
-use xinim_abi::services::rs::rs;
+use xinim_abi::services::rs::{query, rs};
 use xinim_abi::start::role;
 use xinim_abi::syscall::{control, limit, resource};
 use xinim_manifest::{Manifest, Resource};
 use xinim_rs::bundle::{self, Entry};
+use xinim_rs::core_file::{self, Dead, Piece};
 use xinim_rs::{Answer, End, Host, KEPT_MAX, Launch, ProgramId, SlotId, Usage};
 use xinim_rt::handle::OwnedHandle;
-use xinim_rt::loader::{self, Give, Image, Program};
+use xinim_rt::loader::{self, Give, Image, Loaded, Program, Writable};
 use xinim_rt::memory::Memory;
 use xinim_rt::{kip, log, start, sys};
 
@@ -24,6 +25,10 @@ const FRAMES_PER_MIB: u64 = 256;
 /// Code in the obituary of a service that RS killed.
 const KILL_CODE: i64 = 9;
 const DEFAULT_HANDLES: u32 = 256;
+/// Cores kept at one time, one of a service at most.
+const CORES_MAX: usize = 4;
+/// Bytes of a core copied at a time.
+const CORE_STEP: u64 = 64 << 10;
 /// Programs from outside the bundle at one time, and bytes of one.
 const PROGRAMS_MAX: usize = 32;
 const PROGRAM_MAX: u64 = 16 << 20;
@@ -48,17 +53,36 @@ pub struct System {
     kept: BTreeMap<SlotId, Kept>,
     /// Memory kept for the next instance, by slot and the service's own key.
     memory: BTreeMap<(SlotId, u64), Memory>,
+    /// The newest cores, oldest first.
+    cores: VecDeque<Core>,
 }
 
 struct Instance {
     pid: u32,
     process: OwnedHandle,
     endpoint: OwnedHandle,
+    /// What it may write, for a core: the object outlives the process.
+    memory: Memory,
+    writable: Vec<Writable>,
+}
+
+/// A dead instance's memory, and what stands before it in a core file.
+struct Core {
+    label: Name,
+    head: Vec<u8>,
+    memory: Memory,
+    writable: Vec<Writable>,
+}
+
+impl Core {
+    fn len(&self) -> u64 {
+        self.head.len() as u64 + self.writable.iter().map(|piece| piece.len).sum::<u64>()
+    }
 }
 
 /// The process of an instance, complete but for its start.
 struct Spare {
-    loaded: loader::Loaded,
+    loaded: Loaded,
     endpoint: OwnedHandle,
     /// What the launch must be for it to fit.
     cookie: u64,
@@ -110,12 +134,33 @@ impl System {
             spares: BTreeMap::new(),
             kept: BTreeMap::new(),
             memory: BTreeMap::new(),
+            cores: VecDeque::new(),
         })
     }
 
     /// The bundle's bytes.
     pub fn bundle(&self) -> &'static [u8] {
         self.bundle
+    }
+
+    /// Writes the core of a service to the start of somebody's memory; how many bytes.
+    pub fn write_core(&self, label: &Name, memory: &Memory) -> Result<u64> {
+        let core = self.cores.iter().find(|core| core.label == *label).ok_or(Error::NoEnt)?;
+        if core.len() > memory.len() {
+            return Err(Error::TooBig);
+        }
+        let theirs = memory.map(Protection::READ | Protection::WRITE)?;
+        let ours = core.memory.map(Protection::READ)?;
+        theirs.copy_in(0, &core.head)?;
+        let mut at = core.head.len();
+        for piece in &core.writable {
+            for done in (0..piece.len).step_by(CORE_STEP as usize) {
+                let step = CORE_STEP.min(piece.len - done) as usize;
+                theirs.copy_in(at, &ours.to_vec((piece.offset + done) as usize, step)?)?;
+                at += step;
+            }
+        }
+        Ok(at as u64)
     }
 
     /// RS's own endpoint, for receiving.
@@ -245,8 +290,8 @@ impl System {
             let _ = sys::process_kill(loaded.process.raw(), KILL_CODE);
             return Err(error);
         }
-        let pid = loaded.pid;
-        self.instances.insert(launch.slot, Instance { pid, process: loaded.process, endpoint });
+        let Loaded { pid, process, memory, writable, .. } = loaded;
+        self.instances.insert(launch.slot, Instance { pid, process, endpoint, memory, writable });
         Ok(pid)
     }
 
@@ -423,6 +468,26 @@ impl Host for System {
             },
             _ => Usage::default(),
         }
+    }
+
+    /// The memory is kept as it is: nothing is copied, and a restart waits for nothing.
+    fn keep_core(&mut self, slot: SlotId, dead: &Dead<'_>) {
+        let Some(Instance { memory, writable, .. }) = self.instances.remove(&slot) else { return };
+        let pieces = writable.iter().map(|w| Piece { address: w.address, len: w.len });
+        let head = core_file::head(dead, &pieces.collect::<Vec<_>>());
+        let core = Core { label: dead.label, head, memory, writable };
+        if core.len() > query::CORE_MAX {
+            return;
+        }
+        self.cores.retain(|other| other.label != dead.label);
+        if self.cores.len() == CORES_MAX {
+            self.cores.pop_front();
+        }
+        self.cores.push_back(core);
+    }
+
+    fn core_len(&self, label: &Name) -> Option<u64> {
+        self.cores.iter().find(|core| core.label == *label).map(Core::len)
     }
 
     fn forget(&mut self, slot: SlotId) {

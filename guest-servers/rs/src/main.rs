@@ -16,6 +16,7 @@ use xinim_abi::error::{Error, Result};
 use xinim_abi::interface::{Reply, error_message};
 use xinim_abi::ipc::{Message, bits};
 use xinim_abi::object::Protection;
+use xinim_abi::services::rs::query;
 use xinim_abi::services::rs::rs::{self, Call};
 use xinim_manifest::{Catalog, Manifest};
 use xinim_rs::{Answer, Core, Host, Refusal, bundle};
@@ -152,6 +153,15 @@ impl Rs<'_> {
                 None
             }
             Call::Shutdown(c) => self.core.shut_down(host, badge, sender, c.reboot),
+            Call::Query(c) if c.kind == query::CORE => {
+                let memory = Memory::from_handle(request.handle(c.memory))?;
+                if !self.core.is_operator(badge, sender) {
+                    return Err(Error::Perm);
+                }
+                let len = self.system.write_core(&c.name, &memory)?;
+                sys::reply(token, &rs::QueryReply { len }.encode())?;
+                None
+            }
             Call::Query(c) => {
                 let memory = Memory::from_handle(request.handle(c.memory))?;
                 let room = memory.len().min(QUERY_MAX);

@@ -67,14 +67,15 @@ impl Core {
             true => host.usage(id),
             false => Usage::default(),
         };
-        Ok(self.write_status(text, &self.slots[id], &usage, host.now()))
+        let core = host.core_len(&self.slots[id].label);
+        Ok(self.write_status(text, &self.slots[id], (&usage, core), host.now()))
     }
 
     fn write_status(
         &self,
         text: &mut String,
         slot: &Slot,
-        usage: &Usage,
+        (usage, core): (&Usage, Option<u64>),
         now: u64,
     ) -> core::fmt::Result {
         let manifest = self.catalog.get(slot.manifest);
@@ -92,6 +93,10 @@ impl Core {
         let statistics = &slot.statistics;
         writeln!(text, "crashes: {}", statistics.crashes)?;
         writeln!(text, "causes: {}", or_dash(&causes(slot)))?;
+        match core {
+            Some(len) => writeln!(text, "core: {len} bytes, see service core {}", slot.label)?,
+            None => writeln!(text, "core: none")?,
+        }
         writeln!(text, "down: {} us", statistics.down / 1000)?;
         writeln!(text, "longest down: {} us", statistics.longest_down / 1000)?;
         writeln!(text, "longest detection: {} us", statistics.detection / 1000)?;

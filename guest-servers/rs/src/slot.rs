@@ -172,6 +172,8 @@ pub struct Slot {
     pub(crate) launches: u32,
     /// The operator killed this instance, or injected a fault: no fault of the service.
     pub(crate) by_hand: bool,
+    /// It is killed for its core.
+    pub(crate) dump: bool,
     /// Why RS has killed it.
     pub(crate) doom: Option<Doom>,
     pub(crate) health: Health,
@@ -211,6 +213,7 @@ impl Slot {
             failures: 0,
             launches: 0,
             by_hand: false,
+            dump: false,
             doom: None,
             health: Health::default(),
             program: 0,

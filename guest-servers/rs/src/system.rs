@@ -160,6 +160,11 @@ impl Core {
         }
     }
 
+    /// Whether somebody may control services, and see what is in them.
+    pub fn is_operator(&self, badge: u64, sender: u32) -> bool {
+        self.may_control(self.caller(badge, sender))
+    }
+
     pub(crate) fn may_control(&self, caller: Caller) -> bool {
         self.rights(caller).is_some_and(|index| self.catalog.get(index).control)
     }

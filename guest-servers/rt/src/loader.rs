@@ -69,10 +69,22 @@ pub struct Program<'a> {
 pub struct Loaded {
     pub process: OwnedHandle,
     pub pid: u32,
+    /// All that it may write at its start, and where that is.
+    pub memory: Memory,
+    pub writable: Vec<Writable>,
     entry: u64,
     stack_pointer: u64,
     start_block: u64,
     priority: u64,
+}
+
+/// A part of a process's writable memory.
+#[derive(Clone, Copy, Debug)]
+pub struct Writable {
+    pub address: u64,
+    /// In the memory object.
+    pub offset: u64,
+    pub len: u64,
 }
 
 impl Loaded {
@@ -141,9 +153,15 @@ pub fn load(resource: Handle, program: &Program<'_>) -> Result<Loaded> {
     if result.is_err() {
         let _ = sys::process_kill(process.raw(), 0);
     }
-    let (stack_pointer, start_block) = result?;
-    let priority = program.priority;
-    Ok(Loaded { process, pid, entry, stack_pointer, start_block, priority })
+    let Filled { memory, writable, start_block } = result?;
+    let (priority, stack_pointer) = (program.priority, start_block);
+    Ok(Loaded { process, pid, memory, writable, entry, stack_pointer, start_block, priority })
+}
+
+struct Filled {
+    memory: Memory,
+    writable: Vec<Writable>,
+    start_block: u64,
 }
 
 fn fill(
@@ -152,7 +170,7 @@ fn fill(
     pid: u32,
     entry: u64,
     segments: &[Segment],
-) -> Result<(u64, u64)> {
+) -> Result<Filled> {
     if !segments
         .iter()
         .any(|s| s.executable && (s.address..s.address + s.memory_len).contains(&entry))
@@ -193,16 +211,20 @@ fn fill(
 
     let memory = Memory::create(len, MemoryFlags::empty())?;
     let mapping = memory.map(Protection::READ | Protection::WRITE)?;
+    let mut writable = Vec::new();
     for &(offset, segment, first, pages) in &private {
         let at = (offset + segment.address - first) as usize;
         mapping.copy_in(at, &program.image.bytes[segment.file.clone()])?;
         sys::memory_map(raw, memory.raw(), first, offset, pages, protection(segment))?;
+        if segment.writable {
+            writable.push(Writable { address: first, offset, len: pages });
+        }
     }
     mapping.copy_in((len - block_pages) as usize, &block)?;
     let read_write = Protection::READ | Protection::WRITE;
     sys::memory_map(raw, memory.raw(), STACK_TOP - stack, stack_offset, stack, read_write)?;
-    let block_address = STACK_TOP - block_pages;
-    Ok((block_address, block_address))
+    writable.push(Writable { address: STACK_TOP - stack, offset: stack_offset, len: stack });
+    Ok(Filled { memory, writable, start_block: STACK_TOP - block_pages })
 }
 
 fn protection(segment: &Segment) -> Protection {

@@ -1,11 +1,12 @@
 //! RS from a program's side: queries and control of services.
 
 use alloc::string::String;
+use alloc::vec::Vec;
 
 use xinim_abi::error::{Error, Result};
 use xinim_abi::interface::Name;
 use xinim_abi::object::{MemoryFlags, Protection, Rights};
-use xinim_abi::services::rs::rs;
+use xinim_abi::services::rs::{query, rs};
 
 use crate::handle::OwnedHandle;
 use crate::memory::Memory;
@@ -23,6 +24,16 @@ pub fn query(kind: u32, name: &str) -> Result<String> {
     let len = ipc::call(start::rs(), &request)?.len as usize;
     let bytes = mapping.to_vec(0, len.min(mapping.len()))?;
     String::from_utf8(bytes).map_err(|_| Error::BadReply)
+}
+
+/// The newest core of a service: an ELF file.
+pub fn core(name: &str) -> Result<Vec<u8>> {
+    let memory = Memory::create(query::CORE_MAX, MemoryFlags::empty())?;
+    let shared = memory.handle().mint(Rights::READ | Rights::WRITE | Rights::TRANSFER, 0)?;
+    let request = rs::Query { kind: query::CORE, name: Name::new(name)?, memory: shared.raw() };
+    let len = ipc::call(start::rs(), &request)?.len as usize;
+    let mapping = memory.map(Protection::READ)?;
+    mapping.to_vec(0, len.min(mapping.len()))
 }
 
 /// See `services::rs::control`. Answers the new instance's process id where there is one.

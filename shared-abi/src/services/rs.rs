@@ -86,6 +86,11 @@ pub mod query {
     /// heartbeat_us causes` of each service: `heartbeat_us` is the time since it was last known to be
     /// well, `causes` like `fault 2, hung 1`; `-` where there is nothing to say.
     pub const STATISTICS: u32 = 8;
+    /// The newest core of a service, for callers that may control services: no text but an ELF core
+    /// file (see docs/services.md). `NoEnt`: none is kept; `TooBig`: the memory is too small for it.
+    pub const CORE: u32 = 9;
+    /// Longest core that is kept.
+    pub const CORE_MAX: u64 = 4 << 20;
 }
 
 /// Operations of `Control`.
@@ -102,4 +107,6 @@ pub mod control {
     pub const INJECT_HANG: u32 = 6;
     /// Makes it sleep for ever (`bits::INJECT_BLOCK`).
     pub const INJECT_BLOCK: u32 = 7;
+    /// As KILL, and keeps a core.
+    pub const DUMP: u32 = 8;
 }

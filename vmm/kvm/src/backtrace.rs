@@ -7,11 +7,7 @@
 
 use std::fmt::Write;
 
-use vm_memory::{Bytes, GuestAddress};
-
-use crate::memory::GuestRam;
 use crate::symbols::{Images, KERNEL_HALF};
-use crate::walk::{Paging, translate};
 
 /// Words of the stack searched.
 const WORDS: u64 = 1024;
@@ -20,10 +16,15 @@ const FRAMES: usize = 24;
 /// Longest `call` instruction looked for: with a 32-bit displacement and a SIB byte.
 const CALL_MAX: u64 = 7;
 
+/// Memory as the place sees it: a running guest's, or a core's.
+pub trait View {
+    /// The bytes from a linear address on, if all of them are there.
+    fn read(&self, linear: u64, data: &mut [u8]) -> bool;
+}
+
 /// What is known of the place.
 pub struct Place<'a> {
-    pub ram: &'a GuestRam,
-    pub paging: Paging,
+    pub memory: &'a dyn View,
     pub rip: u64,
     pub rsp: u64,
     pub images: &'a Images,
@@ -34,23 +35,27 @@ pub struct Place<'a> {
 /// One line for the place itself and for each caller.
 pub fn write(out: &mut String, place: &Place<'_>) -> std::fmt::Result {
     writeln!(out, "backtrace (callers: return addresses found on the stack):")?;
-    writeln!(out, "  #0  {}", place.describe(place.rip))?;
-    for (number, address) in (1..).zip(place.callers()) {
-        writeln!(out, "  #{number:<2} {}", place.describe(address))?;
+    for (number, line) in place.lines(FRAMES).iter().enumerate() {
+        writeln!(out, "  #{number:<2} {line}")?;
     }
     Ok(())
 }
 
 impl Place<'_> {
+    /// The place itself and its callers, `most` lines at most.
+    pub fn lines(&self, most: usize) -> Vec<String> {
+        let places = std::iter::once(self.rip).chain(self.callers());
+        places.take(most).map(|address| self.describe(address)).collect()
+    }
+
     fn word(&self, linear: u64) -> Option<u64> {
-        // Stacks are aligned: a word does not cross a page.
-        let physical = translate(self.ram, self.paging, linear)?;
-        self.ram.map().read_obj(GuestAddress(physical)).ok()
+        let mut bytes = [0; 8];
+        self.memory.read(linear, &mut bytes).then(|| u64::from_le_bytes(bytes))
     }
 
     fn byte(&self, linear: u64) -> Option<u8> {
-        let physical = translate(self.ram, self.paging, linear)?;
-        self.ram.map().read_obj(GuestAddress(physical)).ok()
+        let mut byte = [0];
+        self.memory.read(linear, &mut byte).then_some(byte[0])
     }
 
     fn callers(&self) -> Vec<u64> {

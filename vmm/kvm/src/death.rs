@@ -12,7 +12,7 @@ use crate::backtrace::{self, Place};
 use crate::exits::Ring;
 use crate::memory::GuestRam;
 use crate::symbols::Images;
-use crate::walk::{Paging, translate};
+use crate::walk::{Linear, Paging, translate};
 
 /// Longest x86 instruction, and one more for the eye.
 const CODE_BYTES: u64 = 16;
@@ -144,8 +144,7 @@ fn write_backtrace(
         Paging { cr0: special.cr0, cr3: special.cr3, cr4: special.cr4, efer: special.efer };
     let process = scene.process;
     let place = Place {
-        ram: scene.ram,
-        paging,
+        memory: &Linear { ram: scene.ram, paging },
         rip: general.rip,
         rsp: general.rsp,
         images: scene.images,

@@ -58,9 +58,10 @@ mod traces;
 mod vcpu;
 mod walk;
 
-/// Programs in a bundle.
+/// Programs in a bundle, and the names of places in them.
 pub mod bundle {
-    pub use crate::symbols::{program, programs};
+    pub use crate::backtrace::{Place, View, write as backtrace};
+    pub use crate::symbols::{Images, program, programs};
 }
 
 pub use engine::KvmEngine;

@@ -8,16 +8,17 @@
 use std::fmt::Write;
 use std::sync::{Arc, Mutex};
 
-use vm_memory::{Bytes, GuestAddress};
 use xinim_devices::bus::lock;
 use xinim_devices::dma::Dma;
 use xinim_devices::strict::{Checker, Report, Violation};
 use xinim_devices::trace::Hub;
 use xinim_machine::{End, Notices, StrictCount, StrictMode, StrictStats};
 
+use crate::backtrace::Place;
 use crate::memory::GuestRam;
 use crate::shared::Ending;
-use crate::walk::{Paging, translate};
+use crate::symbols::Images;
+use crate::walk::{Linear, Paging};
 
 /// Frames of a guest's stack in a report.
 const FRAMES_MAX: usize = 16;
@@ -28,7 +29,7 @@ const WAITING_MAX: usize = 64;
 #[derive(Clone, Copy, Debug)]
 pub struct Stack {
     pub rip: u64,
-    pub rbp: u64,
+    pub rsp: u64,
     pub paging: Paging,
 }
 
@@ -79,12 +80,14 @@ impl Strict {
     }
 
     /// Makes the reports that wait. `stack` is asked for only if there are any.
-    pub fn flush(&self, ram: &GuestRam, stack: impl FnOnce() -> Option<Stack>) {
+    pub fn flush(&self, ram: &GuestRam, images: &Images, stack: impl FnOnce() -> Option<Stack>) {
         let waiting = std::mem::take(&mut *lock(&self.waiting.0));
         let Some(first) = waiting.first() else { return };
         let stack = if first.origin.vcpu.is_some() { stack() } else { None };
         for violation in &waiting {
-            let text = words(violation, stack.map(|stack| frames(ram, &stack)).as_deref());
+            let process = violation.origin.process.as_ref().map(|process| process.name());
+            let places = stack.map(|stack| places(ram, images, process, &stack));
+            let text = words(violation, places.as_deref());
             self.notices.tell(&text);
         }
         if self.mode == StrictMode::Stop {
@@ -106,44 +109,27 @@ impl Strict {
     }
 }
 
-fn words(violation: &Violation, stack: Option<&[u64]>) -> String {
+fn words(violation: &Violation, stack: Option<&[String]>) -> String {
     let mut text = format!("{violation}\n");
     for line in &violation.history {
         // Writing to a string cannot fail.
         let _ = writeln!(text, "    {line}");
     }
     if let Some(stack) = stack {
-        let places: Vec<_> = stack.iter().map(|place| format!("{place:#x}")).collect();
-        let _ = writeln!(text, "    guest stack: {}", places.join(" "));
+        let _ = writeln!(text, "    guest stack:");
+        for (number, place) in stack.iter().enumerate() {
+            let _ = writeln!(text, "      #{number:<2} {place}");
+        }
     }
     let _ = writeln!(text, "    more: xinim-vmm explain {}", violation.rule.id);
     text
 }
 
-/// Instruction pointers from the innermost frame outwards, by the chain of frame pointers, as far as
-/// it makes sense.
-pub fn frames(ram: &GuestRam, stack: &Stack) -> Vec<u64> {
-    let mut places = vec![stack.rip];
-    let mut frame = stack.rbp;
-    while places.len() < FRAMES_MAX && frame != 0 && frame.is_multiple_of(8) {
-        let word = |at: u64| {
-            let physical = translate(ram, stack.paging, at)?;
-            ram.map().read_obj::<u64>(GuestAddress(physical)).ok()
-        };
-        let Some((next, place)) = word(frame).zip(frame.checked_add(8).and_then(word)) else {
-            break;
-        };
-        if place == 0 {
-            break;
-        }
-        places.push(place);
-        // Stacks grow downwards: an older frame is further up.
-        if next <= frame {
-            break;
-        }
-        frame = next;
-    }
-    places
+/// The innermost place and its callers, with names.
+fn places(ram: &GuestRam, images: &Images, process: Option<&str>, stack: &Stack) -> Vec<String> {
+    let Stack { rip, rsp, paging } = *stack;
+    let place = Place { memory: &Linear { ram, paging }, rip, rsp, images, process };
+    place.lines(FRAMES_MAX)
 }
 
 #[cfg(test)]

@@ -1,34 +1,37 @@
 use super::*;
+use crate::testing::{cpio_entry, elf_image};
+use vm_memory::{Bytes, GuestAddress};
 
-fn ram_with(words: &[(u64, u64)]) -> GuestRam {
-    let ram = GuestRam::new(2 << 20).unwrap();
-    for (address, word) in words {
-        ram.map().write_obj(*word, GuestAddress(*address)).unwrap();
-    }
-    ram
-}
+const CODE: u64 = 0x10_0000;
 
 /// Without paging a linear address is a physical one.
-fn stack(rip: u64, rbp: u64) -> Stack {
-    Stack { rip, rbp, paging: Paging { cr0: 0, cr3: 0, cr4: 0, efer: 0 } }
+fn stack(rip: u64, rsp: u64) -> Stack {
+    Stack { rip, rsp, paging: Paging { cr0: 0, cr3: 0, cr4: 0, efer: 0 } }
 }
 
 #[test]
-fn frames_follow_the_chain() {
-    let ram = ram_with(&[(0x1000, 0x1100), (0x1008, 0x402000), (0x1100, 0), (0x1108, 0x403000)]);
-    assert_eq!(frames(&ram, &stack(0x401000, 0x1000)), [0x401000, 0x402000, 0x403000]);
-    assert_eq!(frames(&ram, &stack(0x401000, 0)), [0x401000]);
+fn callers_are_the_return_addresses_on_the_stack() {
+    let mut bundle = Vec::new();
+    cpio_entry(&mut bundle, "sbin/driver", 0o100_755, &elf_image(CODE, &[0x90; 64], None));
+    let images = Images::new(Vec::new().into(), Some(bundle.into()));
+    let ram = GuestRam::new(4 << 20).unwrap();
+    // A call instruction, and on the stack a word behind it and two that are no return addresses.
+    ram.map().write_obj(0xE8u8, GuestAddress(CODE + 3)).unwrap();
+    for (at, word) in [(0x1000, 7), (0x1008, CODE + 8), (0x1010, CODE + 1)] {
+        ram.map().write_obj::<u64>(word, GuestAddress(at)).unwrap();
+    }
+    let found = places(&ram, &images, Some("driver"), &stack(CODE + 2, 0x1000));
+    assert_eq!(found, ["0000000000100002", "0000000000100008"]);
+    // Of nobody's code nothing is known but where it is.
+    let found = places(&ram, &images, None, &stack(0x1234, 0x1000));
+    assert_eq!(found, ["0000000000001234"]);
 }
 
 #[test]
-fn a_hostile_chain_ends() {
-    // A loop, a frame below the last, one outside memory, one that is not aligned.
-    let ram = ram_with(&[(0x1000, 0x1000), (0x1008, 7), (0x2000, 0x1000), (0x2008, 8)]);
-    assert_eq!(frames(&ram, &stack(1, 0x1000)), [1, 7]);
-    assert_eq!(frames(&ram, &stack(1, 0x2000)), [1, 8]);
-    assert_eq!(frames(&ram, &stack(1, 0x7FFF_F000)), [1]);
-    assert_eq!(frames(&ram, &stack(1, u64::MAX)), [1]);
-    let chain: Vec<_> =
-        (0..100).flat_map(|i| [(0x3000 + 16 * i, 0x3010 + 16 * i), (0x3008 + 16 * i, 9)]).collect();
-    assert_eq!(frames(&ram_with(&chain), &stack(1, 0x3000)).len(), FRAMES_MAX);
+fn a_hostile_stack_ends() {
+    let images = Images::new(Vec::new().into(), None);
+    let ram = GuestRam::new(2 << 20).unwrap();
+    for rsp in [0, 1, (2 << 20) - 4, 0x7FFF_F000, u64::MAX - 64, u64::MAX] {
+        assert_eq!(places(&ram, &images, Some("x"), &stack(1, rsp)).len(), 1);
+    }
 }

@@ -1,19 +1,5 @@
 use super::*;
-
-/// One entry of a newc archive.
-fn entry(archive: &mut Vec<u8>, name: &str, mode: usize, data: &[u8]) {
-    let mut fields = [0usize; 13];
-    (fields[1], fields[6], fields[11]) = (mode, data.len(), name.len() + 1);
-    archive.extend(b"070701");
-    for field in fields {
-        archive.extend(format!("{field:08X}").bytes());
-    }
-    archive.extend(name.bytes());
-    archive.push(0);
-    archive.resize(archive.len().next_multiple_of(4), 0);
-    archive.extend(data);
-    archive.resize(archive.len().next_multiple_of(4), 0);
-}
+use crate::testing::cpio_entry as entry;
 
 #[test]
 fn programs_are_found_by_the_name_of_their_process() {

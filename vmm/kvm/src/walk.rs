@@ -5,6 +5,7 @@
 
 use vm_memory::{Bytes, GuestAddress};
 
+use crate::backtrace::View;
 use crate::memory::GuestRam;
 
 const CR0_PG: u64 = 1 << 31;
@@ -30,6 +31,20 @@ pub struct Paging {
     pub cr3: u64,
     pub cr4: u64,
     pub efer: u64,
+}
+
+/// Memory as a vCPU with these registers sees it.
+pub struct Linear<'a> {
+    pub ram: &'a GuestRam,
+    pub paging: Paging,
+}
+
+impl View for Linear<'_> {
+    /// Within one page.
+    fn read(&self, linear: u64, data: &mut [u8]) -> bool {
+        let physical = translate(self.ram, self.paging, linear);
+        physical.is_some_and(|at| self.ram.map().read_slice(data, GuestAddress(at)).is_ok())
+    }
 }
 
 /// The physical address behind a linear one, if it is mapped.

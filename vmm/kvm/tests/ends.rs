@@ -201,7 +201,8 @@ fn a_broken_rule_is_reported_and_may_be_the_end() {
         assert_eq!(strict.broken.len(), 1);
         assert_eq!(strict.broken[0].rule, "access-unclaimed");
         let told = told.lock().unwrap();
-        for part in ["[access-unclaimed]", "0x1234", "guest stack: 0x", "explain access-unclaimed"]
+        for part in
+            ["[access-unclaimed]", "0x1234", "guest stack:\n      #0 ", "explain access-unclaimed"]
         {
             assert!(told.contains(part), "no {part:?} in\n{told}");
         }

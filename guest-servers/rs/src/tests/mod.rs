@@ -1,6 +1,7 @@
 //! The logic on a pretended system.
 
 mod control;
+mod core_file;
 mod escalate;
 mod functions;
 mod health;

@@ -1,5 +1,5 @@
 //! `service list|statistics|alerts|graph`, `service status|history|start|stop|restart NAME`,
-//! `service kill [--wild|--hang|--block] NAME`, `service load|unload|update`, `lspci`
+//! `service dump|core NAME`, `service kill [--wild|--hang|--block] NAME`, `service load|unload|update`, `lspci`
 
 use alloc::string::String;
 use core::fmt::Write;
@@ -14,12 +14,15 @@ const USAGE: &str = "usage: service [--json] list|statistics|alerts
        service status NAME
        service start|stop|restart NAME
        service kill [--wild|--hang|--block] NAME
+       service dump NAME
+       service core NAME > FILE
        service load FILE.toml [PROGRAM]
        service unload NAME
        service update NAME PROGRAM
        service batch
 kill ends the instance as a crash would: --wild makes it write through a wild pointer, --hang makes
-it spin and --block sleep until its heartbeat is missed. update replaces a running service's program
+it spin and --block sleep until its heartbeat is missed. dump kills it and keeps a core, as every
+fault does; core writes the newest one, an ELF file. update replaces a running service's program
 and goes back to the old one when the new one fails in its first second. batch reads commands from standard input: kill, wild, hang, block, start,
 stop or restart NAME; list; counts; mark TEXT; run PROGRAM.";
 
@@ -38,6 +41,7 @@ pub fn run(c: &mut Context<'_>) -> i32 {
         ["graph"] => return ask(c, query::GRAPH, "", show),
         ["graph", "--dot"] => return ask(c, query::GRAPH, "", as_dot),
         ["status", name] => return ask(c, query::STATUS, name, as_it_is),
+        ["core", name] => return core(c, name),
         ["load", file] => return load(c, file, None),
         ["load", file, program] => return load(c, file, Some(program)),
         ["unload", name] => return unload(c, name),
@@ -48,11 +52,22 @@ pub fn run(c: &mut Context<'_>) -> i32 {
         ["kill", "--wild", name] | ["kill", name, "--wild"] => (control::INJECT_FAULT, *name),
         ["kill", "--hang", name] | ["kill", name, "--hang"] => (control::INJECT_HANG, *name),
         ["kill", "--block", name] | ["kill", name, "--block"] => (control::INJECT_BLOCK, *name),
+        ["dump", name] if !name.starts_with('-') => (control::DUMP, *name),
         ["kill", name] if !name.starts_with('-') => (control::KILL, *name),
         _ => return c.usage(USAGE),
     };
     if let Err(error) = c.os.service_control(operation, name) {
         c.problem(name, error);
+    }
+    0
+}
+
+/// The newest core, to standard output.
+fn core(c: &mut Context<'_>, name: &str) -> i32 {
+    match c.os.service_core(name) {
+        Ok(bytes) => c.out.write(&bytes),
+        Err(Error::NoEnt) => c.problem(name, "there is no core"),
+        Err(error) => c.problem(name, error),
     }
     0
 }

@@ -315,7 +315,7 @@ impl Vcpu {
         };
         let response = shared.bus.access(origin, space, address, size, op);
         if let Some(strict) = &shared.strict {
-            strict.flush(&shared.ram, || self.stack());
+            strict.flush(&shared.ram, &shared.images, || self.stack());
         }
         let (kind, value) = match (space, op) {
             (Space::Pio, Op::Write(value)) => (Kind::PortOut, value),
@@ -339,7 +339,7 @@ impl Vcpu {
         let (general, special) = fd.get_regs().ok().zip(fd.get_sregs().ok())?;
         let paging =
             Paging { cr0: special.cr0, cr3: special.cr3, cr4: special.cr4, efer: special.efer };
-        Some(Stack { rip: general.rip, rbp: general.rbp, paging })
+        Some(Stack { rip: general.rip, rsp: general.rsp, paging })
     }
 
     /// Ends the machine with a report on this vCPU.
