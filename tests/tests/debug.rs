@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use xinim_tests::machine::{Output, engines, run, vmm};
+use xinim_tests::machine::{Output, engines, exec, run, vmm};
 
 fn has_gdb(test: &str) -> bool {
     let found = Command::new("gdb").arg("--version").stdout(Stdio::null()).status();
@@ -198,4 +198,65 @@ fn a_running_machine_is_dumped_and_goes_on() {
     assert_eq!(String::from_utf8_lossy(&output.stdout), "got it\n");
     let said = gdb(&core, &["info threads", "x/i $pc"]);
     assert!(said.contains("LWP 1"), "{said}");
+}
+
+/// The core of a service, as its bytes come out of the guest.
+fn service_core(engine: &str, script: &str) -> Vec<u8> {
+    exec(engine, script, &[]).output().expect(0).stdout
+}
+
+/// A service that dies of a fault leaves a core: a host command shows it with names, gdb opens it.
+#[test]
+fn a_service_that_dies_leaves_a_core() {
+    let name = "a_service_that_dies_leaves_a_core";
+    let directory = tempfile::tempdir().unwrap();
+    for engine in engines(name) {
+        let core =
+            service_core(engine, "dmesg > /dev/null; service kill --wild log && service core log");
+        assert!(core.starts_with(b"\x7fELF"), "{engine}: {}", String::from_utf8_lossy(&core));
+        let path = directory.path().join(format!("core-{engine}"));
+        std::fs::write(&path, core).unwrap();
+        let path = path.to_str().unwrap();
+        let text = run(&["core", path]).output().expect(0).out();
+        for part in
+            ["service: log\n", "program: sbin/log\n", "cause: ", "vector: 14\n", "rip    0000"]
+        {
+            assert!(text.contains(part), "{engine}: no {part:?} in\n{text}");
+        }
+        // Where it was, and who had called it.
+        let first = text.lines().find(|line| line.trim().starts_with("#0 ")).unwrap_or_default();
+        assert!(first.contains("log: ") && first.contains('+'), "{engine}: {text}");
+        let callers = text.lines().filter(|line| line.trim().starts_with('#')).skip(1);
+        assert!(callers.filter(|line| line.contains("log: ")).count() >= 1, "{engine}: {text}");
+        let json = run(&["core", path, "--json"]).output().expect(0).out();
+        let json: serde_json::Value = serde_json::from_str(&json).unwrap();
+        let rip = json["registers"]["rip"].as_u64().unwrap();
+        assert!(
+            first.contains(&format!("{rip:016x}")) && json["service"]["pid"] != "0",
+            "{json:#}"
+        );
+        assert!(json["memory"].as_array().is_some_and(|all| all.len() >= 2), "{json:#}");
+        if has_gdb(name) {
+            let said = gdb(path, &["info registers rip", "x/2gx $rsp", "x/2i $pc", "bt 1"]);
+            assert!(said.contains(&format!("{rip:#x}")) && said.contains("SIGSEGV"), "{said}");
+            assert!(!said.contains("Cannot access memory"), "{said}");
+            assert!(said.contains("<"), "a symbol: {said}");
+        }
+    }
+}
+
+/// Who kills a service for its core gets one; who just kills it does not.
+#[test]
+fn a_dumped_service_leaves_a_core_and_a_killed_one_none() {
+    for engine in engines("a_dumped_service_leaves_a_core_and_a_killed_one_none") {
+        let script = "dmesg > /dev/null; service kill log; service status log | grep ^core
+            service core log 2> /dev/null && exit 9
+            dmesg > /dev/null; service dump log; service status log | grep -c '^core: [1-9]'
+            dmesg > /dev/null; service kill --wild log; service core log | wc -c > /tmp/n
+            [ $(cat /tmp/n) -gt 4096 ] && echo kept
+            service core nobody 2>&1";
+        let output = exec(engine, script, &[]).output();
+        let expected = "core: none\n1\nkept\nservice: nobody: there is no core\n";
+        assert_eq!(output.out(), expected, "{engine}: {}", output.err());
+    }
 }

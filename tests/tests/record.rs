@@ -60,8 +60,12 @@ fn qemus_devices_differ_from_ours_only_where_it_is_known() {
     let work = format!("{WORK}; dd if=/dev/sr0 of=/dev/null bs=64k count=4 2>/dev/null");
     let nets = [
         ("virtio,queues=1", "virtio-net.0", WORK),
-        ("e1000", "e1000.0", "ping -c 3 10.0.2.2 > /dev/null || exit 7; service kill e1000; \
-          sleep 1; ping -c 3 10.0.2.2 > /dev/null || exit 6; echo done"),
+        (
+            "e1000",
+            "e1000.0",
+            "ping -c 3 10.0.2.2 > /dev/null || exit 7; service kill e1000; \
+          sleep 1; ping -c 3 10.0.2.2 > /dev/null || exit 6; echo done",
+        ),
         ("e1000e", "e1000.0", "ping -c 3 10.0.2.2 > /dev/null || exit 7; echo done"),
     ];
     for (model, card, work_there) in nets {
@@ -80,7 +84,8 @@ fn qemus_devices_differ_from_ours_only_where_it_is_known() {
         assert_eq!(output.status, 0, "{model}: {text}");
         let report: serde_json::Value = serde_json::from_str(&text).expect("JSON");
         for device in devices {
-            let found = report.as_array().and_then(|all| all.iter().find(|d| d["device"] == device));
+            let found =
+                report.as_array().and_then(|all| all.iter().find(|d| d["device"] == device));
             let found = found.unwrap_or_else(|| panic!("{device}: {text}"));
             let count = |key: &str| found[key].as_u64().unwrap_or(0);
             assert!(count("compared") > 50 && found["ended"].is_null(), "{found:#}");

@@ -76,7 +76,8 @@ pub fn head(dead: &Dead<'_>, pieces: &[Piece]) -> Vec<u8> {
 fn program_header(out: &mut Vec<u8>, kind: u32, flags: u32, offset: u64, address: u64, len: u64) {
     out.extend_from_slice(&kind.to_le_bytes());
     out.extend_from_slice(&flags.to_le_bytes());
-    for word in [offset, address, 0, len, if kind == PT_LOAD { len } else { 0 }, 1] {
+    let (in_memory, align) = if kind == PT_LOAD { (len, 1) } else { (0, 4) };
+    for word in [offset, address, 0, len, in_memory, align] {
         out.extend_from_slice(&word.to_le_bytes());
     }
 }

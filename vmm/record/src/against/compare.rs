@@ -57,6 +57,7 @@ impl Session {
                 expected.extend((address..).zip(data));
             }
         }
+        let ended = self.ended(step);
         self.idle(step)?;
         let start = Instant::now();
         let deadline = start + self.patience();
@@ -76,7 +77,7 @@ impl Session {
             std::thread::sleep(Duration::from_micros(100));
         }
         self.report.compared += expected.len() as u64;
-        self.disks(step)
+        self.disks(step, &ended)
     }
 
     /// When our controller has nothing to do any more, the other comes to its end as well.
@@ -145,24 +146,32 @@ impl Session {
         Ok(runs.iter().map(named).collect())
     }
 
-    /// What of disks has ended in this call: data is where it belongs.
-    fn disks(&mut self, step: &Step) -> Result<(), PeerError> {
+    /// Takes out what of disks has ended in this call.
+    fn ended(&mut self, step: &Step) -> Vec<(u16, DiskRequest)> {
+        let mut ended = Vec::new();
         for (ask, answer) in &step.asks {
             let (Ask::Poll { unit }, Answer::Completion(Some((tag, errno)))) = (ask, answer) else {
                 continue;
             };
             let Some(request) = self.requests.remove(&(*unit, *tag)) else { continue };
             let is_data = request.operation == "Read" || request.operation.starts_with("Write {");
-            if errno.is_some() || !is_data {
-                continue;
+            if errno.is_none() && is_data {
+                ended.push((*unit, request));
             }
+        }
+        ended
+    }
+
+    /// The data of requests that have ended are where they belong.
+    fn disks(&mut self, step: &Step, ended: &[(u16, DiskRequest)]) -> Result<(), PeerError> {
+        for (unit, request) in ended {
             self.report.requests += 1;
             let start = Instant::now();
             let deadline = start + self.patience();
-            let mut placed = self.is_placed(*unit, &request)?;
+            let mut placed = self.is_placed(*unit, request)?;
             while !placed && Instant::now() < deadline {
                 std::thread::sleep(Duration::from_micros(200));
-                placed = self.is_placed(*unit, &request)?;
+                placed = self.is_placed(*unit, request)?;
             }
             if !placed {
                 self.waste(start);

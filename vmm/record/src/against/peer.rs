@@ -85,8 +85,19 @@ impl Sockets {
         if let Some(far) = &far {
             far.set_nonblocking(true).map_err(io_error("setting up the far side"))?;
         }
-        let memory = OpenOptions::new().read(true).write(true).open(self.dir.path().join("ram"));
-        let memory = memory.map_err(io_error("opening its memory"))?;
+        // It connects before it makes its memory.
+        let deadline = Instant::now() + PATIENCE;
+        let path = self.dir.path().join("ram");
+        let memory = loop {
+            match OpenOptions::new().read(true).write(true).open(&path) {
+                Ok(memory) => break memory,
+                Err(_) if process.has_ended() => return Err(PeerError::Ended(process.end())),
+                Err(error) if Instant::now() > deadline => {
+                    return Err(io_error("opening its memory")(error));
+                }
+                Err(_) => std::thread::sleep(Duration::from_millis(5)),
+            }
+        };
         let mut peer = Peer {
             qtest: Lines::new(qtest),
             monitor: Lines::new(monitor),

@@ -232,3 +232,14 @@ fn turns_are_counted_timed_and_drawn() {
     assert_ne!(drawn(1), drawn(2));
     assert!((5..30).contains(&drawn(1).len()), "{:?}", drawn(1));
 }
+
+#[test]
+fn a_request_can_pull_a_cable_out() {
+    let mut b = bench("on=request,op=read,nth=2,action=link-down");
+    b.read(1, 0);
+    b.rig.pass(MS);
+    assert!(b.rig.target.take().is_empty());
+    b.read(2, 0);
+    b.rig.pass(MS);
+    assert_eq!(b.rig.target.take(), ["link false"]);
+}

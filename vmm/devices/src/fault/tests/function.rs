@@ -222,3 +222,40 @@ fn registers_are_found_where_the_models_have_them() {
         foretold(&mut E1000::new(setup, Box::new(NoNet)).unwrap(), 0, 0x2_0000);
     }
 }
+
+#[test]
+fn a_queue_that_sticks_hears_nothing() {
+    let b = bench("queue=0,nth=2,action=stick,time=5ms");
+    assert_eq!((b.ring(0), b.ring(0), b.ring(0), b.ring(1)), (true, false, false, true));
+    b.rig.pass(5 * MS);
+    assert!(b.ring(0));
+}
+
+#[test]
+fn a_doorbell_can_pull_out_what_it_likes() {
+    let b = bench("queue=0,nth=2,action=unplug");
+    assert!(b.ring(0) && b.ring(1));
+    b.rig.pass(MS);
+    assert_eq!(b.config(0, 2, Op::Read), 0x1AF4);
+    b.ring(0);
+    b.rig.pass(MS);
+    assert_eq!(b.config(0, 2, Op::Read), 0xFFFF);
+    let b = bench("queue=0,nth=2,action=link-down");
+    b.ring(0);
+    b.rig.pass(MS);
+    assert!(b.rig.target.take().is_empty());
+    b.ring(0);
+    b.rig.pass(MS);
+    assert_eq!(b.rig.target.take(), ["link false"]);
+}
+
+#[test]
+fn a_register_can_pull_the_cable_out() {
+    let b = bench("register=queue_select,op=write,nth=2,action=link-down");
+    b.write(SELECT, 2, 1);
+    b.rig.pass(MS);
+    assert!(b.rig.target.take().is_empty());
+    b.write(SELECT, 2, 0);
+    b.rig.pass(MS);
+    assert_eq!(b.rig.target.take(), ["link false"]);
+}

@@ -6,6 +6,7 @@ mod dma;
 mod function;
 mod grammar;
 mod irq;
+mod matrix;
 mod net;
 
 use super::*;

@@ -177,3 +177,14 @@ fn frames_that_nobody_takes_stay_in_order() {
     b.send([udp(1, 3)]);
     assert_eq!(b.sent(), [1, 2, 3]);
 }
+
+#[test]
+fn unplug_by_a_packet() {
+    let mut b = bench("direction=out,nth=2,action=unplug");
+    b.send([udp(1, 1)]);
+    b.rig.pass(MS);
+    assert!(!b.rig.site.is_gone());
+    b.net.send(&udp(1, 2));
+    b.rig.pass(MS);
+    assert!(b.rig.site.is_gone());
+}
