@@ -1,6 +1,7 @@
 //! Core files, read by an ELF library.
 
 use crate::core_file::{Dead, Piece, head};
+use alloc::vec::Vec;
 use elf::ElfBytes;
 use elf::endian::LittleEndian;
 use elf::note::Note;
