@@ -54,12 +54,9 @@ fn qemus_devices_differ_from_ours_only_where_it_is_known() {
         return;
     }
     let dir = tempdir().expect("directory");
-    let (a, b) = (dir.path().join("a.img"), dir.path().join("b.img"));
-    fat_image(&a, 32 << 20, 16);
-    fat_image(&b, 32 << 20, 16);
+    let [a, b] = disk_on_each_bus(dir.path());
     let cd = dir.path().join("cd.iso");
     std::fs::write(&cd, vec![7; 1 << 20]).expect("disc");
-    let b = format!("{},bus=ahci", arg(&b));
     let file = dir.path().join("run.rec");
     let work = format!("{WORK}; dd if=/dev/sr0 of=/dev/null bs=64k count=4 2>/dev/null");
     let nets = [
@@ -78,7 +75,7 @@ fn qemus_devices_differ_from_ours_only_where_it_is_known() {
         let mut all = record.to_vec();
         let (mut commands, mut devices) = (work_there, vec!["virtio-console.0", card]);
         if work_there == WORK {
-            all.extend(["--disk", arg(&a), "--disk", &b, "--cdrom", arg(&cd)]);
+            all.extend(["--disk", &a, "--disk", &b, "--cdrom", arg(&cd)]);
             commands = &work;
             devices.extend(["virtio-blk.0", "ahci.0"]);
         }

@@ -85,6 +85,14 @@ pub const KNOWN: &[Known] = &[
         "the number of MSI-X vectors is the device's (VIRTIO 4.1.5.1.2)",
     ),
     entry(
+        "interrupt-pin",
+        Verdict::Silent,
+        &[],
+        &["read interrupt_line+interrupt_pin", "read interrupt_pin"],
+        0xFF00,
+        "a function may have no interrupt wire (PCI 6.2.4): ours sends messages only, QEMU's has INTA",
+    ),
+    entry(
         "virtio-queue-size",
         Verdict::Silent,
         VIRTIO,
