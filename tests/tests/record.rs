@@ -67,8 +67,8 @@ fn qemus_devices_differ_from_ours_only_where_it_is_known() {
             "ping -c 3 10.0.2.2 > /dev/null || exit 7; service kill e1000; \
           sleep 1; ping -c 3 10.0.2.2 > /dev/null || exit 6; echo done",
         ),
-        ("e1000e", "e1000.0", "ping -c 3 10.0.2.2 > /dev/null || exit 7; echo done"),
     ];
+    // The 82574L is not in the list: see the limits in docs/record-replay.md.
     for (model, card, work_there) in nets {
         let net = format!("user,model={model}");
         let record = ["--record", arg(&file), "--net", &net];

@@ -15,7 +15,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 const MAGIC: [u8; 8] = *b"XINIMREC";
-const VERSION: u32 = 2;
+pub(crate) const VERSION: u32 = 2;
 /// Number of a record that describes a device.
 const DESCRIBES: u16 = 0xFFFF;
 /// Devices of a machine are far fewer.

@@ -389,7 +389,7 @@ impl PciDevice for E1000 {
     fn reset(&mut self) {
         let origin = Origin::default();
         self.config.reset();
-        self.regs[reg::PBA] = 0x0010_0030;
+        self.regs[reg::PBA] = Regs::new(self.model)[reg::PBA];
         self.regs[reg::WUC] = 0;
         self.regs[reg::WUS] = 0;
         self.software_reset(&origin);

@@ -1,10 +1,15 @@
 //! Storage of the registers.
 
 use std::ops::{Index, IndexMut};
-use xinim_abi::hw::e1000::{BAR_SIZE, BLOCKS, Model, REGISTERS, REGISTERS_8254X, REGISTERS_82574};
+use xinim_abi::hw::e1000::{
+    BAR_SIZE, BLOCKS, Model, REGISTERS, REGISTERS_8254X, REGISTERS_82574, reg,
+};
 
 /// All of BAR 0 as words, indexed by byte offset.
 pub struct Regs(Box<[u32]>);
+
+/// The 82574's packet buffer is of 40 KiB, one half for each direction; the 8254x' of 64.
+const PBA_82574: u32 = 0x0014_0014;
 
 impl Regs {
     /// Reset values.
@@ -13,6 +18,9 @@ impl Regs {
         let own = if model.is_82574() { REGISTERS_82574 } else { REGISTERS_8254X };
         for register in REGISTERS.iter().chain(own) {
             regs[register.offset] = register.reset as u32;
+        }
+        if model.is_82574() {
+            regs[reg::PBA] = PBA_82574;
         }
         for block in BLOCKS {
             for register in block.table {

@@ -1,6 +1,7 @@
 //! Files that are no recordings, or not whole.
 
 use super::devices::{Scratch, record_disk};
+use crate::file::VERSION;
 use crate::{Damage, replay};
 use proptest::prelude::*;
 
@@ -9,9 +10,10 @@ fn what_is_no_recording_is_a_sentence() {
     assert!(matches!(replay(&b""[..], None), Err(Damage::Magic)));
     assert!(matches!(replay(&b"something else entirely"[..], None), Err(Damage::Magic)));
     assert!(matches!(replay(&b"XINIMREC\x09\0\0\0"[..], None), Err(Damage::Version(9))));
-    let huge = b"XINIMREC\x02\0\0\0\xFF\xFF\xFF\xFF\0\0";
+    let with = |rest: &[u8]| [&b"XINIMREC"[..], &VERSION.to_le_bytes(), rest].concat();
+    let huge = with(b"\xFF\xFF\xFF\xFF\0\0");
     assert!(matches!(replay(&huge[..], None), Err(Damage::Length(1))));
-    let stray = b"XINIMREC\x02\0\0\0\x01\0\0\0\0\0\0";
+    let stray = with(b"\x01\0\0\0\0\0\0");
     assert!(matches!(replay(&stray[..], None), Err(Damage::Device(1))));
 }
 

@@ -137,6 +137,14 @@ fn negotiation_finds_what_the_driver_offers() {
 }
 
 #[test]
+fn the_packet_buffer_is_as_large_as_the_models() {
+    for (model, kib) in [(Model::I82540em, 64), (Model::I82545em, 64), (Model::I82574l, 40)] {
+        let parts = Rig::cold(model, NetPipe::new()).read(reg::PBA);
+        assert_eq!((parts & 0xFFFF) + (parts >> 16), kib, "{model:?}");
+    }
+}
+
+#[test]
 fn reset_in_any_state_gives_the_state_of_a_reset() {
     for model in Model::ALL {
         let mut rig = Rig::new(model);
