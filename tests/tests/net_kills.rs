@@ -71,7 +71,9 @@ fn a_transfer_outlives_its_driver() {
 fn iperf3_goes_on_while_its_driver_dies_each_second() {
     let seconds = SECONDS * long().unwrap_or(1);
     for engine in engines("a driver killed during iperf3") {
-        for (model, driver) in CARDS {
+        // QEMU's E1000s are not among them: see the limits in docs/networking.md.
+        let cards = if engine == "kvm" { &CARDS[..] } else { &CARDS[..1] };
+        for &(model, driver) in cards {
             let (_server, port) = iperf_server();
             let iperf = format!("iperf3 -c 10.0.2.2 -p {port} -t {seconds} -J");
             // Without and with deaths, in turn, so that both see the same host.
