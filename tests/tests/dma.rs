@@ -25,7 +25,7 @@ fn dma_memory_is_what_was_asked_for() {
 
 /// What `sysinfo` says of the things that may not become fewer or more. RS remembers the last thousand
 /// deaths, in memory that it takes when it first needs it, in one piece: that is no leak, and left out.
-fn held(text: &str, rs_grew: bool) -> Vec<(&str, u64)> {
+fn held(text: &str, rs_grew: bool) -> Vec<(String, u64)> {
     let kept = ["frames_", "processes", "threads", "endpoints", "memory_", "interrupts", "devices"];
     let pages = rs_memory(text) / 4;
     let lines = text.lines().filter(|line| kept.iter().any(|name| line.starts_with(name)));
@@ -33,9 +33,9 @@ fn held(text: &str, rs_grew: bool) -> Vec<(&str, u64)> {
         let (name, value) = line.split_once(' ').expect("name and value");
         let value: u64 = value.trim().parse().expect("a number");
         match name {
-            "frames_free" => (name, value + pages),
-            "memory_objects" => (name, value - u64::from(rs_grew)),
-            _ => (name, value),
+            "frames_free" => (name.to_owned(), value + pages),
+            "memory_objects" => (name.to_owned(), value - u64::from(rs_grew)),
+            _ => (name.to_owned(), value),
         }
     });
     values.collect()
@@ -69,25 +69,33 @@ fn restarts_leak_nothing() {
         };
         let script =
             format!("{}\n{}\nservice status virtio-blk | grep restarts", round(3), round(restarts));
-        // Long loops last longer than what the helpers of other tests allow.
-        let output = Command::new(vmm())
-            .args(["run", "--engine", engine, "--timeout", "3600s", "--exec", &script])
-            .args(["--disk", arg(&image)])
-            .args(iommu.then_some("--iommu"))
-            .output()
-            .unwrap();
-        let text = String::from_utf8_lossy(&output.stdout);
-        let mut reports = text.split("report\n").skip(1);
-        let (Some(first), Some(second)) = (reports.next(), reports.next()) else {
-            panic!("{engine}: {text}{}", String::from_utf8_lossy(&output.stderr))
+        let run = || {
+            // Long loops last longer than what the helpers of other tests allow.
+            let output = Command::new(vmm())
+                .args(["run", "--engine", engine, "--timeout", "3600s", "--exec", &script])
+                .args(["--disk", arg(&image)])
+                .args(iommu.then_some("--iommu"))
+                .output()
+                .unwrap();
+            let text = String::from_utf8_lossy(&output.stdout);
+            let mut reports = text.split("report\n").skip(1);
+            let (Some(first), Some(second)) = (reports.next(), reports.next()) else {
+                panic!("{engine}: {text}{}", String::from_utf8_lossy(&output.stderr))
+            };
+            let count = format!("restarts: {}", restarts + 3);
+            assert!(second.contains(&count), "{engine}: {text}");
+            let grown = rs_memory(second) - rs_memory(first);
+            assert!(grown <= 256, "{engine}: {text}");
+            let (before, after) = (held(first, false), held(second, grown > 0));
+            assert!(before.len() >= 9, "{engine}: {text}");
+            assert!(after.contains(&("frames_quarantined".into(), 0)), "{engine}: {text}");
+            (before, after)
         };
-        let count = format!("restarts: {}", restarts + 3);
-        assert!(second.contains(&count), "{engine}: {text}");
-        let grown = rs_memory(second) - rs_memory(first);
-        assert!(grown <= 256, "{engine}: {text}");
-        let (before, after) = (held(first, false), held(second, grown > 0));
-        assert!(before.len() >= 9, "{engine}: {text}");
-        assert_eq!(before, after, "{engine}");
-        assert!(after.contains(&("frames_quarantined", 0)), "{engine}: {text}");
+        // VFS may have needed one more worker in the second round. A leak is there each time.
+        let (before, after) = run();
+        if before != after {
+            let (before, after) = run();
+            assert_eq!(before, after, "{engine}");
+        }
     }
 }
