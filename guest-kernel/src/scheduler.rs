@@ -287,9 +287,12 @@ fn choose(cpu: &Cpu) {
         if mask >> (current.priority % 32) <= 1 {
             return;
         }
-        // Preempted: first of its kind when its turn comes.
+        // Preempted: first of its kind when its turn comes, for what is left of its quantum. With a
+        // whole one again it would keep its equals out where somebody better wakes up often.
         current.state.set(State::Ready);
-        enqueue(current, true);
+        let left = cpu.quantum_end.get().saturating_sub(rdtsc());
+        current.quantum.set(left);
+        enqueue(current, left != 0);
     }
     if mask == 0 {
         if let Some(last) = cpu.current.take() {
@@ -311,7 +314,11 @@ fn choose(cpu: &Cpu) {
     if let Some(next) = READY[priority].pop_front() {
         dequeued(priority);
         switch_to(cpu, next);
-        cpu.quantum_end.set(cpu.since.get() + time::ticks(QUANTUM_NS));
+        let quantum = match next.quantum.take() {
+            0 => time::ticks(QUANTUM_NS),
+            left => left,
+        };
+        cpu.quantum_end.set(cpu.since.get() + quantum);
     }
 }
 

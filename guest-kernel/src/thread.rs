@@ -54,6 +54,8 @@ pub struct Thread {
     pub fs_base: Cell<u64>,
     /// TSC ticks it ran.
     pub ticks: Cell<u64>,
+    /// What is left of its quantum since it was preempted (TSC); 0: it gets a whole one.
+    pub quantum: Cell<u64>,
     pub system_calls: Cell<u64>,
     queue: Link<Thread>,
     sibling: Link<Thread>,
@@ -143,6 +145,7 @@ pub fn create(process: Ref<Process>, start: Start) -> Result<Ref<Thread>> {
         slot,
         fs_base: Cell::new(start.fs_base),
         ticks: Cell::new(0),
+        quantum: Cell::new(0),
         system_calls: Cell::new(0),
         queue: Link::new(),
         sibling: Link::new(),

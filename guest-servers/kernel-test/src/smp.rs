@@ -386,6 +386,9 @@ static BACKWARDS: AtomicU64 = AtomicU64::new(0);
 extern "C" fn clock_reader(_: u64) -> ! {
     for _ in 0..20_000 {
         let seen = LATEST.load(SeqCst);
+        // RDTSC may be carried out before loads that stand before it.
+        // SAFETY: a fence changes nothing.
+        unsafe { core::arch::asm!("lfence", options(nostack, preserves_flags)) };
         let now = sys::now();
         if now < seen {
             BACKWARDS.fetch_add(1, SeqCst);
