@@ -33,7 +33,7 @@ fn two_guests_on_a_hub() {
         let commands = "ip dhcp off dev eth0; ip addr add 192.168.7.2/24 dev eth0
             until ping -c 1 -W 1 192.168.7.1 > /dev/null; do sleep 0.2; done
             ping -c 20 -i 0.01 192.168.7.1 | grep loss
-            wget -q -O /tmp/file http://192.168.7.1/file || exit 9
+            until wget -q -O /tmp/file http://192.168.7.1/file; do sleep 0.2; done
             until nc -N 192.168.7.1 9000 < /tmp/file; do sleep 0.2; done
             until iperf3 -c 192.168.7.1 -t 1; do sleep 0.2; done
             sha256sum /tmp/file";
