@@ -146,7 +146,9 @@ fn unknown_cpu_features_are_named() {
     for engine in engines() {
         refused(boot(engine, &kernel).args(["--cpuid", "-nosuchthing"]), 125, &["nosuchthing"]);
         let (status, _, stderr) = outcome(boot(engine, &kernel).args(["--cpuid", "-cx16,-xsave"]));
-        assert_eq!((status, stderr.as_str()), (0, ""), "{engine}");
+        // A KVM that shows a feature nevertheless is told of.
+        let told = |line: &str| line.contains("shows the guest") && line.ends_with("all the same");
+        assert!(status == 0 && stderr.lines().all(told), "{engine}: {status} {stderr}");
     }
 }
 
