@@ -5,7 +5,7 @@
 //! * service and service: [`interface`] (how an interface is declared) and [`services`];
 //! * guest and machine: [`platform`] (memory map, ports, exit device, trace page), [`trace`] (the
 //!   guest's own events), [`hostlink`]
-//!   (the byte protocol behind `--exec`), [`exit`] (process exit statuses);
+//!   (the byte protocol behind `--exec`), [`exit`] (process exit statuses), [`elf_core`] (core files);
 //! * driver and device model: [`hw`].
 //!
 //! The crate is `no_std`, allocates nothing and contains no policy.
@@ -15,6 +15,7 @@
 #[cfg(test)]
 extern crate std;
 
+pub mod elf_core;
 pub mod error;
 pub mod event;
 pub mod exit;

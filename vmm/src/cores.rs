@@ -12,17 +12,13 @@ use elf::abi::{ET_CORE, PT_LOAD, PT_NOTE};
 use elf::endian::LittleEndian;
 use elf::note::Note;
 use serde_json::json;
+use xinim_abi::elf_core::{CORE, NT_PRSTATUS, NT_SERVICE, STATUS_REGISTERS, XINIM};
 use xinim_kvm::bundle::{self, Images, Place, View};
 
 use crate::cli::CoreArgs;
 use crate::error::Error;
 use crate::image;
 
-/// Of the note `XINIM`, as RS writes it.
-const NT_SERVICE: u64 = 1;
-const NT_PRSTATUS: u64 = 1;
-/// Where the registers are in `struct elf_prstatus`.
-const STATUS_REGISTERS: usize = 112;
 /// Names of `struct user_regs_struct`, in order; the segment registers are the same for all.
 const REGISTERS: [&str; 20] = [
     "r15", "r14", "r13", "r12", "rbp", "rbx", "r11", "r10", "r9", "r8", "rax", "rcx", "rdx", "rsi",
@@ -70,14 +66,15 @@ impl Core {
     fn note(&mut self, note: &Note<'_>) {
         let Note::Unknown(note) = note else { return };
         let name = note.name.split(|byte| *byte == 0).next().unwrap_or_default();
-        match (name, note.n_type) {
-            (b"CORE", NT_PRSTATUS) => {
+        let named = |wanted: &[u8]| wanted.strip_suffix(b"\0") == Some(name);
+        match u32::try_from(note.n_type) {
+            Ok(NT_PRSTATUS) if named(CORE) => {
                 let registers = note.desc.get(STATUS_REGISTERS..).unwrap_or_default();
                 let words =
                     registers.as_chunks::<8>().0.iter().map(|word| u64::from_le_bytes(*word));
                 self.registers = words.take(REGISTERS.len()).collect();
             }
-            (b"XINIM", NT_SERVICE) => {
+            Ok(NT_SERVICE) if named(XINIM) => {
                 let text = String::from_utf8_lossy(note.desc);
                 let words = text.lines().filter_map(|line| line.split_once(": "));
                 self.words = words.map(|(key, value)| (key.into(), value.into())).collect();

@@ -8,21 +8,14 @@
 
 use alloc::string::String;
 use alloc::vec::Vec;
+use xinim_abi::elf_core::{
+    self, CORE, HEADER_SIZE, NT_PRSTATUS, NT_SERVICE, PROGRAM_HEADER_SIZE, PT_LOAD, PT_NOTE,
+    ProgramHeader, STATUS_SIZE, XINIM,
+};
 use xinim_abi::event::{Obituary, cause};
 use xinim_abi::interface::Name;
 
-const HEADER: usize = 64;
-const PROGRAM_HEADER: usize = 56;
-const PT_LOAD: u32 = 1;
-const PT_NOTE: u32 = 4;
-const NT_PRSTATUS: u32 = 1;
-/// Of the name `XINIM`: text, `key: value` lines.
-pub const NT_SERVICE: u32 = 1;
-/// Bytes of `struct elf_prstatus`, and where thread and registers are in it.
-const STATUS_LEN: usize = 336;
-const STATUS_PID: usize = 32;
-const STATUS_REGISTERS: usize = 112;
-/// Selectors of user space, as the kernel has them.
+/// Selectors of user space on Linux, whose notes these are.
 const USER_CODE: u64 = 0x33;
 const USER_DATA: u64 = 0x2B;
 
@@ -46,23 +39,11 @@ pub struct Dead<'a> {
 /// Everything before the memory, which follows piece by piece.
 pub fn head(dead: &Dead<'_>, pieces: &[Piece]) -> Vec<u8> {
     let mut notes = Vec::new();
-    note(&mut notes, b"CORE\0", NT_PRSTATUS, &status(dead.obituary));
-    note(&mut notes, b"XINIM\0", NT_SERVICE, words(dead).as_bytes());
-    let headers = HEADER + PROGRAM_HEADER * (pieces.len() + 1);
+    elf_core::note(&mut notes, CORE, NT_PRSTATUS, &status(dead.obituary));
+    elf_core::note(&mut notes, XINIM, NT_SERVICE, words(dead).as_bytes());
+    let headers = HEADER_SIZE + PROGRAM_HEADER_SIZE * (pieces.len() + 1);
     let mut out = Vec::with_capacity(headers + notes.len());
-    out.extend_from_slice(b"\x7fELF\x02\x01\x01\0\0\0\0\0\0\0\0\0");
-    // ET_CORE, EM_X86_64.
-    out.extend_from_slice(&4u16.to_le_bytes());
-    out.extend_from_slice(&62u16.to_le_bytes());
-    out.extend_from_slice(&1u32.to_le_bytes());
-    for word in [0, HEADER as u64, 0] {
-        out.extend_from_slice(&word.to_le_bytes());
-    }
-    out.extend_from_slice(&0u32.to_le_bytes());
-    let count = pieces.len() as u16 + 1;
-    for half in [HEADER as u16, PROGRAM_HEADER as u16, count, 0, 0, 0] {
-        out.extend_from_slice(&half.to_le_bytes());
-    }
+    out.extend_from_slice(&elf_core::header(pieces.len() as u16 + 1));
     program_header(&mut out, PT_NOTE, 4, headers as u64, 0, notes.len() as u64);
     let mut offset = (headers + notes.len()) as u64;
     for piece in pieces {
@@ -74,22 +55,11 @@ pub fn head(dead: &Dead<'_>, pieces: &[Piece]) -> Vec<u8> {
 }
 
 fn program_header(out: &mut Vec<u8>, kind: u32, flags: u32, offset: u64, address: u64, len: u64) {
-    out.extend_from_slice(&kind.to_le_bytes());
-    out.extend_from_slice(&flags.to_le_bytes());
-    let (in_memory, align) = if kind == PT_LOAD { (len, 1) } else { (0, 4) };
-    for word in [offset, address, 0, len, in_memory, align] {
-        out.extend_from_slice(&word.to_le_bytes());
-    }
-}
-
-fn note(notes: &mut Vec<u8>, name: &[u8], kind: u32, data: &[u8]) {
-    for word in [name.len() as u32, data.len() as u32, kind] {
-        notes.extend_from_slice(&word.to_le_bytes());
-    }
-    for bytes in [name, data] {
-        notes.extend_from_slice(bytes);
-        notes.resize(notes.len().next_multiple_of(4), 0);
-    }
+    let (memory_size, align) = if kind == PT_LOAD { (len, 1) } else { (0, 4) };
+    let (linear, physical, file_size) = (address, 0, len);
+    let header =
+        ProgramHeader { kind, flags, offset, linear, physical, file_size, memory_size, align };
+    out.extend_from_slice(&header.bytes());
 }
 
 fn words(dead: &Dead<'_>) -> String {
@@ -120,20 +90,11 @@ fn signal(obituary: &Obituary) -> u32 {
     }
 }
 
-/// `struct elf_prstatus`: signal, thread, and `struct user_regs_struct`.
-fn status(obituary: &Obituary) -> [u8; STATUS_LEN] {
-    let mut data = [0; STATUS_LEN];
-    let signal = signal(obituary);
-    data[..4].copy_from_slice(&signal.to_le_bytes());
-    data[12..14].copy_from_slice(&(signal as u16).to_le_bytes());
-    data[STATUS_PID..STATUS_PID + 4].copy_from_slice(&obituary.pid.to_le_bytes());
+fn status(obituary: &Obituary) -> [u8; STATUS_SIZE] {
     let r = &obituary.registers;
     let registers = [
         r.r15, r.r14, r.r13, r.r12, r.rbp, r.rbx, r.r11, r.r10, r.r9, r.r8, r.rax, r.rcx, r.rdx,
         r.rsi, r.rdi, r.rax, r.rip, USER_CODE, r.rflags, r.rsp, USER_DATA, 0, 0, 0, 0, 0, 0,
     ];
-    for (word, register) in data[STATUS_REGISTERS..].chunks_exact_mut(8).zip(registers) {
-        word.copy_from_slice(&register.to_le_bytes());
-    }
-    data
+    elf_core::status(signal(obituary), obituary.pid, registers)
 }

@@ -14,21 +14,17 @@ use std::io::{self, Seek, SeekFrom, Write};
 
 use kvm_bindings::{kvm_fpu, kvm_regs, kvm_sregs};
 use vm_memory::{Bytes, GuestAddress};
+use xinim_abi::elf_core::{
+    self, CORE, HEADER_SIZE, NT_FPREGSET, NT_PRSTATUS, PROGRAM_HEADER_SIZE, PT_LOAD, PT_NOTE,
+    ProgramHeader, STATUS_SIZE,
+};
 
 use crate::memory::GuestRam;
 use crate::walk::{self, Mapping, Paging};
 
 const PAGE: usize = 4096;
-const EHDR: u64 = 64;
-const PHDR: u64 = 56;
 /// Program headers: the field has 16 bits, and gdb is slow with many.
 const LOADS_MAX: usize = 20_000;
-const NT_PRSTATUS: u32 = 1;
-const NT_FPREGSET: u32 = 2;
-/// Length of Linux's `struct elf_prstatus` for x86-64.
-const PRSTATUS_LEN: usize = 336;
-const PRSTATUS_PID: usize = 32;
-const PRSTATUS_REGISTERS: usize = 112;
 /// `struct user_fpregs_struct`: an FXSAVE image.
 const FPREGS_LEN: usize = 512;
 const SIGTRAP: u32 = 5;
@@ -63,7 +59,7 @@ pub fn write(file: &mut File, ram: &GuestRam, cpus: &[CpuState]) -> io::Result<(
         length: part.size,
     }));
     let count = loads.len() as u64 + 1;
-    let notes_at = EHDR + count * PHDR;
+    let notes_at = HEADER_SIZE as u64 + count * PROGRAM_HEADER_SIZE as u64;
     let data_at = (notes_at + notes.len() as u64).next_multiple_of(PAGE as u64);
     let offset_of = |physical: u64| -> Option<u64> {
         let mut offset = data_at;
@@ -76,13 +72,13 @@ pub fn write(file: &mut File, ram: &GuestRam, cpus: &[CpuState]) -> io::Result<(
         None
     };
 
-    let mut head = header(count as u16);
-    program_header(&mut head, (4, 0), notes_at, (0, 0), notes.len() as u64);
+    let mut head = elf_core::header(count as u16).to_vec();
+    program_header(&mut head, (PT_NOTE, 0), notes_at, (0, 0), notes.len() as u64);
     for load in &loads {
         let place = (load.linear, load.physical);
         // Every mapping is cut to RAM by the walk.
         let offset = offset_of(load.physical).unwrap_or(data_at);
-        program_header(&mut head, (1, PF_RWX), offset, place, load.length);
+        program_header(&mut head, (PT_LOAD, PF_RWX), offset, place, load.length);
     }
     head.extend(&notes);
     file.set_len(0)?;
@@ -105,22 +101,6 @@ pub fn write(file: &mut File, ram: &GuestRam, cpus: &[CpuState]) -> io::Result<(
     file.sync_data().or(Ok(()))
 }
 
-fn header(programs: u16) -> Vec<u8> {
-    let mut head = Vec::new();
-    head.extend(b"\x7fELF\x02\x01\x01\0\0\0\0\0\0\0\0\0");
-    head.extend(4u16.to_le_bytes()); // ET_CORE
-    head.extend(62u16.to_le_bytes()); // EM_X86_64
-    head.extend(1u32.to_le_bytes());
-    head.extend(0u64.to_le_bytes()); // no entry
-    head.extend(EHDR.to_le_bytes());
-    head.extend(0u64.to_le_bytes()); // no sections
-    head.extend(0u32.to_le_bytes());
-    for half in [EHDR as u16, PHDR as u16, programs, 0, 0, 0] {
-        head.extend(half.to_le_bytes());
-    }
-    head
-}
-
 fn program_header(
     head: &mut Vec<u8>,
     (kind, flags): (u32, u32),
@@ -128,39 +108,24 @@ fn program_header(
     (linear, physical): (u64, u64),
     length: u64,
 ) {
-    head.extend(kind.to_le_bytes());
-    head.extend(flags.to_le_bytes());
-    let align = if kind == 1 { PAGE as u64 } else { 4 };
-    for word in [offset, linear, physical, length, length, align] {
-        head.extend(word.to_le_bytes());
-    }
+    let align = if kind == PT_LOAD { PAGE as u64 } else { 4 };
+    let (file_size, memory_size) = (length, length);
+    let header =
+        ProgramHeader { kind, flags, offset, linear, physical, file_size, memory_size, align };
+    head.extend(header.bytes());
 }
 
 fn notes(cpus: &[CpuState]) -> Vec<u8> {
     let mut notes = Vec::new();
     for (index, cpu) in (1u32..).zip(cpus) {
-        note(&mut notes, NT_PRSTATUS, &status(index, cpu));
-        note(&mut notes, NT_FPREGSET, &fpu(&cpu.fpu));
+        elf_core::note(&mut notes, CORE, NT_PRSTATUS, &status(index, cpu));
+        elf_core::note(&mut notes, CORE, NT_FPREGSET, &fpu(&cpu.fpu));
     }
     notes
 }
 
-fn note(notes: &mut Vec<u8>, kind: u32, data: &[u8]) {
-    for word in [5, data.len() as u32, kind] {
-        notes.extend(word.to_le_bytes());
-    }
-    notes.extend(b"CORE\0\0\0\0");
-    notes.extend(data);
-    notes.resize(notes.len().next_multiple_of(4), 0);
-}
-
-/// `struct elf_prstatus`: signal, thread, and `struct user_regs_struct`.
-fn status(thread: u32, cpu: &CpuState) -> [u8; PRSTATUS_LEN] {
+fn status(thread: u32, cpu: &CpuState) -> [u8; STATUS_SIZE] {
     let (general, special) = (&cpu.general, &cpu.special);
-    let mut data = [0; PRSTATUS_LEN];
-    data[..4].copy_from_slice(&SIGTRAP.to_le_bytes());
-    data[12..14].copy_from_slice(&(SIGTRAP as u16).to_le_bytes());
-    data[PRSTATUS_PID..PRSTATUS_PID + 4].copy_from_slice(&thread.to_le_bytes());
     let registers = [
         general.r15,
         general.r14,
@@ -190,11 +155,7 @@ fn status(thread: u32, cpu: &CpuState) -> [u8; PRSTATUS_LEN] {
         special.fs.selector.into(),
         special.gs.selector.into(),
     ];
-    for (index, register) in registers.into_iter().enumerate() {
-        let at = PRSTATUS_REGISTERS + index * 8;
-        data[at..at + 8].copy_from_slice(&register.to_le_bytes());
-    }
-    data
+    elf_core::status(SIGTRAP, thread, registers)
 }
 
 fn fpu(fpu: &kvm_fpu) -> [u8; FPREGS_LEN] {
