@@ -205,6 +205,12 @@ impl<'a> Debugger<'a> {
         self.breaks.planted.insert(address, Planted { physical, original, root });
         true
     }
+
+    /// What is at `linear`, at most `most` bytes of it: up to the end of its page.
+    fn piece(&self, paging: Paging, linear: u64, most: usize) -> Option<(GuestAddress, usize)> {
+        let physical = translate(&self.shared.ram, paging, linear)?;
+        Some((GuestAddress(physical), ((PAGE - linear % PAGE) as usize).min(most)))
+    }
 }
 
 fn tid(vcpu: u32) -> Tid {
@@ -259,11 +265,10 @@ impl MultiThreadBase for Debugger<'_> {
         let paging = self.paging(vcpu(tid)).ok_or(TargetError::NonFatal)?;
         let mut done = 0;
         while done < data.len() {
-            let linear = start.wrapping_add(done as u64);
-            let Some(physical) = translate(&self.shared.ram, paging, linear) else { break };
-            let length = ((PAGE - linear % PAGE) as usize).min(data.len() - done);
+            let piece = self.piece(paging, start.wrapping_add(done as u64), data.len() - done);
+            let Some((place, length)) = piece else { break };
             let part = &mut data[done..done + length];
-            if self.shared.ram.map().read_slice(part, GuestAddress(physical)).is_err() {
+            if self.shared.ram.map().read_slice(part, place).is_err() {
                 break;
             }
             done += length;
@@ -282,12 +287,9 @@ impl MultiThreadBase for Debugger<'_> {
         let paging = self.paging(vcpu(tid)).ok_or(TargetError::NonFatal)?;
         let mut done = 0;
         while done < data.len() {
-            let linear = start.wrapping_add(done as u64);
-            let physical = translate(&self.shared.ram, paging, linear);
-            let physical = physical.ok_or(TargetError::NonFatal)?;
-            let length = ((PAGE - linear % PAGE) as usize).min(data.len() - done);
-            let part = &data[done..done + length];
-            let written = self.shared.ram.map().write_slice(part, GuestAddress(physical));
+            let piece = self.piece(paging, start.wrapping_add(done as u64), data.len() - done);
+            let (place, length) = piece.ok_or(TargetError::NonFatal)?;
+            let written = self.shared.ram.map().write_slice(&data[done..done + length], place);
             written.map_err(|_| TargetError::NonFatal)?;
             done += length;
         }
