@@ -389,9 +389,8 @@ impl PciDevice for E1000 {
     fn reset(&mut self) {
         let origin = Origin::default();
         self.config.reset();
-        self.regs[reg::PBA] = Regs::new(self.model)[reg::PBA];
-        self.regs[reg::WUC] = 0;
-        self.regs[reg::WUS] = 0;
+        // What a software reset keeps, too.
+        self.regs = Regs::new(self.model);
         self.software_reset(&origin);
         self.phy.reset(self.clock.monotonic());
         if let Some(msix) = &mut self.msix {
