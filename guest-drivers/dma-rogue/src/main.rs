@@ -30,7 +30,7 @@ use xinim_driver_kit::memory::SharedMemory;
 use xinim_driver_kit::pci::PciFunction;
 use xinim_driver_rt::{PciDevice, PinnedMemory, RtClock, RtDma};
 use xinim_e1000::Nic;
-use xinim_link_service::device::{Events, LinkDevice, Peek};
+use xinim_link_service::device::{Events, LinkDevice, Nothing};
 use xinim_rt::memory::{Mapping, Memory};
 use xinim_rt::server::{self, Server};
 use xinim_rt::{log, time};
@@ -181,14 +181,6 @@ fn words(ended: &Result<()>) -> alloc::string::String {
     match ended {
         Ok(()) => "success".into(),
         Err(error) => alloc::format!("an error ({error})"),
-    }
-}
-
-struct Nothing;
-
-impl Peek for Nothing {
-    fn peek(&self, _offset: u32, out: &mut [u8]) {
-        out.fill(0);
     }
 }
 

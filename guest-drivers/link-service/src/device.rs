@@ -78,6 +78,15 @@ pub trait Peek {
     fn peek(&self, offset: u32, out: &mut [u8]);
 }
 
+/// No server, so no buffer is with the device.
+pub struct Nothing;
+
+impl Peek for Nothing {
+    fn peek(&self, _offset: u32, out: &mut [u8]) {
+        out.fill(0);
+    }
+}
+
 pub trait LinkDevice {
     /// Why it is beyond recovery.
     type Error: core::fmt::Display + core::fmt::Debug;

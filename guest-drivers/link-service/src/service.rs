@@ -13,7 +13,7 @@ use xinim_abi::services::link::{
 };
 use xinim_driver_kit::{DmaBuffer, Segment, SgList};
 
-use crate::device::{Events, Filter, LinkDevice, Peek};
+use crate::device::{Events, Filter, LinkDevice, Nothing, Peek};
 use crate::ring::Rings;
 
 /// Memory the server may attach, in bytes.
@@ -295,15 +295,6 @@ struct Window<'a, R>(&'a R);
 impl<R: DmaBuffer> Peek for Window<'_, R> {
     fn peek(&self, offset: u32, out: &mut [u8]) {
         self.0.read_bytes(offset as usize, out);
-    }
-}
-
-/// No server, so no buffer is with the device.
-struct Nothing;
-
-impl Peek for Nothing {
-    fn peek(&self, _offset: u32, out: &mut [u8]) {
-        out.fill(0);
     }
 }
 
