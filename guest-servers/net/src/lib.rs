@@ -19,6 +19,7 @@ extern crate std;
 pub mod address;
 mod common;
 pub mod configure;
+mod flood;
 mod handles;
 mod icmp;
 pub mod link;

@@ -6,7 +6,7 @@ use alloc::vec;
 use alloc::vec::Vec;
 
 use smoltcp::iface::{Config, Interface, SocketHandle, SocketSet};
-use smoltcp::socket::{dhcpv4, dns};
+use smoltcp::socket::{Socket, dhcpv4, dns};
 use smoltcp::time::{Duration, Instant};
 use smoltcp::wire::{
     EthernetAddress, EthernetFrame, EthernetProtocol, HardwareAddress, IPV6_LINK_LOCAL_ALL_NODES,
@@ -15,6 +15,7 @@ use smoltcp::wire::{
 };
 use xinim_abi::error::{Error, Result};
 
+use crate::flood::{Datagrams, Flood};
 use crate::link::Link;
 use crate::port::Port;
 use crate::route::{self, Route};
@@ -91,6 +92,7 @@ pub struct Netif {
     pub lease: Lease,
     dns: SocketHandle,
     addresses: Vec<(IpCidr, Origin)>,
+    flood: Flood,
 }
 
 fn link_local(mac: [u8; 6]) -> Ipv6Cidr {
@@ -171,6 +173,7 @@ impl Netif {
             lease: Lease::default(),
             dns,
             addresses: Vec::new(),
+            flood: Flood::default(),
         };
         if ethernet {
             let own = IpCidr::Ipv6(link_local(netif.port.mac()));
@@ -298,17 +301,7 @@ impl Netif {
         self.interface.poll_maintenance(now);
         self.port.recover(now);
         let before = self.port.counters();
-        let mut more = true;
-        for _ in 0..INGRESS_MAX {
-            use smoltcp::iface::PollIngressSingleResult as Ingress;
-            match self.interface.poll_ingress_single(now, &mut self.port, &mut self.sockets) {
-                Ingress::None => {
-                    more = false;
-                    break;
-                }
-                Ingress::PacketProcessed | Ingress::SocketStateChanged => {}
-            }
-        }
+        let more = self.take_in(now);
         let sent = self.interface.poll_egress(now, &mut self.port, &mut self.sockets);
         self.port.link().flush();
         self.idle = sent == smoltcp::iface::PollResult::None && self.port.counters() == before;
@@ -330,6 +323,41 @@ impl Netif {
             }
         }
         more
+    }
+
+    /// True: there is more. Bounded, and see [`Flood`].
+    fn take_in(&mut self, now: Instant) -> bool {
+        use smoltcp::iface::PollIngressSingleResult as Ingress;
+        let watched = self.flood.is_watching();
+        let waiting = if watched { self.datagrams_waiting() } else { 0 };
+        if !self.flood.is_open(now, waiting) {
+            return false;
+        }
+        let before = self.port.counters().datagrams;
+        let more = (0..INGRESS_MAX).all(|_| {
+            let result = self.interface.poll_ingress_single(now, &mut self.port, &mut self.sockets);
+            !matches!(result, Ingress::None)
+        });
+        let after = self.port.counters().datagrams;
+        let came =
+            Datagrams { count: after.count - before.count, bytes: after.bytes - before.bytes };
+        let left = if watched { self.datagrams_waiting() } else { 0 };
+        self.flood.took_in(now, came, waiting, left);
+        more && self.flood.due(now).is_none()
+    }
+
+    /// Bytes of datagrams that programs have not read.
+    fn datagrams_waiting(&self) -> usize {
+        let queued = self.sockets.iter().map(|(_, socket)| match socket {
+            Socket::Udp(socket) => socket.recv_queue(),
+            _ => 0,
+        });
+        queued.sum()
+    }
+
+    /// Times that datagrams were kept out for a while, as programs did not take them.
+    pub fn floods(&self) -> u64 {
+        self.flood.times
     }
 
     fn take_lease(&mut self, lease: &Lease) {
@@ -354,6 +382,7 @@ impl Netif {
         if !self.is_running() {
             return None;
         }
+        let closed = self.flood.due(now);
         let mut due = self.interface.poll_at(now, &self.sockets);
         if self.idle && due.is_some_and(|at| at <= now) {
             // smoltcp 0.14 solicits routers three times and then wants a turn at once for ever. A
@@ -364,7 +393,7 @@ impl Netif {
             }
             due = Some(now + IDLE);
         }
-        let due = due.into_iter().chain(self.port.recovery_due()).min();
+        let due = due.into_iter().chain(self.port.recovery_due()).chain(closed).min();
         if self.port.link_ref().has_room() {
             return due;
         }

@@ -66,6 +66,14 @@ pub fn verify(frame: &[u8], ethernet: bool) -> bool {
     }
 }
 
+/// Bytes of payload, if an Ethernet frame is a UDP datagram.
+pub fn datagram(frame: &[u8]) -> Option<usize> {
+    let found = transport(frame, true)?;
+    let header = smoltcp::wire::UDP_HEADER_LEN;
+    let is_udp = found.protocol == IpProtocol::Udp;
+    is_udp.then(|| found.end.saturating_sub(found.at + header))
+}
+
 /// One's complement sum of 16-bit words, folded, not inverted.
 fn sum(parts: &[&[u8]]) -> u16 {
     let mut total = 0u64;

@@ -12,6 +12,7 @@ use smoltcp::phy::{
 use smoltcp::time::Instant;
 use xinim_tcp_recovery::{Recovery, Verdict};
 
+use crate::flood::Datagrams;
 use crate::link::{Capabilities, Link};
 use crate::offload;
 
@@ -38,6 +39,8 @@ pub struct Counters {
     pub tx_packets: u64,
     /// Received with a wrong checksum.
     pub rx_bad: u64,
+    /// UDP's part of what was received.
+    pub datagrams: Datagrams,
 }
 
 /// What lies beside the link and its receive buffer, so that tokens can borrow them apart.
@@ -245,6 +248,10 @@ impl Device for Port {
             }
             if !self.out.ethernet {
                 break;
+            }
+            if let Some(bytes) = offload::datagram(&self.incoming) {
+                self.out.counters.datagrams.count += 1;
+                self.out.counters.datagrams.bytes += bytes as u64;
             }
             let mut again = Vec::new();
             let verdict = self.out.recovery.received(now, &self.incoming, ETHERNET, &mut again);

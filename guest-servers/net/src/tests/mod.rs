@@ -1,6 +1,7 @@
 //! Two stacks joined by a wire in one process, time being the test's own.
 
 mod configuration;
+mod flood;
 mod idle;
 mod local;
 mod rings;
