@@ -3,7 +3,7 @@
 use std::fs;
 
 use tempfile::tempdir;
-use xinim_tests::host::{arg, fat_image, noise, tool};
+use xinim_tests::host::{arg, fat_image, fsck_fat, noise, tool};
 use xinim_tests::machine::{engines, exec};
 
 /// What allows ringbench to write.
@@ -85,6 +85,64 @@ fn discarded_blocks_become_holes_of_the_image() {
             let taken = fs::metadata(image).expect("image").blocks() as usize * 512;
             assert!(taken <= 11 * MIB, "{engine}: {taken} bytes are taken on the host");
         }
+    }
+}
+
+/// `fstrim` of each format that has it: what a removed file held becomes holes, and nothing else.
+#[test]
+fn trimmed_volumes_keep_their_files_only() {
+    use std::os::unix::fs::MetadataExt;
+    const MIB: usize = 1 << 20;
+    for engine in engines("trimmed_volumes_keep_their_files_only") {
+        let dir = tempdir().expect("directory");
+        let files = dir.path().join("files");
+        fs::create_dir(&files).expect("directory");
+        let kept = noise(21, 5 * MIB);
+        for (name, bytes) in [("kept", &kept), ("gone", &noise(22, 20 * MIB))] {
+            fs::write(files.join(name), bytes).expect("file");
+        }
+        let fat = [16, 32].map(|width| {
+            let image = dir.path().join(format!("fat{width}.img"));
+            fat_image(&image, 64 << 20, width);
+            let names = ["kept", "gone"].map(|name| files.join(name));
+            tool("mcopy", &["-i", arg(&image), arg(&names[0]), arg(&names[1]), "::/"]);
+            image
+        });
+        let ext = dir.path().join("ext4.img");
+        fs::File::create(&ext).and_then(|file| file.set_len(64 << 20)).expect("image");
+        tool("mke2fs", &["-q", "-t", "ext4", "-d", arg(&files), arg(&ext)]);
+        let images = [&fat[0], &fat[1], &ext];
+        let before = images.map(|image| fs::metadata(image).expect("image").blocks());
+        let script = "for d in vda vdb vdc; do
+                mount /dev/$d /mnt && rm /mnt/gone && fstrim -v /mnt && fstrim -v /mnt && umount /mnt
+            done";
+        let disks = images.map(|image| ["--disk", arg(image)]);
+        let output = exec(engine, script, disks.as_flattened()).output().expect(0);
+        let trimmed: Vec<u64> = output
+            .out()
+            .lines()
+            .filter_map(|line| {
+                line.strip_prefix("/mnt: ")?.strip_suffix(" bytes trimmed")?.parse().ok()
+            })
+            .collect();
+        assert_eq!(trimmed.len(), 6, "{engine}: {}{}", output.out(), output.err());
+        assert!(trimmed.iter().all(|&bytes| bytes >= 20 << 20), "{engine}: {trimmed:?}");
+        for (image, before) in images.into_iter().zip(before) {
+            let after = fs::metadata(image).expect("image").blocks();
+            let given = before.saturating_sub(after) * 512;
+            assert!(given >= 19 << 20, "{engine}: {} gave back {given} bytes", image.display());
+        }
+        for image in &fat {
+            fsck_fat(image);
+            let out = dir.path().join("out");
+            tool("mcopy", &["-n", "-i", arg(image), "::kept", arg(&out)]);
+            assert!(fs::read(&out).expect("file") == kept, "{engine}: {}", image.display());
+            fs::remove_file(out).expect("file");
+        }
+        tool("e2fsck", &["-fn", arg(&ext)]);
+        let out = dir.path().join("out");
+        tool("debugfs", &["-R", &format!("dump kept {}", arg(&out)), arg(&ext)]);
+        assert!(fs::read(&out).expect("file") == kept, "{engine}: ext4");
     }
 }
 
