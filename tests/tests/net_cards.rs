@@ -60,3 +60,29 @@ fn several_queue_pairs_carry_traffic() {
     assert!(busy(0) >= 2, "received on {pushed:?}");
     assert!(busy(1) >= 2, "sent on {pushed:?}");
 }
+
+/// What a card could not take in (RXO) is a cause that interrupts once, not for ever.
+#[test]
+fn interrupts_end_after_a_flood() {
+    for engine in engines("interrupts_end_after_a_flood") {
+        for model in ["e1000", "e1000e", "virtio"] {
+            let (_server, port) = iperf_server();
+            let net = format!("user,model={model},host-loopback");
+            let commands = format!(
+                "sleep 1; iperf3 -c 10.0.2.2 -p {port} -u -R -b 300M -t 1 > /dev/null; sleep 1
+                 cat /proc/interrupts; sleep 1; echo later; cat /proc/interrupts"
+            );
+            let output = exec(engine, &commands, &["--net", &net]).output().expect(0);
+            let text = output.out();
+            let (before, after) = text.split_once("later\n").expect("both");
+            let count = |text: &str| -> u64 {
+                let rows =
+                    text.lines().map(|line| line.split_whitespace().nth_back(1)?.parse().ok());
+                rows.map(|count: Option<u64>| count.unwrap_or(0)).sum()
+            };
+            assert!(count(before) > 10, "{engine} {model}: nothing came\n{text}");
+            let more = count(after) - count(before);
+            assert!(more < 100, "{engine} {model}: {more} interrupts in a quiet second\n{text}");
+        }
+    }
+}

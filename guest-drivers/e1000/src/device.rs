@@ -336,8 +336,14 @@ impl<M: Mmio, D: Dma, C: Clock> Nic<M, D, C> {
         if causes == u32::MAX && self.read(reg::STATUS) == u32::MAX {
             return Err(StartError::Gone);
         }
-        if Cause::from_bits_retain(causes).contains(Cause::LSC) {
+        let causes = Cause::from_bits_retain(causes);
+        if causes.contains(Cause::LSC) {
             self.read_link();
+        }
+        // With messages, reading ICR does not always forget these (QEMU's 82574L keeps them), and each that
+        // is still there raises OTHER again.
+        if self.msix && causes.intersects(Cause::OTHERS) {
+            self.write(reg::ICR, (causes & Cause::OTHERS).bits());
         }
         self.reopen = self.msix;
         self.watch = self.tx.oldest().map(|since| since.saturating_add(TIMEOUT_NS));
