@@ -64,6 +64,8 @@ struct NetServer {
     /// Users of processes as VFS told them, until they are used.
     vouched: BTreeMap<u32, u32>,
     buffer: Vec<u8>,
+    /// When the timer that is set runs out, in nanoseconds.
+    timer: Option<u64>,
 }
 
 fn now() -> Instant {
@@ -86,6 +88,7 @@ fn main() -> i32 {
         armed: Vec::new(),
         vouched: BTreeMap::new(),
         buffer: Vec::new(),
+        timer: None,
     };
     net.find_drivers();
     net.work();
@@ -103,6 +106,9 @@ impl Server for NetServer {
     }
 
     fn notified(&mut self, raised: u64) {
+        if raised & bits::TIMER != 0 {
+            self.timer = None;
+        }
         if raised & bits::OBITUARY != 0 {
             self.bury();
         }
@@ -189,8 +195,12 @@ impl NetServer {
         }
         let patience = self.waiting.iter().filter_map(|waiting| waiting.deadline).min();
         let due = due.map(|at| (at.total_micros() as u64).saturating_mul(1000));
-        if let Some(at) = [due, patience].into_iter().flatten().min() {
-            let _ = sys::timer_set(self.endpoint, at.max(time::now_ns() + 1));
+        // One that runs out too early costs a turn; one set for each packet costs more.
+        if let Some(at) = [due, patience].into_iter().flatten().min()
+            && self.timer.is_none_or(|set| at < set)
+        {
+            let set = sys::timer_set(self.endpoint, at.max(time::now_ns() + 1)).is_ok();
+            self.timer = set.then_some(at);
         }
     }
 
