@@ -63,21 +63,26 @@ pub fn devices(bench: &Bench, seconds: u32) -> Value {
 
 /// The rows of one device over one back end, on both.
 fn compared(bench: &Bench, wire: &Wire, model: &str, iperf: &Iperf, seconds: u32) -> Value {
-    let mut measured = Vec::new();
+    let (mut measured, mut errors) = (Vec::new(), Vec::new());
     for runner in [OURS, THEIRS] {
-        match run(bench, runner, wire, model, iperf, seconds) {
-            Ok(rows) => measured.push(rows),
-            Err(why) => return json!({ "error": format!("{}: {why}", runner.name) }),
+        let mut rows = Map::new();
+        if let Err(why) = run(bench, runner, wire, model, iperf, seconds, &mut rows) {
+            errors.push(format!("{}: {why}", runner.name));
         }
+        measured.push(rows);
     }
     let rows = row::NAMES.iter().map(|name| {
         let of = |side: usize| measured[side].get(*name).cloned().unwrap_or(Value::Null);
         (name.to_string(), row::compare(&of(0), &of(1)))
     });
-    Value::Object(rows.collect())
+    let mut report: Map<String, Value> = rows.collect();
+    if !errors.is_empty() {
+        report.insert("error".into(), errors.join("; ").into());
+    }
+    Value::Object(report)
 }
 
-/// One machine that makes all rows. The error: what it said last.
+/// One machine that makes all rows, of which `rows` gets those it came to. The error: what it said last.
 fn run(
     bench: &Bench,
     runner: Runner,
@@ -85,7 +90,8 @@ fn run(
     model: &str,
     iperf: &Iperf,
     seconds: u32,
-) -> Result<Map<String, Value>, String> {
+    rows: &mut Map<String, Value>,
+) -> Result<(), String> {
     let published = load::free_port().map_err(|e| format!("no port: {e}"))?;
     let limit = PATIENCE.as_secs() + u64::from(seconds) * row::NAMES.len() as u64;
     let mut command = bench.limited(runner.engine, &format!("{limit}s"));
@@ -96,14 +102,14 @@ fn run(
     command.args(["--net", &wire.option(model, published)]);
     command.args(["--exec", &script(wire, iperf.port, seconds)]);
     let mut child = command.spawn().map_err(|e| format!("does not start: {e}"))?;
-    let rows = follow(&mut child, wire.server(published), seconds);
+    *rows = follow(&mut child, wire.server(published), seconds);
     let mut said = String::new();
     if let Some(mut errors) = child.stderr.take() {
         let _ = errors.read_to_string(&mut said);
     }
     let status = child.wait().map_err(|e| e.to_string())?;
     match status.success() {
-        true => Ok(rows),
+        true => Ok(()),
         false => Err(format!("{status}: {}", said.lines().next().unwrap_or("no message"))),
     }
 }
