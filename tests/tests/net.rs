@@ -60,6 +60,29 @@ fn the_guest_serves_a_hundred_connections() {
     }
 }
 
+/// A server that ends with its last answer, and the machine with it: what is still under way arrives.
+#[test]
+fn the_last_answer_is_whole() {
+    for engine in engines("the last answer") {
+        let port = free_port();
+        let net = format!("user,publish={port}:80,delay=100ms");
+        let commands = "mkdir /tmp/www; seq 1 20000 > /tmp/www/numbers; httpd -n 1 /tmp/www";
+        let mut guest = exec(engine, commands, &["--net", &net]).spawn();
+        let expected: String = (1..=20_000).map(|n| format!("{n}\n")).collect();
+        let start = Instant::now();
+        // Until the server is there, the gateway takes connections and ends them.
+        let body = loop {
+            assert!(start.elapsed() < PATIENCE, "{engine}: no answer");
+            match fetch(port, "/numbers") {
+                Some(body) => break body,
+                None => thread::sleep(Duration::from_millis(50)),
+            }
+        };
+        assert!(body == expected, "{engine}: {} of {} bytes", body.len(), expected.len());
+        assert_eq!(guest.wait().unwrap().code(), Some(0), "{engine}");
+    }
+}
+
 /// The same network by IPv6: an address by the router, pings, and bytes both ways to the host's ::1.
 #[test]
 fn ipv6_through_the_gateway() {

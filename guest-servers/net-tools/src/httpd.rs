@@ -21,6 +21,8 @@ serves DIRECTORY (.) on PORT (80); ends after REQUESTS answers";
 const CONNECTIONS_MAX: usize = 200;
 const HEAD_MAX: usize = 8 * 1024;
 const IDLE_NS: u64 = 30_000_000_000;
+/// After the last answer, clients have so long to take theirs: the machine may end with this program.
+const LINGER_NS: u64 = 5_000_000_000;
 const PART: usize = 64 * 1024;
 
 pub fn main(words: &[&str]) -> i32 {
@@ -73,8 +75,16 @@ fn serve(port: u16, limit: u64, root: &str) -> Result<()> {
     listener.listen(128)?;
     let mut connections: Vec<Connection> = Vec::new();
     let mut answered = 0;
-    while answered < limit {
-        let full = connections.len() >= CONNECTIONS_MAX;
+    let mut end = None;
+    loop {
+        let now = time::now_ns();
+        if answered >= limit {
+            let end = *end.get_or_insert(now + LINGER_NS);
+            if connections.is_empty() || now >= end {
+                return Ok(());
+            }
+        }
+        let full = end.is_some() || connections.len() >= CONNECTIONS_MAX;
         let mut fds =
             vec![PollFd { fd: listener.fd(), events: if full { 0 } else { poll::IN }, ready: 0 }];
         fds.extend(connections.iter().map(|connection| PollFd {
@@ -82,7 +92,7 @@ fn serve(port: u16, limit: u64, root: &str) -> Result<()> {
             events: connection.wants(),
             ready: 0,
         }));
-        fs::poll(&mut fds, Some(time::now_ns() + IDLE_NS))?;
+        fs::poll(&mut fds, Some(end.unwrap_or(now + IDLE_NS)))?;
         let now = time::now_ns();
         let mut kept = Vec::new();
         for (mut connection, fd) in connections.into_iter().zip(&fds[1..]) {
@@ -117,7 +127,6 @@ fn serve(port: u16, limit: u64, root: &str) -> Result<()> {
             }
         }
     }
-    Ok(())
 }
 
 impl Connection {
