@@ -137,6 +137,11 @@ impl<A: Area> Journal<A> {
         self.size < self.half_len() / 2
     }
 
+    /// Bytes that its records may grow by.
+    pub fn room(&self) -> usize {
+        self.half_len().saturating_sub(self.size)
+    }
+
     /// Everything staged is kept from here on. `NoSpc`: the records have outgrown the memory; then
     /// nothing is kept any more (the next instance finds the journal empty), since half of the truth
     /// is none.

@@ -1,13 +1,15 @@
-//! Contents of a regular file: bytes of the bundle, pages written since, holes.
+//! Contents of a regular file: bytes of the bundle, pages written since, holes. The pages lie in the
+//! [`Store`].
 //!
 //! A page that was written hides the bundle's bytes there. `base` shrinks when the file is cut, so
 //! what was cut off never comes back.
 
-use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
 
 use xinim_abi::error::{Error, Result};
-use xinim_fs_kit::Sink;
+use xinim_fs_kit::{Ino, Sink};
+
+use crate::store::Store;
 
 pub(crate) const PAGE: usize = 4096;
 /// Longest file; keeps offsets far from overflow.
@@ -19,12 +21,14 @@ static ZEROS: [u8; PAGE] = [0; PAGE];
 pub(crate) struct Budget {
     pub used: u64,
     pub limit: u64,
+    /// There is no room to keep account of more.
+    pub full: bool,
 }
 
 impl Budget {
     pub fn take(&mut self, bytes: u64) -> Result<()> {
         let used = self.used.saturating_add(bytes);
-        if used > self.limit {
+        if used > self.limit || self.full {
             return Err(Error::NoSpc);
         }
         self.used = used;
@@ -39,13 +43,14 @@ impl Budget {
 #[derive(Debug)]
 pub(crate) struct Content<'a> {
     /// Bytes in the bundle; at most `size` long.
-    base: &'a [u8],
+    pub(crate) base: &'a [u8],
     /// Offset of `base` in the bundle, for mapping in place.
-    base_offset: usize,
-    pages: BTreeMap<u64, Box<[u8; PAGE]>>,
+    pub(crate) base_offset: usize,
+    /// Of the store, by number in the file.
+    pages: BTreeMap<u64, u32>,
     size: u64,
     /// Something was written since: `base` alone is not the file any more.
-    changed: bool,
+    pub(crate) changed: bool,
 }
 
 impl<'a> Content<'a> {
@@ -56,6 +61,21 @@ impl<'a> Content<'a> {
     pub fn in_bundle(base: &'a [u8], base_offset: usize) -> Self {
         let size = base.len() as u64;
         Self { base, base_offset, pages: BTreeMap::new(), size, changed: false }
+    }
+
+    /// As an earlier instance had it, but for its pages. `None`: that cannot have been.
+    pub fn restored(base: &'a [u8], base_offset: usize, size: u64, changed: bool) -> Option<Self> {
+        let sound = base.len() as u64 <= size && size <= MAX_SIZE;
+        sound.then_some(Self { base, base_offset, pages: BTreeMap::new(), size, changed })
+    }
+
+    /// A page that an earlier instance had. False: the file has it already, or ends before.
+    pub fn adopt(&mut self, at: u64, page: u32) -> bool {
+        at < self.size.div_ceil(PAGE as u64) && self.pages.insert(at, page).is_none()
+    }
+
+    pub fn pages(&self) -> impl Iterator<Item = u32> {
+        self.pages.values().copied()
     }
 
     pub fn size(&self) -> u64 {
@@ -73,24 +93,35 @@ impl<'a> Content<'a> {
         (!self.changed && !self.base.is_empty()).then_some((self.base_offset, self.base.len()))
     }
 
-    pub fn read_to(&self, offset: u64, len: usize, out: &mut dyn Sink) -> Result<usize> {
+    pub fn read_to(
+        &self,
+        offset: u64,
+        len: usize,
+        store: &Store,
+        out: &mut dyn Sink,
+    ) -> Result<usize> {
         let end = self.size.min(offset.saturating_add(len as u64));
         let mut at = offset;
+        let mut hop = [0; PAGE];
         while at < end {
-            let piece = self.piece(at, end);
+            let start = (at % PAGE as u64) as usize;
+            let piece = match self.pages.get(&(at / PAGE as u64)) {
+                Some(&page) => {
+                    let hop = &mut hop[..(PAGE - start).min((end - at) as usize)];
+                    store.read(page, start, hop)?;
+                    hop
+                }
+                None => self.unwritten(at, end),
+            };
             out.put((at - offset) as usize, piece)?;
             at += piece.len() as u64;
         }
         Ok(end.saturating_sub(offset) as usize)
     }
 
-    /// Bytes from `at` on, at most to `end`, not empty. `at < end <= size`.
-    fn piece(&self, at: u64, end: u64) -> &[u8] {
+    /// Bytes from `at` on, where no page was written, at most to `end`, not empty. `at < end <= size`.
+    fn unwritten(&self, at: u64, end: u64) -> &[u8] {
         let page = at / PAGE as u64;
-        let start = (at % PAGE as u64) as usize;
-        if let Some(bytes) = self.pages.get(&page) {
-            return &bytes[start..PAGE.min(start + (end - at).min(PAGE as u64) as usize)];
-        }
         // Untouched up to the next page in memory.
         let next = self.pages.range(page + 1..).next().map_or(end, |(next, _)| next * PAGE as u64);
         let stop = end.min(next);
@@ -101,18 +132,23 @@ impl<'a> Content<'a> {
         &ZEROS[..(stop - at).min(PAGE as u64) as usize]
     }
 
-    pub fn write(&mut self, offset: u64, data: &[u8], budget: &mut Budget) -> Result<usize> {
+    pub fn write(
+        &mut self,
+        ino: Ino,
+        offset: u64,
+        data: &[u8],
+        (budget, store): (&mut Budget, &mut Store),
+    ) -> Result<usize> {
         let end = offset.checked_add(data.len() as u64).filter(|&end| end <= MAX_SIZE);
         let end = end.ok_or(Error::FBig)?;
         let mut at = offset;
         while at < end {
             let start = (at % PAGE as u64) as usize;
             let count = (PAGE - start).min((end - at) as usize);
-            match self.page(at / PAGE as u64, budget) {
-                Ok(page) => {
-                    let from = (at - offset) as usize;
-                    page[start..start + count].copy_from_slice(&data[from..from + count]);
-                }
+            let from = (at - offset) as usize;
+            let page = self.page((ino, at / PAGE as u64), count == PAGE, budget, store);
+            match page.and_then(|page| store.write(page, start, &data[from..from + count])) {
+                Ok(()) => {}
                 Err(error) if at == offset => return Err(error),
                 Err(_) => break,
             }
@@ -125,20 +161,36 @@ impl<'a> Content<'a> {
         Ok((at - offset) as usize)
     }
 
-    /// The page for writing, copied from the bundle if it was not written yet.
-    fn page(&mut self, page: u64, budget: &mut Budget) -> Result<&mut [u8; PAGE]> {
-        if !self.pages.contains_key(&page) {
-            budget.take(PAGE as u64)?;
-            let mut bytes = Box::new([0; PAGE]);
-            let start = (page * PAGE as u64).min(self.base.len() as u64) as usize;
+    /// The page for writing, copied from the bundle if it was not written yet and is not going to be
+    /// written as a whole.
+    fn page(
+        &mut self,
+        (ino, at): (Ino, u64),
+        whole: bool,
+        budget: &mut Budget,
+        store: &mut Store,
+    ) -> Result<u32> {
+        if let Some(&page) = self.pages.get(&at) {
+            return Ok(page);
+        }
+        budget.take(PAGE as u64)?;
+        let page = store.allocate((ino, at)).inspect_err(|_| budget.give_back(PAGE as u64))?;
+        self.pages.insert(at, page);
+        if !whole {
+            let mut bytes = [0; PAGE];
+            let start = (at * PAGE as u64).min(self.base.len() as u64) as usize;
             let old = &self.base[start..self.base.len().min(start + PAGE)];
             bytes[..old.len()].copy_from_slice(old);
-            self.pages.insert(page, bytes);
+            store.write(page, 0, &bytes)?;
         }
-        self.pages.get_mut(&page).map(|page| &mut **page).ok_or(Error::NoMem)
+        Ok(page)
     }
 
-    pub fn set_size(&mut self, size: u64, budget: &mut Budget) -> Result<()> {
+    pub fn set_size(
+        &mut self,
+        size: u64,
+        (budget, store): (&mut Budget, &mut Store),
+    ) -> Result<()> {
         if size > MAX_SIZE {
             return Err(Error::FBig);
         }
@@ -146,9 +198,10 @@ impl<'a> Content<'a> {
             self.base = &self.base[..self.base.len().min(size as usize)];
             let gone = self.pages.split_off(&size.div_ceil(PAGE as u64));
             budget.give_back((gone.len() * PAGE) as u64);
+            gone.into_values().for_each(|page| store.free(page));
             let inside = (size % PAGE as u64) as usize;
-            if let Some(last) = self.pages.get_mut(&(size / PAGE as u64)) {
-                last[inside..].fill(0);
+            if let Some(&last) = self.pages.get(&(size / PAGE as u64)) {
+                store.write(last, inside, &ZEROS[inside..])?;
             }
         }
         self.changed |= size != self.size;
@@ -156,7 +209,8 @@ impl<'a> Content<'a> {
         Ok(())
     }
 
-    pub fn free(&mut self, budget: &mut Budget) {
+    pub fn free(&mut self, (budget, store): (&mut Budget, &mut Store)) {
+        self.pages().for_each(|page| store.free(page));
         budget.give_back((self.pages.len() * PAGE) as u64);
         *self = Self::empty();
     }

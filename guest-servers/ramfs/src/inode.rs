@@ -1,7 +1,7 @@
 //! The inode table. Numbers are never given out twice while the server lives, so a stale number is
-//! recognised.
+//! recognised. It notes what changes, for who keeps account of it.
 
-use alloc::collections::BTreeMap;
+use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
 
 use xinim_abi::error::{Error, Result};
@@ -22,14 +22,13 @@ pub(crate) enum Node<'a> {
     },
 }
 
-/// Entries by name, and by the order they were made in: the position a reader stands at is that
-/// order, so that it stays right when entries come and go.
+/// Entries by name, and by the order they were made in (counted over all directories): the position a
+/// reader stands at is that order, so that it stays right when entries come and go.
 #[derive(Debug, Default)]
 pub(crate) struct Directory {
     pub parent: Ino,
     by_name: BTreeMap<Vec<u8>, (u64, Ino)>,
     by_order: BTreeMap<u64, Vec<u8>>,
-    next_order: u64,
 }
 
 /// Orders up to here are `.` and `..`.
@@ -37,24 +36,23 @@ const FIRST_ORDER: u64 = 2;
 
 impl Directory {
     pub fn new(parent: Ino) -> Self {
-        Self { parent, next_order: FIRST_ORDER, ..Self::default() }
+        Self { parent, ..Self::default() }
     }
 
     pub fn get(&self, name: &[u8]) -> Option<Ino> {
         self.by_name.get(name).map(|entry| entry.1)
     }
 
-    pub fn insert(&mut self, name: &[u8], ino: Ino) {
-        self.remove(name);
-        self.next_order += 1;
-        self.by_order.insert(self.next_order, name.to_vec());
-        self.by_name.insert(name.to_vec(), (self.next_order, ino));
+    fn insert(&mut self, name: &[u8], ino: Ino, order: u64) {
+        self.by_order.insert(order, name.to_vec());
+        self.by_name.insert(name.to_vec(), (order, ino));
     }
 
-    pub fn remove(&mut self, name: &[u8]) -> Option<Ino> {
-        let (order, ino) = self.by_name.remove(name)?;
+    /// Its order.
+    fn remove(&mut self, name: &[u8]) -> Option<u64> {
+        let (order, _) = self.by_name.remove(name)?;
         self.by_order.remove(&order);
-        Some(ino)
+        Some(order)
     }
 
     pub fn is_empty(&self) -> bool {
@@ -109,15 +107,34 @@ impl Inode<'_> {
     }
 }
 
+/// A name: directory, name, what it leads to.
+pub(crate) type Entry = (Ino, Vec<u8>, Ino);
+
+/// Since it was asked for last.
+#[derive(Debug, Default)]
+pub(crate) struct Changes {
+    /// Inodes that were made, may have changed, or are no more.
+    pub inodes: BTreeSet<Ino>,
+    /// Names by their order; `None`: gone.
+    pub names: BTreeMap<u64, Option<Entry>>,
+}
+
 #[derive(Debug)]
 pub(crate) struct Table<'a> {
     inodes: BTreeMap<Ino, Inode<'a>>,
     next: Ino,
+    next_order: u64,
+    changes: Changes,
 }
 
 impl<'a> Table<'a> {
     pub fn new(root: Inode<'a>) -> Self {
-        let mut table = Self { inodes: BTreeMap::new(), next: crate::ramfs::ROOT };
+        let mut table = Self {
+            inodes: BTreeMap::new(),
+            next: crate::ramfs::ROOT,
+            next_order: FIRST_ORDER,
+            changes: Changes::default(),
+        };
         table.insert(root);
         table
     }
@@ -126,11 +143,59 @@ impl<'a> Table<'a> {
         let ino = self.next;
         self.next += 1;
         self.inodes.insert(ino, inode);
+        self.changes.inodes.insert(ino);
         ino
     }
 
     pub fn remove(&mut self, ino: Ino) -> Option<Inode<'a>> {
+        self.changes.inodes.insert(ino);
         self.inodes.remove(&ino)
+    }
+
+    pub fn take_changes(&mut self) -> Changes {
+        core::mem::take(&mut self.changes)
+    }
+
+    /// An inode of an earlier instance. False: there is one of this number.
+    pub fn adopt(&mut self, ino: Ino, inode: Inode<'a>) -> bool {
+        self.next = self.next.max(ino + 1);
+        self.inodes.insert(ino, inode).is_none()
+    }
+
+    /// A name of an earlier instance. `BadMessage`: it cannot have been.
+    pub fn adopt_name(&mut self, order: u64, (dir, name, ino): Entry) -> Result<()> {
+        self.get(ino).map_err(|_| Error::BadMessage)?;
+        self.next_order = self.next_order.max(order);
+        let bad = |_| Error::BadMessage;
+        let Node::Directory(directory) = &mut self.get_mut(dir).map_err(bad)?.node else {
+            return Err(Error::BadMessage);
+        };
+        if order <= FIRST_ORDER || directory.get(&name).is_some() {
+            return Err(Error::BadMessage);
+        }
+        directory.insert(&name, ino, order);
+        Ok(())
+    }
+
+    pub fn iter(&self) -> impl Iterator<Item = (Ino, &Inode<'a>)> {
+        self.inodes.iter().map(|(&ino, inode)| (ino, inode))
+    }
+
+    /// A name in a directory, in the place of one that is there.
+    pub fn add_entry(&mut self, dir: Ino, name: &[u8], ino: Ino) -> Result<()> {
+        self.remove_entry(dir, name)?;
+        self.next_order += 1;
+        let order = self.next_order;
+        self.directory_mut(dir)?.insert(name, ino, order);
+        self.changes.names.insert(order, Some((dir, name.to_vec(), ino)));
+        Ok(())
+    }
+
+    pub fn remove_entry(&mut self, dir: Ino, name: &[u8]) -> Result<()> {
+        if let Some(order) = self.directory_mut(dir)?.remove(name) {
+            self.changes.names.insert(order, None);
+        }
+        Ok(())
     }
 
     pub fn len(&self) -> usize {
@@ -153,7 +218,9 @@ impl<'a> Table<'a> {
     }
 
     pub fn get_mut(&mut self, ino: Ino) -> Result<&mut Inode<'a>> {
-        self.inodes.get_mut(&ino).ok_or(Error::Stale)
+        let inode = self.inodes.get_mut(&ino).ok_or(Error::Stale)?;
+        self.changes.inodes.insert(ino);
+        Ok(inode)
     }
 
     pub fn directory(&self, ino: Ino) -> Result<&Directory> {
@@ -170,11 +237,19 @@ impl<'a> Table<'a> {
         }
     }
 
-    pub fn file_mut(&mut self, ino: Ino) -> Result<&mut Content<'a>> {
-        match &mut self.get_mut(ino)?.node {
+    pub fn file(&self, ino: Ino) -> Result<&Content<'a>> {
+        match &self.get(ino)?.node {
             Node::File(content) => Ok(content),
             Node::Directory(_) => Err(Error::IsDir),
             Node::Symlink(_) | Node::Special { .. } => Err(Error::Inval),
+        }
+    }
+
+    pub fn file_mut(&mut self, ino: Ino) -> Result<&mut Content<'a>> {
+        self.file(ino)?;
+        match &mut self.get_mut(ino)?.node {
+            Node::File(content) => Ok(content),
+            _ => Err(Error::Inval),
         }
     }
 }

@@ -1,9 +1,11 @@
 //! The operations: [`FileSystem`] over the inode table.
 
+use alloc::boxed::Box;
 use alloc::vec::Vec;
 
 use xinim_abi::error::{Error, Result};
 use xinim_abi::object::{Handle, PAGE_SIZE};
+use xinim_abi::services::fs::mounted;
 use xinim_abi::services::vfs::{self, NAME_MAX, Stat, StatFs, mode};
 use xinim_fs_kit::{
     DirBuffer, FileSystem, Ino, Map, MountInfo, NewFile, SetAttributes, Sink, check_name,
@@ -11,11 +13,13 @@ use xinim_fs_kit::{
 
 use crate::file::{Budget, Content, PAGE};
 use crate::inode::{Directory, Inode, Node, Table};
+use crate::kept::Account;
+use crate::store::{OwnChunks, Store};
 
 pub(crate) const ROOT: Ino = 1;
 /// What an inode and a name are reckoned to cost, beside the data.
-const INODE_COST: u64 = 256;
-const NAME_COST: u64 = 128;
+pub(crate) const INODE_COST: u64 = 256;
+pub(crate) const NAME_COST: u64 = 128;
 pub(crate) const PERMISSIONS: u32 = 0o7777;
 /// Mounted with this source, the contents are the system bundle's.
 pub const BUNDLE_SOURCE: &str = "bundle";
@@ -39,14 +43,19 @@ pub struct Settings {
 #[derive(Debug)]
 pub struct RamFs<'a> {
     pub(crate) table: Table<'a>,
-    budget: Budget,
-    settings: Settings,
+    pub(crate) budget: Budget,
+    pub(crate) store: Store,
+    /// Of what the next instance goes on with.
+    pub(crate) account: Option<Account>,
+    /// It was restored: everything is there that was answered by the instance before.
+    pub(crate) restored: bool,
+    pub(crate) settings: Settings,
     pub(crate) memory: Option<Handle>,
     /// Filled in at the first mount of [`BUNDLE_SOURCE`].
-    bundle: Option<Bundle<'a>>,
+    pub(crate) bundle: Option<Bundle<'a>>,
     /// Bytes of the bundle's files, for the figures.
     pub(crate) bundle_bytes: u64,
-    read_only: bool,
+    pub(crate) read_only: bool,
 }
 
 impl<'a> RamFs<'a> {
@@ -56,7 +65,10 @@ impl<'a> RamFs<'a> {
         let root = Inode::new(Node::Directory(Directory::new(ROOT)), 0o755, now);
         Self {
             table: Table::new(root),
-            budget: Budget { used: 0, limit: settings.memory_limit },
+            budget: Budget { used: 0, limit: settings.memory_limit, full: false },
+            store: Store::new(Box::new(OwnChunks::default())),
+            account: None,
+            restored: false,
             settings,
             memory: None,
             bundle: None,
@@ -83,7 +95,7 @@ impl<'a> RamFs<'a> {
         self.budget.take(INODE_COST + NAME_COST)?;
         let now = self.now();
         let ino = self.table.insert(Inode::new(node, permissions, now));
-        self.table.directory_mut(dir)?.insert(name, ino);
+        self.table.add_entry(dir, name, ino)?;
         self.touch(dir);
         Ok(ino)
     }
@@ -93,7 +105,7 @@ impl<'a> RamFs<'a> {
         check_name(name)?;
         self.table.directory(dir)?;
         self.budget.take(NAME_COST)?;
-        self.table.directory_mut(dir)?.insert(name, ino);
+        self.table.add_entry(dir, name, ino)?;
         self.table.get_mut(ino)?.links += 1;
         self.touch(dir);
         Ok(())
@@ -122,11 +134,11 @@ impl<'a> RamFs<'a> {
         self.reap(ino)
     }
 
-    fn reap(&mut self, ino: Ino) -> Result<()> {
+    pub(crate) fn reap(&mut self, ino: Ino) -> Result<()> {
         let inode = self.table.get(ino)?;
         if ino != ROOT && inode.links == 0 && inode.holds == 0 {
             if let Some(Inode { node: Node::File(mut content), .. }) = self.table.remove(ino) {
-                content.free(&mut self.budget);
+                content.free((&mut self.budget, &mut self.store));
             }
             self.budget.give_back(INODE_COST);
         }
@@ -182,8 +194,9 @@ impl<'a> RamFs<'a> {
     }
 }
 
-impl FileSystem for RamFs<'_> {
-    fn mount(&mut self, source: &str, flags: u32) -> Result<MountInfo> {
+/// The operations that change something, before account of it is kept.
+impl RamFs<'_> {
+    fn do_mount(&mut self, source: &str, flags: u32) -> Result<MountInfo> {
         if source == BUNDLE_SOURCE
             && let Some(bundle) = self.bundle.take()
         {
@@ -197,33 +210,18 @@ impl FileSystem for RamFs<'_> {
             self.reap(ino)?;
         }
         self.read_only = flags & vfs::mount::READ_ONLY != 0;
-        Ok(MountInfo { root: ROOT, flags })
+        let restored = if self.restored { mounted::RESTORED } else { 0 };
+        Ok(MountInfo { root: ROOT, flags: flags | restored })
     }
 
-    fn unmount(&mut self) -> Result<()> {
-        Ok(())
-    }
-
-    fn sync(&mut self) -> Result<()> {
-        Ok(())
-    }
-
-    fn lookup(&mut self, dir: Ino, name: &[u8]) -> Result<Stat> {
-        let ino = self.table.directory(dir)?.get(name).ok_or(Error::NoEnt)?;
-        self.stat(ino)
-    }
-
-    fn attributes(&mut self, ino: Ino) -> Result<Stat> {
-        self.stat(ino)
-    }
-
-    fn set_attributes(&mut self, ino: Ino, set: &SetAttributes) -> Result<Stat> {
+    fn do_set_attributes(&mut self, ino: Ino, set: &SetAttributes) -> Result<Stat> {
         self.writable()?;
         let now = self.now();
         self.table.get(ino)?;
         if let Some(size) = set.size {
             // Two fields at once, so the budget cannot be borrowed through `self`.
-            self.table.file_mut(ino)?.set_size(size, &mut self.budget)?;
+            let memory = (&mut self.budget, &mut self.store);
+            self.table.file_mut(ino)?.set_size(size, memory)?;
         }
         let inode = self.table.get_mut(ino)?;
         if set.size.is_some() {
@@ -242,26 +240,18 @@ impl FileSystem for RamFs<'_> {
         self.stat(ino)
     }
 
-    fn read(&mut self, ino: Ino, offset: u64, mut out: &mut [u8]) -> Result<usize> {
-        let len = out.len();
-        self.read_to(ino, offset, len, &mut out)
-    }
-
-    fn read_to(&mut self, ino: Ino, offset: u64, len: usize, out: &mut dyn Sink) -> Result<usize> {
-        self.table.file_mut(ino)?.read_to(offset, len, out)
-    }
-
-    fn write(&mut self, ino: Ino, offset: u64, data: &[u8]) -> Result<usize> {
+    fn do_write(&mut self, ino: Ino, offset: u64, data: &[u8]) -> Result<usize> {
         self.writable()?;
         let now = self.now();
-        let count = self.table.file_mut(ino)?.write(offset, data, &mut self.budget)?;
+        let memory = (&mut self.budget, &mut self.store);
+        let count = self.table.file_mut(ino)?.write(ino, offset, data, memory)?;
         let inode = self.table.get_mut(ino)?;
         inode.mtime = now;
         inode.ctime = now;
         Ok(count)
     }
 
-    fn create(&mut self, dir: Ino, name: &[u8], new: &NewFile<'_>) -> Result<Stat> {
+    fn do_create(&mut self, dir: Ino, name: &[u8], new: &NewFile<'_>) -> Result<Stat> {
         self.writable()?;
         check_name(name)?;
         if self.live_directory(dir)?.get(name).is_some() {
@@ -282,7 +272,7 @@ impl FileSystem for RamFs<'_> {
         self.stat(ino)
     }
 
-    fn unlink(&mut self, dir: Ino, name: &[u8], directory: bool) -> Result<()> {
+    fn do_unlink(&mut self, dir: Ino, name: &[u8], directory: bool) -> Result<()> {
         self.writable()?;
         let ino = self.table.directory(dir)?.get(name).ok_or(Error::NoEnt)?;
         match (&self.table.get(ino)?.node, directory) {
@@ -291,12 +281,12 @@ impl FileSystem for RamFs<'_> {
             (Node::Directory(_), true) | (_, false) => {}
             (_, true) => return Err(Error::NotDir),
         }
-        self.table.directory_mut(dir)?.remove(name);
+        self.table.remove_entry(dir, name)?;
         self.touch(dir);
         self.drop_name(ino)
     }
 
-    fn rename(&mut self, from: (Ino, &[u8]), to: (Ino, &[u8])) -> Result<()> {
+    fn do_rename(&mut self, from: (Ino, &[u8]), to: (Ino, &[u8])) -> Result<()> {
         self.writable()?;
         check_name(to.1)?;
         let ino = self.table.directory(from.0)?.get(from.1).ok_or(Error::NoEnt)?;
@@ -316,8 +306,8 @@ impl FileSystem for RamFs<'_> {
                 (true, _) => return Err(Error::NotDir),
             }
         }
-        self.table.directory_mut(from.0)?.remove(from.1);
-        self.table.directory_mut(to.0)?.insert(to.1, ino);
+        self.table.remove_entry(from.0, from.1)?;
+        self.table.add_entry(to.0, to.1, ino)?;
         if is_directory {
             self.table.directory_mut(ino)?.parent = to.0;
         }
@@ -329,7 +319,7 @@ impl FileSystem for RamFs<'_> {
         }
     }
 
-    fn link(&mut self, ino: Ino, dir: Ino, name: &[u8]) -> Result<()> {
+    fn do_link(&mut self, ino: Ino, dir: Ino, name: &[u8]) -> Result<()> {
         self.writable()?;
         match self.table.get(ino)? {
             Inode { node: Node::Directory(_), .. } => return Err(Error::Perm),
@@ -341,6 +331,75 @@ impl FileSystem for RamFs<'_> {
             return Err(Error::Exist);
         }
         self.add_name(dir, name, ino)
+    }
+
+    fn do_release(&mut self, ino: Ino) -> Result<()> {
+        let inode = self.table.get_mut(ino)?;
+        inode.holds = inode.holds.checked_sub(1).ok_or(Error::Inval)?;
+        self.reap(ino)
+    }
+}
+
+impl FileSystem for RamFs<'_> {
+    fn mount(&mut self, source: &str, flags: u32) -> Result<MountInfo> {
+        let result = self.do_mount(source, flags);
+        self.settle(result)
+    }
+
+    fn unmount(&mut self) -> Result<()> {
+        Ok(())
+    }
+
+    fn sync(&mut self) -> Result<()> {
+        Ok(())
+    }
+
+    fn lookup(&mut self, dir: Ino, name: &[u8]) -> Result<Stat> {
+        let ino = self.table.directory(dir)?.get(name).ok_or(Error::NoEnt)?;
+        self.stat(ino)
+    }
+
+    fn attributes(&mut self, ino: Ino) -> Result<Stat> {
+        self.stat(ino)
+    }
+
+    fn set_attributes(&mut self, ino: Ino, set: &SetAttributes) -> Result<Stat> {
+        let result = self.do_set_attributes(ino, set);
+        self.settle(result)
+    }
+
+    fn read(&mut self, ino: Ino, offset: u64, mut out: &mut [u8]) -> Result<usize> {
+        let len = out.len();
+        self.read_to(ino, offset, len, &mut out)
+    }
+
+    fn read_to(&mut self, ino: Ino, offset: u64, len: usize, out: &mut dyn Sink) -> Result<usize> {
+        self.table.file(ino)?.read_to(offset, len, &self.store, out)
+    }
+
+    fn write(&mut self, ino: Ino, offset: u64, data: &[u8]) -> Result<usize> {
+        let result = self.do_write(ino, offset, data);
+        self.settle(result)
+    }
+
+    fn create(&mut self, dir: Ino, name: &[u8], new: &NewFile<'_>) -> Result<Stat> {
+        let result = self.do_create(dir, name, new);
+        self.settle(result)
+    }
+
+    fn unlink(&mut self, dir: Ino, name: &[u8], directory: bool) -> Result<()> {
+        let result = self.do_unlink(dir, name, directory);
+        self.settle(result)
+    }
+
+    fn rename(&mut self, from: (Ino, &[u8]), to: (Ino, &[u8])) -> Result<()> {
+        let result = self.do_rename(from, to);
+        self.settle(result)
+    }
+
+    fn link(&mut self, ino: Ino, dir: Ino, name: &[u8]) -> Result<()> {
+        let result = self.do_link(ino, dir, name);
+        self.settle(result)
     }
 
     fn read_link(&mut self, ino: Ino) -> Result<Vec<u8>> {
@@ -373,9 +432,8 @@ impl FileSystem for RamFs<'_> {
     }
 
     fn release(&mut self, ino: Ino) -> Result<()> {
-        let inode = self.table.get_mut(ino)?;
-        inode.holds = inode.holds.checked_sub(1).ok_or(Error::Inval)?;
-        self.reap(ino)
+        let result = self.do_release(ino);
+        self.settle(result)
     }
 
     fn remount(&mut self, flags: u32) -> Result<u32> {
@@ -385,7 +443,7 @@ impl FileSystem for RamFs<'_> {
 
     fn map(&mut self, ino: Ino) -> Result<Map> {
         let memory = self.memory.ok_or(Error::NotSup)?;
-        let (offset, len) = self.table.file_mut(ino)?.place().ok_or(Error::NotSup)?;
+        let (offset, len) = self.table.file(ino)?.place().ok_or(Error::NotSup)?;
         if offset % PAGE_SIZE != 0 {
             return Err(Error::NotSup);
         }

@@ -12,7 +12,7 @@ use crate::cpio::{Archive, Malformed};
 use crate::ramfs::ROOT;
 use crate::{BUNDLE_SOURCE, Bundle, RamFs, Settings};
 
-fn settings(memory_limit: u64) -> Settings {
+pub(crate) fn settings(memory_limit: u64) -> Settings {
     Settings { memory_limit, clock: || 1_000_000_000_000 }
 }
 
@@ -94,7 +94,7 @@ proptest! {
     }
 }
 
-fn sample() -> Vec<u8> {
+pub(crate) fn sample() -> Vec<u8> {
     [
         member(1, mode::DIRECTORY | 0o755, 2, "bin", b""),
         member(2, mode::REGULAR | 0o755, 1, "bin/tool", b"program"),

@@ -24,6 +24,7 @@ use xinim_abi::error::{Error, Result};
 use xinim_abi::interface::Name;
 use xinim_abi::ipc::{Message, ReplyToken};
 use xinim_abi::object::Handle;
+use xinim_abi::services::fs::mounted;
 use xinim_abi::services::vfs::mode;
 use xinim_fs_kit::{FileSystem, Ino, Window};
 use xinim_keep::Area;
@@ -489,15 +490,18 @@ impl<H: Host> Vfs<H> {
 
     /// The server died: goes on with its next instance. `Io`: there is none.
     pub(crate) fn recover(&mut self, id: MountId) -> Result<()> {
-        self.count_losses(id);
-        let info = self.with_fs(id, |fs| fs.recover()).map_err(|_| Error::Io)?;
+        let recovered = self.with_fs(id, |fs| fs.recover());
+        if !recovered.is_ok_and(|info| info.flags & mounted::RESTORED != 0) {
+            self.count_losses(id);
+        }
+        let info = recovered.map_err(|_| Error::Io)?;
         let state = self.state.as_deref_mut().expect("entered");
         let mount = state.mount_mut(id);
         if let Some(fs) = &mut mount.fs {
             mount.server = self.host.describe(fs);
         }
         mount.generation += 1;
-        mount.flags |= info.flags;
+        mount.flags |= info.flags & !mounted::RESTORED;
         mount.deferred.clear();
         let (root, generation) = (mount.root, mount.generation);
         let node = self.tree.node_mut(root);

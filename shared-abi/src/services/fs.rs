@@ -84,6 +84,8 @@ pub mod mounted {
     /// The same as [`VOLATILE`] for block devices and symbolic links alone (`/dev`): what is
     /// looked up all the time, as /dev/null, may be remembered.
     pub const VOLATILE_DISKS: u32 = 1 << 18;
+    /// Everything is there that the instance before has answered: nobody needs to hear of its death.
+    pub const RESTORED: u32 = 1 << 19;
 }
 
 /// Mask bits of `SetAttr`.

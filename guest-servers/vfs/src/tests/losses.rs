@@ -90,6 +90,24 @@ fn what_was_durable_is_no_loss() {
     assert_eq!(vfs.sync(), Ok(()), "nothing was changed since");
 }
 
+/// A server whose next instance has everything: nobody hears of its death.
+#[test]
+fn what_is_restored_is_no_loss() {
+    let (mut vfs, _) = vfs();
+    vfs.mkdir(PID, b"/kept", 0o755).unwrap();
+    let mut fs = TestFs::new("ramfs");
+    fs.mount_flags = xinim_abi::services::fs::mounted::RESTORED;
+    let control = fs.control.clone();
+    vfs.mount_ready(fs, "ramfs", b"/kept", "ramfs", 0).unwrap();
+    let fd = vfs.open(PID, b"/kept/f", NEW, 0o644).unwrap();
+    for late in [false, true] {
+        vfs.write_bytes(PID, fd, 0, b"data").unwrap();
+        dies(&control, late);
+        assert_eq!(vfs.fsync(PID, fd), Ok(()));
+        assert_eq!(vfs.sync(), Ok(()));
+    }
+}
+
 #[test]
 fn a_synchronous_write_is_durable_or_an_error() {
     for flag in [open::SYNC, open::DSYNC] {
