@@ -215,7 +215,12 @@ pub fn end(process: Ref<Process>, why: Cause) {
     if !process.alive.replace(false) {
         return;
     }
-    let mut obituary = Obituary { pid: process.pid, time: time::now_ns(), ..Obituary::default() };
+    let mut obituary = Obituary {
+        pid: process.pid,
+        time: time::now_ns(),
+        refused: process.refused.get(),
+        ..Obituary::default()
+    };
     match why {
         Cause::Exit(code) => (obituary.cause, obituary.code) = (cause::EXIT, code),
         Cause::Killed(code) => {

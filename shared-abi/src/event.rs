@@ -29,6 +29,8 @@ pub struct Obituary {
     pub registers: Registers,
     /// Nanoseconds since boot at which the process ended.
     pub time: u64,
+    /// Its system calls that were refused, see [`ProcessInfo`](crate::info::ProcessInfo::refused).
+    pub refused: u64,
 }
 
 pub mod cause {

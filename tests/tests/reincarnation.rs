@@ -1,12 +1,10 @@
 //! Services that hang, hog, lie or cannot run, and what the Reincarnation Server makes of them.
 
 use std::fs;
-use std::io::{Read, Write};
-use std::process::{Command, Stdio};
 
 use tempfile::tempdir;
 use xinim_tests::host::{arg, fat_image, noise, tool};
-use xinim_tests::machine::{engines, exec, vmm};
+use xinim_tests::machine::{engines, exec};
 
 /// A FAT image with one file `::/file`, and the file's SHA-256.
 fn disk(dir: &std::path::Path, len: usize) -> (std::path::PathBuf, String) {
@@ -152,48 +150,5 @@ fn services_are_loaded_at_run_time() {
         ] {
             assert!(output.err().contains(reason), "{engine}: {reason}: {}", output.err());
         }
-    }
-}
-
-/// The end of RS is the end of a command, which whoever waits for its status must learn.
-#[test]
-fn the_end_of_rs_under_a_command_is_the_machines() {
-    for engine in engines("the_end_of_rs_under_a_command_is_the_machines") {
-        let output = exec(engine, "service kill rs", &[]).output().expect(134);
-        let report = output.err();
-        assert!(report.contains("reincarnation server died: exit status 9"), "{engine}: {report}");
-    }
-}
-
-/// At a terminal it is reported, and the machine boots again.
-#[test]
-fn the_end_of_rs_is_reported_and_the_machine_boots_again() {
-    for engine in engines("the_end_of_rs_is_reported_and_the_machine_boots_again") {
-        let mut machine = Command::new(vmm())
-            .args(["run", "--engine", engine, "--timeout", "200s"])
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .expect("xinim-vmm");
-        let mut keyboard = machine.stdin.take().expect("piped");
-        let mut screen = machine.stdout.take().expect("piped");
-        let mut text = Vec::new();
-        for line in ["service kill rs\n", "echo second $((1 + 1)); poweroff\n"] {
-            text.clear();
-            while !text.ends_with(b"# ") {
-                let mut byte = [0];
-                assert_eq!(screen.read(&mut byte).expect("screen"), 1, "{engine}: no prompt");
-                text.push(byte[0]);
-            }
-            keyboard.write_all(line.as_bytes()).expect("typed");
-        }
-        screen.read_to_end(&mut text).expect("screen");
-        let output = machine.wait_with_output().expect("end");
-        let report = String::from_utf8_lossy(&output.stderr).into_owned();
-        assert_eq!(output.status.code(), Some(0), "{engine}: {report}");
-        assert!(report.contains("reincarnation server died: exit status 9"), "{engine}: {report}");
-        let text = String::from_utf8_lossy(&text).into_owned();
-        assert!(text.contains("second 2"), "{engine}: {text}");
     }
 }

@@ -160,7 +160,11 @@ impl Disk {
 
     fn try_attach(&mut self) -> Result<()> {
         let driver = self.service.pid()?;
-        sys::watch(driver, self.events.raw(), driver.into())?;
+        // One that lies may be attached to again and again.
+        if self.driver != driver {
+            sys::watch(driver, self.events.raw(), driver.into())?;
+            self.driver = driver;
+        }
         let unit = self.unit;
         let answer = self.service.call(&block::Info { unit })?;
         let what = identity::SERIAL;
@@ -186,7 +190,6 @@ impl Disk {
             let (first, sectors) = self.claim;
             xinim_rt::ipc::call(endpoint, &block::Claim { unit, first, sectors })?;
         }
-        self.driver = driver;
         self.attached = true;
         self.doorbell = 1 << answer.bit;
         self.unheard = false;

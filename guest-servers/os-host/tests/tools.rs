@@ -23,7 +23,7 @@ fn as_the_hosts() {
         "seq 3 > f; seq 4 > g; cmp f g; cmp -s f g; echo $?; echo x > g; cmp f g; echo $?; cmp f no; echo $?",
         "seq 3 | tee f g; cat f g; echo x | tee -a f; cat f; seq 2 | tee /nonexistent/x",
         "printf 'b\\na\\nB\\n10\\n9\\n' > f; sort f; sort -r f; sort -n f | tail -2; sort f f | uniq -c; sort -u f f",
-        "printf 'one\\ntwo\\nthree\\n' > f; grep o f; grep -v o f; grep -c o f; grep -n t f; grep x f; echo $?; grep -q o f; echo $?; grep -i ONE f; grep '^t' f; grep 'e$' f; grep -l o f; grep o f nonexistent; echo $?",
+        "printf 'one\\ntwo\\nthree\\n' > f; grep o f; grep -v o f; grep -c o f; grep -n t f; grep x f; echo $?; grep -q o f; echo $?; grep -i ONE f; grep '^t' f; grep 'e$' f; grep -l o f; grep -e wo -e thr f; grep -v -e wo -e thr f; grep o f nonexistent; echo $?",
         "printf 'a.b\\naxb\\n' | grep -F a.b",
         "printf '%s-%d-%x\\n' a 1 255 b 2 16; printf '%5s|%-5s|%05d\\n' a b 42; printf 'no newline'; printf '%b' 'a\\tb\\n'; printf '%c%c\\n' abc def; printf '%%\\n'; printf '%s\\n'",
         "seq 1000 > f; sha256sum f > sums; cat sums; sha256sum -c sums; echo x >> f; sha256sum -c sums 2>/dev/null; echo $?; echo hi | sha256sum; sha256sum nonexistent; echo $?",

@@ -60,7 +60,7 @@ impl System for Fake {
                 Ok("vfs\trunning\t5\t0\tvfs\t-\nahci\trunning\t6\t1\tahci\t00:1f.2\n".into())
             }
             query::STATISTICS => {
-                Ok("vfs\trunning\t5\t1\t1\t900\t900\t20\t7\t64\t3\tfault 1\n".into())
+                Ok("vfs\trunning\t5\t1\t1\t900\t900\t20\t7\t64\t3\t0\tfault 1\n".into())
             }
             query::CLASSES => Ok("net\te1000\nblock\tahci\n".into()),
             _ => Err(Error::NoEnt),

@@ -141,7 +141,7 @@ impl Core {
             match slot.state {
                 State::Idle | State::Dead | State::Failed(_) => {
                     slot.failures = 0;
-                    slot.crashed = false;
+                    (slot.crashed, slot.demoted) = (false, false);
                     slot.enter(State::Waiting, host.now());
                 }
                 State::Crashed { .. } => {

@@ -58,7 +58,8 @@ impl Core {
         let heartbeat = self.catalog.get(self.slots[id].manifest).heartbeat;
         let accused = self.slots[id].health.accused;
         let next = if heartbeat == 0 { u64::MAX } else { after(now, heartbeat) };
-        self.slots[id].health = Health { next, beat: now, accused, ..Health::default() };
+        let window = (now, 0);
+        self.slots[id].health = Health { next, beat: now, accused, window, ..Health::default() };
     }
 
     /// The time of a running service's heartbeat has come.
@@ -87,14 +88,14 @@ impl Core {
         }
         let Some(budget) = budget else { return };
         let (begin, used) = self.slots[id].health.window;
-        let span = now - begin;
-        if begin == 0 || span >= u64::from(budget.window) * MS {
-            let cpu = host.usage(id).cpu;
+        let (cpu, length) = (host.usage(id).cpu, u64::from(budget.window) * MS);
+        let (span, used) = (now - begin, cpu.saturating_sub(used));
+        // Who has used up the window's share is not waited for until its end.
+        if used * 100 > span.max(length) * u64::from(budget.percent) {
+            let percent = (used * 100).checked_div(span).unwrap_or(0) as u32;
+            self.doom(host, id, Doom::CpuHog { percent });
+        } else if span >= length {
             self.slots[id].health.window = (now, cpu);
-            let percent = (cpu.saturating_sub(used) * 100).checked_div(span).unwrap_or(0) as u32;
-            if begin != 0 && percent > budget.percent {
-                self.doom(host, id, Doom::CpuHog { percent });
-            }
         }
     }
 
@@ -147,27 +148,33 @@ impl Core {
         accused: &Name,
         code: u32,
     ) -> Answer {
-        match self.try_complain(host, badge, sender, accused, code) {
+        let judged = self
+            .accused(self.caller(badge, sender), accused)
+            .and_then(|(by, id)| self.judge_complaint(host, by, id, code));
+        match judged {
             Ok(()) => Answer::Complained,
             Err(error) => Answer::Error(error),
         }
     }
 
-    fn try_complain(
+    /// Who complains about whom, if its manifest lets it.
+    fn accused(&self, caller: Caller, accused: &Name) -> Result<(SlotId, SlotId)> {
+        let Caller::Service(by) = caller else { return Err(Error::Access) };
+        let id = self.find(accused).ok_or(Error::NoEnt)?;
+        let may = self.catalog.complains(self.slots[by].manifest);
+        match by != id && may.contains(&self.slots[id].manifest) {
+            true => Ok((by, id)),
+            false => Err(Error::Access),
+        }
+    }
+
+    fn judge_complaint(
         &mut self,
         host: &mut impl Host,
-        badge: u64,
-        sender: u32,
-        accused: &Name,
+        by: SlotId,
+        id: SlotId,
         code: u32,
     ) -> Result<()> {
-        let Caller::Service(by) = self.caller(badge, sender) else { return Err(Error::Access) };
-        let id = self.find(accused).ok_or(Error::NoEnt)?;
-        if by == id
-            || !self.catalog.complains(self.slots[by].manifest).contains(&self.slots[id].manifest)
-        {
-            return Err(Error::Access);
-        }
         let now = host.now();
         let by = self.slots[by].label;
         let slot = &mut self.slots[id];

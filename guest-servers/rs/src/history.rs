@@ -68,6 +68,11 @@ impl Cause {
         !matches!(self, Cause::Stopped { .. } | Cause::StopTimeout | Cause::Exit { status: 0 })
     }
 
+    /// It kept the processor from others.
+    pub(crate) fn is_hog(&self) -> bool {
+        matches!(self, Cause::CpuHog { .. } | Cause::StartTimeout)
+    }
+
     /// Where it was tells something: it crashed, or was killed for what it did.
     pub(crate) fn leaves_core(&self) -> bool {
         self.is_crash() && !matches!(self, Cause::Exit { .. } | Cause::Killed)
@@ -181,6 +186,12 @@ pub struct History {
 }
 
 impl History {
+    /// With the memory for all it will ever keep: what a system holds then does not depend on how many
+    /// have died.
+    pub(crate) fn with_room() -> Self {
+        Self { deaths: VecDeque::with_capacity(HISTORY_MAX), total: 0 }
+    }
+
     pub fn add(&mut self, death: Death) {
         if self.deaths.len() == HISTORY_MAX {
             self.deaths.pop_front();

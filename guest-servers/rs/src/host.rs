@@ -21,6 +21,8 @@ pub struct Launch<'a> {
     pub function: Option<&'a Function>,
     /// Instead of the manifest's program, where not 0.
     pub program: ProgramId,
+    /// Highest one of its threads.
+    pub priority: u8,
     pub incarnation: u32,
     /// Of the service's handle to RS.
     pub badge: u64,
@@ -75,6 +77,8 @@ pub struct Usage {
     pub frames: u64,
     pub handles: u32,
     pub threads: u32,
+    /// System calls that the kernel refused.
+    pub refused: u64,
 }
 
 /// System calls, as the logic sees them. None may block.

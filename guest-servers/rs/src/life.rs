@@ -11,6 +11,7 @@ use xinim_abi::error::Error;
 use xinim_abi::event::{Obituary, cause};
 use xinim_abi::interface::Name;
 use xinim_abi::ipc::{BADGE_ADMIN, BADGE_LABEL_SHIFT, bits};
+use xinim_abi::syscall::priority;
 use xinim_abi::trace::life;
 use xinim_manifest::{Policy, Stop};
 
@@ -57,13 +58,18 @@ impl Core {
     /// How the instance after `incarnation` others of a slot is started.
     fn launch_of(&self, id: SlotId, incarnation: u32) -> Launch<'_> {
         let slot = &self.slots[id];
+        let manifest = self.catalog.get(slot.manifest);
         Launch {
             slot: id,
             cookie: u64::from(incarnation.wrapping_add(1)) << 32 | id as u64,
             label: slot.label,
-            manifest: self.catalog.get(slot.manifest),
+            manifest,
             function: slot.function.map(|at| &self.functions[at]),
             program: slot.program,
+            priority: match slot.demoted {
+                true => manifest.priority.min(priority::USER as u8),
+                false => manifest.priority,
+            },
             incarnation,
             badge: (id as u64 + 1) << BADGE_LABEL_SHIFT,
         }
@@ -171,6 +177,7 @@ impl Core {
         statistics.causes[died_of.number()] += 1;
         statistics.crashes += u32::from(died_of.is_crash());
         statistics.detection = statistics.detection.max(detected);
+        statistics.refused += obituary.refused;
         self.history.add(Death {
             time: obituary.time,
             label,
@@ -210,6 +217,7 @@ impl Core {
             _ if self.roll_back(host, id) => {}
             _ => self.judge(host, id, died_of == Cause::Exit { status: 0 }),
         }
+        self.slots[id].demoted |= died_of.is_hog();
         self.judge_kept(host, id);
         self.orphan_spawned(host, id);
         match self.shutdown {
@@ -243,7 +251,7 @@ impl Core {
         if !slot.by_hand {
             let ran = now.saturating_sub(slot.since);
             if slot.state == State::Running && ran >= u64::from(policy.stable) * MS {
-                (slot.failures, slot.escalated) = (0, false);
+                (slot.failures, slot.escalated, slot.demoted) = (0, false, false);
             }
             slot.failures += 1;
             let crashes = slot.failures;

@@ -87,6 +87,7 @@ struct Spare {
     /// What the launch must be for it to fit.
     cookie: u64,
     program: ProgramId,
+    priority: u8,
     /// Handles of the function it was given.
     function: Option<(Handle, Handle)>,
 }
@@ -94,7 +95,9 @@ struct Spare {
 impl Spare {
     fn fits(&self, launch: &Launch<'_>) -> bool {
         let function = launch.function.map(|function| (function.device, function.pci));
-        self.cookie == launch.cookie && self.program == launch.program && self.function == function
+        self.cookie == launch.cookie
+            && (self.program, self.priority) == (launch.program, launch.priority)
+            && self.function == function
     }
 }
 
@@ -373,7 +376,7 @@ impl System {
                 handles: &gives,
                 supervisor: self.endpoint.raw(),
                 cookie: launch.cookie,
-                priority: manifest.priority.into(),
+                priority: launch.priority.into(),
                 frames: manifest.memory.map(|mib| u64::from(mib) * FRAMES_PER_MIB),
                 stack: u64::from(manifest.stack) << 10,
                 incarnation: launch.incarnation,
@@ -396,7 +399,8 @@ impl System {
             return Err(error);
         }
         let function = launch.function.map(|function| (function.device, function.pci));
-        Ok(Spare { loaded, endpoint, cookie: launch.cookie, program: launch.program, function })
+        let Launch { cookie, program, priority, .. } = *launch;
+        Ok(Spare { loaded, endpoint, cookie, program, priority, function })
     }
 
     /// Gives up the process that was made ahead for a slot.
@@ -465,6 +469,7 @@ impl Host for System {
                 frames: info.frames,
                 handles: info.handles,
                 threads: info.threads,
+                refused: info.refused,
             },
             _ => Usage::default(),
         }

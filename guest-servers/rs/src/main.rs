@@ -185,6 +185,9 @@ impl Rs<'_> {
 impl Server for Rs<'_> {
     fn call(&mut self, request: Request) -> Option<Message> {
         let answer = self.dispatch(&request).unwrap_or_else(|error| Some(Answer::Error(error)));
+        if matches!(answer, Some(Answer::Error(Error::Access | Error::Perm))) {
+            self.core.count_refusal(request.badge, request.sender);
+        }
         let message = answer.and_then(|answer| match answer {
             Answer::Announced => Some(rs::Announced {}.encode()),
             Answer::FunctionAdded => Some(rs::FunctionAdded {}.encode()),

@@ -118,6 +118,7 @@ impl Core {
         writeln!(text, "cpu: {} us, {budget}", usage.cpu / 1000)?;
         writeln!(text, "handles: {} of {}", usage.handles, manifest.handles)?;
         writeln!(text, "threads: {}", usage.threads)?;
+        writeln!(text, "refused: {}", statistics.refused + usage.refused)?;
         let escalate = match manifest.escalate {
             Escalate::None => "none",
             Escalate::RestartDependents => "restart-dependents",
@@ -133,7 +134,8 @@ impl Core {
         writeln!(text, "program: {}", manifest.program)?;
         writeln!(text, "class: {}", manifest.class.as_deref().unwrap_or("-"))?;
         writeln!(text, "location: {}", self.location(slot))?;
-        writeln!(text, "priority: {}", manifest.priority)?;
+        let demoted = if slot.demoted { ", behind the programs after a hog" } else { "" };
+        writeln!(text, "priority: {}{demoted}", manifest.priority)?;
         for (key, list) in
             [("needs", &manifest.needs), ("wants", &manifest.wants), ("calls", &manifest.calls)]
         {
@@ -198,7 +200,7 @@ impl Core {
             let us = |ns: u64| ns / 1000;
             let (down, longest) = (us(statistics.down), us(statistics.longest_down));
             let (detection, cpu) = (us(statistics.detection), us(usage.cpu));
-            let memory = usage.frames * 4;
+            let (memory, refused) = (usage.frames * 4, statistics.refused + usage.refused);
             let watched = slot.state == State::Running && slot.health.next != u64::MAX;
             let beat = match watched {
                 true => us(now.saturating_sub(slot.health.beat)).to_string(),
@@ -209,7 +211,7 @@ impl Core {
             writeln!(
                 text,
                 "{label}\t{state}\t{pid}\t{crashes}\t{restarts}\t{down}\t{longest}\t{detection}\t\
-                 {cpu}\t{memory}\t{beat}\t{causes}"
+                 {cpu}\t{memory}\t{beat}\t{refused}\t{causes}"
             )?;
         }
         Ok(())

@@ -107,6 +107,8 @@ pub struct Statistics {
     pub detection: u64,
     /// Deaths by `Cause::number`.
     pub causes: [u32; CAUSES],
+    /// System calls of instances that are dead which the kernel refused, and requests that RS refused.
+    pub refused: u64,
 }
 
 /// Why RS kills an instance.
@@ -176,6 +178,8 @@ pub struct Slot {
     pub(crate) dump: bool,
     /// Why RS has killed it.
     pub(crate) doom: Option<Doom>,
+    /// It has to run behind the programs: an earlier instance took more of the processor than it may.
+    pub(crate) demoted: bool,
     pub(crate) health: Health,
     /// What its instances are started from.
     pub(crate) program: ProgramId,
@@ -215,6 +219,7 @@ impl Slot {
             by_hand: false,
             dump: false,
             doom: None,
+            demoted: false,
             health: Health::default(),
             program: 0,
             update: None,

@@ -67,7 +67,7 @@ impl Core {
             functions: Vec::new(),
             functions_done: false,
             early: Vec::new(),
-            history: History::default(),
+            history: History::with_room(),
             shutdown: None,
             ended: false,
             loaded: BTreeMap::new(),
@@ -167,6 +167,13 @@ impl Core {
 
     pub(crate) fn may_control(&self, caller: Caller) -> bool {
         self.rights(caller).is_some_and(|index| self.catalog.get(index).control)
+    }
+
+    /// A request was refused that its sender has no right to make.
+    pub fn count_refusal(&mut self, badge: u64, sender: u32) {
+        if let Caller::Service(id) = self.caller(badge, sender) {
+            self.slots[id].statistics.refused += 1;
+        }
     }
 
     /// Starts all that waits for nothing any more, and fails what waits in vain.

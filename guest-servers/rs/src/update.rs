@@ -15,7 +15,7 @@
 
 use crate::host::{Answer, Host};
 use crate::slot::{SlotId, State};
-use crate::system::Core;
+use crate::system::{Caller, Core};
 use crate::{STOP_TIMEOUT, UPDATE_TRIAL};
 use alloc::format;
 use alloc::string::{String, ToString};
@@ -69,8 +69,11 @@ impl Core {
         name: &Name,
         program: ProgramId,
     ) -> Option<Answer> {
-        match self.try_update(host, badge, sender, token, name, program) {
-            Ok(()) => None,
+        match self.updatable(self.caller(badge, sender), name) {
+            Ok(id) => {
+                self.begin_update(host, id, token, program);
+                None
+            }
             Err(error) => {
                 host.drop_program(program);
                 Some(Answer::Error(error))
@@ -78,31 +81,31 @@ impl Core {
         }
     }
 
-    fn try_update(
-        &mut self,
-        host: &mut impl Host,
-        badge: u64,
-        sender: u32,
-        token: ReplyToken,
-        name: &Name,
-        program: ProgramId,
-    ) -> Result<()> {
-        if !self.may_control(self.caller(badge, sender)) || name.as_str() == "rs" {
+    /// The instance that is to be updated.
+    fn updatable(&self, caller: Caller, name: &Name) -> Result<SlotId> {
+        if !self.may_control(caller) || name.as_str() == "rs" {
             return Err(Error::Perm);
         }
         let id = self.find(name).ok_or(Error::NoEnt)?;
+        let slot = &self.slots[id];
+        let busy = slot.update.is_some() || slot.doom.is_some() || self.shutdown.is_some();
+        if slot.state == State::Running && !busy { Ok(id) } else { Err(Error::Busy) }
+    }
+
+    fn begin_update(
+        &mut self,
+        host: &mut impl Host,
+        id: SlotId,
+        token: ReplyToken,
+        program: ProgramId,
+    ) {
         let now = host.now();
         let slot = &mut self.slots[id];
-        let busy = slot.update.is_some() || slot.doom.is_some() || self.shutdown.is_some();
-        if slot.state != State::Running || busy {
-            return Err(Error::Busy);
-        }
         let old = core::mem::replace(&mut slot.program, program);
         slot.update = Some(Update { old, token, trial: None });
         slot.enter(State::Stopping { deadline: now + STOP_TIMEOUT, restart: true }, now);
         host.log(format_args!("{}: update", slot.label));
         host.notify(id, bits::TERMINATE);
-        Ok(())
     }
 
     /// The new program has announced itself.
@@ -159,23 +162,33 @@ impl Core {
         text: &str,
         program: ProgramId,
     ) -> core::result::Result<(), Refusal> {
-        let loaded = self.try_load(host, badge, sender, name, text, program);
-        if loaded.is_err() {
-            host.drop_program(program);
+        let index = match self.add_manifest(self.caller(badge, sender), name, text) {
+            Ok(index) => index,
+            Err(refusal) => {
+                host.drop_program(program);
+                return Err(refusal);
+            }
+        };
+        self.loaded.insert(index, program);
+        if let Err(error) = self.add_instances(index, host.now()) {
+            self.remove_instances(host, index);
+            // Nobody can have named it so far.
+            let _ = self.catalog.remove(index);
+            return Err(error.into());
         }
-        loaded
+        host.log(format_args!("{name}: loaded"));
+        self.settle(host);
+        Ok(())
     }
 
-    fn try_load(
+    /// Takes a manifest in, if it is sound and its bringer may.
+    fn add_manifest(
         &mut self,
-        host: &mut impl Host,
-        badge: u64,
-        sender: u32,
+        caller: Caller,
         name: &Name,
         text: &str,
-        program: ProgramId,
-    ) -> core::result::Result<(), Refusal> {
-        if !self.may_control(self.caller(badge, sender)) {
+    ) -> core::result::Result<Index, Refusal> {
+        if !self.may_control(caller) {
             return Err(Error::Perm.into());
         }
         if self.shutdown.is_some() {
@@ -187,10 +200,11 @@ impl Core {
             let text = format!("{name}.toml: instances: \"programs\" is for the bundle");
             return Err(Refusal::Text(text));
         }
-        let index = self.catalog.add(manifest).map_err(refuse)?;
-        self.loaded.insert(index, program);
-        host.log(format_args!("{name}: loaded"));
-        let now = host.now();
+        self.catalog.add(manifest).map_err(refuse)
+    }
+
+    /// The instances that a new manifest begins with.
+    fn add_instances(&mut self, index: Index, now: u64) -> Result<()> {
         let manifest = self.catalog.get(index);
         match (manifest.instances, manifest.start) {
             (Instances::One, start) => {
@@ -212,7 +226,6 @@ impl Core {
             }
             _ => {}
         }
-        self.settle(host);
         Ok(())
     }
 
@@ -238,22 +251,27 @@ impl Core {
             return Err(Error::Busy.into());
         }
         self.catalog.remove(index).map_err(|error| Refusal::Text(error.to_string()))?;
+        self.remove_instances(host, index);
+        host.log(format_args!("{name}: unloaded"));
+        Ok(())
+    }
+
+    /// Frees the slots of a loaded manifest, none of which has a process, and gives up its program.
+    fn remove_instances(&mut self, host: &mut impl Host, index: Index) {
         for id in 0..self.slots.len() {
-            if mine(&self.slots[id]) {
-                if let Some(at) = self.slots[id].function {
+            let slot = &self.slots[id];
+            if slot.manifest == index && !slot.label.as_str().is_empty() {
+                if let Some(at) = slot.function {
                     self.functions[at].slot = None;
                 }
-                let program = self.slots[id].program;
+                let program = slot.program;
                 if program != self.program_of(index) {
                     host.drop_program(program);
                 }
                 self.free(host, id);
             }
         }
-        let program = self.loaded.remove(&index).unwrap_or(0);
-        host.drop_program(program);
-        host.log(format_args!("{name}: unloaded"));
-        Ok(())
+        host.drop_program(self.loaded.remove(&index).unwrap_or(0));
     }
 
     /// What instances of a service begin with.

@@ -17,6 +17,9 @@ xinim_rt::program!(main);
 fn main() -> i32 {
     let args = args();
     let name = args.first().map_or("", |name| xinim_os::base_name(name));
+    if xinim_rt::start::handle(xinim_abi::start::role::SERVICE).is_some() {
+        return breakout::service(&args);
+    }
     match name {
         "breakout" => breakout::main(&args),
         "ipcbench" => ipcbench::main(),

@@ -57,6 +57,12 @@ impl Options {
         found.next()?.1.as_deref()
     }
 
+    /// All values given, in order.
+    pub fn values(&self, letter: char) -> impl Iterator<Item = &str> {
+        let given = self.given.iter().filter(move |(own, _)| *own == letter);
+        given.filter_map(|(_, value)| value.as_deref())
+    }
+
     /// A value that is a number.
     pub fn number(&self, letter: char) -> Result<Option<u64>, String> {
         let Some(text) = self.value(letter) else { return Ok(None) };

@@ -83,8 +83,9 @@ pub mod query {
     /// `spawns` or `complains`.
     pub const GRAPH: u32 = 7;
     /// `label state pid crashes restarts down_us longest_down_us detection_us cpu_us memory_kib
-    /// heartbeat_us causes` of each service: `heartbeat_us` is the time since it was last known to be
-    /// well, `causes` like `fault 2, hung 1`; `-` where there is nothing to say.
+    /// heartbeat_us refused causes` of each service: `heartbeat_us` is the time since it was last known to
+    /// be well, `refused` counts system calls and requests that it had no right to make, `causes` is like
+    /// `fault 2, hung 1`; `-` where there is nothing to say.
     pub const STATISTICS: u32 = 8;
     /// The newest core of a service, for callers that may control services: no text but an ELF core
     /// file (see docs/services.md). `NoEnt`: none is kept; `TooBig`: the memory is too small for it.

@@ -4,6 +4,7 @@ use super::world::*;
 use crate::*;
 use alloc::string::String;
 use xinim_abi::error::Error;
+use xinim_abi::event::{Obituary, cause};
 use xinim_abi::info::{Pulse, pulse, state};
 use xinim_abi::services::rs::query;
 
@@ -156,6 +157,59 @@ fn a_processor_hog_is_restarted() {
     w.reap();
     assert!(w.history().contains("\ta\tcpu-hog\t60 % of the processor\t"), "{}", w.history());
     assert_eq!(w.state("a"), "recovering");
+}
+
+/// Who takes all of the processor has the share of one window and the time to the next look, and then
+/// comes back behind the programs until it has been good for a while.
+#[test]
+fn a_processor_hog_does_not_keep_others_waiting() {
+    let manifest = "cpu = { percent = 20, window = 1000 }\nheartbeat = 200\npriority = 20
+        restart = { stable = 1000, backoff = 0 }";
+    let mut w = World::boot(&[("a", manifest)]);
+    w.run();
+    let id = w.id("a");
+    let hog = |w: &mut World| {
+        let begin = w.host.now;
+        let used = w.host.cpu.get(&id).copied().unwrap_or(0);
+        while w.host.killed.is_empty() {
+            let next = w.core.next_deadline(w.host.now).expect("a heartbeat");
+            w.host.cpu.insert(id, used + next - begin);
+            w.host.now = next;
+            w.core.tick(&mut w.host);
+        }
+        assert!(w.host.now - begin <= 300 * MS, "{} ms", (w.host.now - begin) / MS);
+        w.host.cpu.clear();
+        w.reap();
+        w.run();
+    };
+    assert_eq!(w.host.priorities[&id], 20);
+    hog(&mut w);
+    assert_eq!(w.host.priorities[&id], 8);
+    hog(&mut w);
+    assert_eq!(w.host.priorities[&id], 8);
+    // A crash of its own, after a time in which it was good.
+    w.host.now += 2000 * MS;
+    w.fault("a");
+    w.run();
+    assert_eq!(w.host.priorities[&id], 20);
+}
+
+#[test]
+fn refusals_are_counted_over_all_instances() {
+    let mut w = World::boot(&[("a", "")]);
+    w.run();
+    let (badge, pid) = w.badge("a");
+    w.core.count_refusal(badge, pid);
+    w.core.count_refusal(badge, pid + 1);
+    let code = 1;
+    w.die("a", Obituary { cause: cause::EXIT, code, refused: 40, ..Default::default() });
+    w.run();
+    let text = w.core.query(&w.host, query::STATISTICS, &name(""), 4096).unwrap();
+    let fields: std::vec::Vec<&str> = text.trim_end().split('\t').collect();
+    assert_eq!(fields[11..], ["41", "exit 1"], "{text}");
+    assert!(
+        w.core.query(&w.host, query::STATUS, &name("a"), 4096).unwrap().contains("refused: 41\n")
+    );
 }
 
 const CLIENT: [(&str, &str); 4] = [

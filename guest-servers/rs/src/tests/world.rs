@@ -37,6 +37,8 @@ pub struct Fake {
     pub dropped: Vec<ProgramId>,
     /// What each slot's instance was started from.
     pub programs: BTreeMap<SlotId, ProgramId>,
+    /// Highest priority of each slot's instance.
+    pub priorities: BTreeMap<SlotId, u8>,
     /// Programs that cannot be started.
     pub broken: Vec<ProgramId>,
     pub log: Vec<String>,
@@ -64,6 +66,7 @@ impl Host for Fake {
             self.spared.push(launch.slot);
         }
         self.programs.insert(launch.slot, launch.program);
+        self.priorities.insert(launch.slot, launch.priority);
         self.next_pid += 1;
         let pid = 100 + self.next_pid;
         let label = launch.label.to_string();

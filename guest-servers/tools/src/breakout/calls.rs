@@ -1,6 +1,5 @@
 //! Attempts that the kernel and the services must refuse with an error.
 
-use xinim_abi::error::{Error, Result};
 use xinim_abi::interface::Name;
 use xinim_abi::ipc::{Message, ReplyToken, Tag, bits};
 use xinim_abi::object::{DeviceMemoryFlags, Handle, MemoryFlags, PAGE_SIZE, Protection, Rights};
@@ -12,7 +11,7 @@ use xinim_abi::start::role;
 use xinim_abi::syscall::{self, control};
 use xinim_rt::{ipc, start, sys};
 
-use super::Attempt;
+use super::{Attempt, denied};
 use crate::raw;
 
 pub const ATTEMPTS: &[(&str, &str, Attempt)] = &[
@@ -37,11 +36,6 @@ pub const ATTEMPTS: &[(&str, &str, Attempt)] = &[
     ("garbage", "system calls with garbage", garbage),
 ];
 
-/// Refused for want of permission, not because the request was wrong in some other way.
-fn denied<T>(result: Result<T>) -> bool {
-    matches!(result, Err(Error::Access | Error::Perm))
-}
-
 /// Every one must be an error.
 macro_rules! all_refused {
     ($($call:expr),* $(,)?) => { [$($call.is_err()),*].iter().all(|refused| *refused) };
@@ -53,6 +47,11 @@ fn vfs_handle() -> Handle {
 
 fn pm_handle() -> Handle {
     start::handle(role::PM).unwrap_or(0)
+}
+
+/// Endpoints of others: a program's three, a service's one.
+fn peers() -> impl Iterator<Item = Handle> {
+    [start::rs(), vfs_handle(), pm_handle()].into_iter().filter(|handle| *handle != 0)
 }
 
 /// Numbers that are not handles of this process: `generation << 12 | index`.
@@ -150,8 +149,7 @@ fn kill_services() -> bool {
 }
 
 fn receive() -> bool {
-    let own = [start::rs(), vfs_handle(), pm_handle()];
-    own.into_iter().all(|handle| {
+    peers().all(|handle| {
         all_refused![
             sys::receive_poll(handle),
             sys::event_next(handle),
@@ -163,16 +161,14 @@ fn receive() -> bool {
 }
 
 fn notify() -> bool {
-    let own = [start::rs(), vfs_handle(), pm_handle()];
-    own.into_iter().all(|handle| {
+    peers().all(|handle| {
         let all = [bits::TERMINATE, bits::INJECT_FAULT, bits::INJECT_HANG, bits::OBITUARY, 1];
         all.into_iter().all(|bit| sys::notify(handle, bit).is_err())
     })
 }
 
 fn widen() -> bool {
-    let own = [start::rs(), vfs_handle(), pm_handle()];
-    own.into_iter().all(|handle| {
+    peers().all(|handle| {
         let Ok((_, before)) = sys::handle_info(handle) else { return false };
         // A handle with at most the old rights is no success; one with more is.
         let narrow = match sys::handle_mint(handle, u32::MAX, 0) {

@@ -4,6 +4,7 @@
 //! breakout flood KIND THREADS MS   counts what THREADS threads get done in MS milliseconds, and prints it
 //! breakout messages SEED           random messages to every service this process can reach
 //! breakout exhaust                 takes memory, handles and threads until refused, then ends
+//! breakout share MS                works for MS milliseconds; the percent of the processor's time it had
 //! ```
 //! Fairness is measured by counts of the same kind taken at the same time: whoever floods with N threads
 //! gets at most what N honest processes would.
@@ -14,6 +15,7 @@ use alloc::vec::Vec;
 use core::hint::black_box;
 use core::sync::atomic::{AtomicU64, Ordering};
 
+use xinim_abi::info::{Kind, ProcessInfo};
 use xinim_abi::ipc::{Message, Tag};
 use xinim_abi::object::{Handle, LARGE_PAGE_SIZE, MemoryFlags, PAGE_SIZE, Protection, SELF};
 use xinim_abi::start::role;
@@ -39,7 +41,7 @@ fn services() -> [Option<Handle>; 3] {
 }
 
 /// One piece of work of a kind; `false`: no such kind.
-fn work(kind: &str) -> Option<fn()> {
+pub(super) fn work(kind: &str) -> Option<fn()> {
     fn call(handle: Option<Handle>) {
         // No such operation: the smallest thing a server can be asked.
         let message = Message { tag: Tag::new(0x7F7F, 0), words: [0; 6] };
@@ -94,6 +96,22 @@ pub fn flood(kind: &str, threads: &str, ms: &str) -> i32 {
     }
     run(&count);
     xinim_rt::println!("{}", count.load(Ordering::Relaxed));
+    0
+}
+
+/// What others leave to an honest process, in time of the guest: the speed of the machine does not matter.
+fn share(ms: &str) -> i32 {
+    let Ok(ms) = ms.parse::<u64>() else { return 1 };
+    let used = || {
+        let info = sys::info::<ProcessInfo>(Kind::Process, start::pid().into());
+        info.map_or(0, |info| info.cpu_ns)
+    };
+    let (begin, before) = (kip::now_ns(), used());
+    while kip::now_ns() < begin + ms * 1_000_000 {
+        black_box(());
+    }
+    let percent = (used() - before) * 100 / (kip::now_ns() - begin).max(1);
+    xinim_rt::println!("{percent}");
     0
 }
 
@@ -174,6 +192,7 @@ pub fn run(args: &[String]) -> Option<i32> {
         ["flood", kind, threads, ms] => flood(kind, threads, ms),
         ["messages", seed] => messages(seed),
         ["exhaust"] => exhaust(),
+        ["share", ms] => share(ms),
         _ => return None,
     })
 }

@@ -2,11 +2,12 @@
 //!
 //! Without an argument every attempt runs in a child of its own. An attempt is refused when the
 //! system call or service said no (the child ends with 0) or the processor did (the child ends by
-//! an exception). One line `refused: WHAT` each; status 0 only if all were. `breakout flood|messages|exhaust`
-//! (load.rs) are allowed and must not harm others.
+//! an exception). One line `refused: WHAT` each; status 0 only if all were. `breakout flood|messages|exhaust|share`
+//! (load.rs) are allowed and must not harm others. Started by RS it is a service that misbehaves (service.rs).
 
 use alloc::string::String;
 
+use xinim_abi::error::{Error, Result as Answered};
 use xinim_os::{Os, Spawn, signal};
 use xinim_os_rt::Xinim;
 
@@ -14,12 +15,18 @@ mod calls;
 mod faults;
 mod limits;
 mod load;
+mod service;
 
 /// Status of a child whose attempt succeeded.
 const BROKE_OUT: i32 = 42;
 
 /// `true`: refused. An attempt that faults does not return.
 type Attempt = fn() -> bool;
+
+/// Refused for want of permission, not because the request was wrong in some other way.
+fn denied<T>(result: Answered<T>) -> bool {
+    matches!(result, Err(Error::Access | Error::Perm))
+}
 
 /// Name, what it tries, how.
 const ATTEMPTS: &[&[(&str, &str, Attempt)]] =
@@ -50,6 +57,12 @@ pub fn main(args: &[String]) -> i32 {
             1
         }
     }
+}
+
+/// Started by RS: what the manifest's `args` say.
+pub fn service(args: &[String]) -> i32 {
+    let words: alloc::vec::Vec<&str> = args.iter().skip(1).map(String::as_str).collect();
+    service::main(&words)
 }
 
 fn all(program: &str) -> i32 {

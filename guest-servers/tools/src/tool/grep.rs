@@ -1,4 +1,4 @@
-//! `grep [-F] [-v] [-i] [-n] [-c] [-q] [-l] [-e TEXT] TEXT [FILE...]`: lines that contain a text.
+//! `grep [-F] [-v] [-i] [-n] [-c] [-q] [-l] [-e TEXT]... TEXT [FILE...]`: lines that contain a text.
 //!
 //! The text is a fixed string (as `grep -F`), except that `^` at its start and `$` at its end
 //! anchor it (not with `-F`). Status 0: found, 1: not found, 2: trouble.
@@ -57,13 +57,14 @@ pub fn run(c: &mut Context<'_>) -> i32 {
             return 2;
         }
     };
-    let text = match options.value('e').map(String::from) {
-        Some(text) => text,
-        None if options.operands.is_empty() => {
+    let given: Vec<&str> = options.values('e').collect();
+    let text = match given.is_empty() {
+        false => given.join("\n"),
+        true if options.operands.is_empty() => {
             c.usage(alloc::format!("usage: {usage}"));
             return 2;
         }
-        None => options.operands.remove(0),
+        true => options.operands.remove(0),
     };
     let fixed = options.has('F');
     let needles: Vec<Needle> =

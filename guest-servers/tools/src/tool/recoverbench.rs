@@ -1,4 +1,7 @@
-//! `recoverbench restarts SERVICE COUNT`: kills a service again and again and says how long it was away.
+//! `recoverbench restarts SERVICE COUNT [FILE]`: kills a service again and again and says how long it was away;
+//! with a file, which is written and synced before each death, also after what time it could be read again
+//! (a file-system server has replayed its journal by then).
+//! `recoverbench kills SERVICE EVERY`: kills a service every so many seconds until it is ended.
 //! `recoverbench throughput SERVICE DEVICE SECONDS [EVERY]...`: reads a device while its driver is killed every
 //! so many seconds, and says what that costs beside no kills at all.
 //!
@@ -17,15 +20,18 @@ use core::fmt::Write;
 
 use xinim_os::{
     Error, Os, Result, STDERR, STDOUT, Spawn, open, service_control as control,
-    service_query as query, signal,
+    service_query as query, signal, write_all,
 };
 
 use crate::Context;
 use crate::tool::BUFFER;
 
-const USAGE: &str = "usage: recoverbench restarts SERVICE COUNT
+const USAGE: &str = "usage: recoverbench restarts SERVICE COUNT [FILE]
+       recoverbench kills SERVICE EVERY
        recoverbench throughput SERVICE DEVICE SECONDS [EVERY]...";
 const SECOND: u64 = 1_000_000_000;
+/// Bytes of the file that is read after a restart.
+const PIECE: usize = 4096;
 /// Between a restart and the next kill: time for the service to settle.
 const SETTLE: u64 = 150_000_000;
 /// How long a service may take to come back.
@@ -34,11 +40,11 @@ const PATIENCE: u64 = 60 * SECOND;
 pub fn run(c: &mut Context<'_>) -> i32 {
     let words: Vec<&str> = c.args.iter().map(String::as_str).collect();
     match words.as_slice() {
-        ["restarts", service, count] => match count.parse() {
-            Ok(count) => restarts(c, service, count),
+        ["restarts", service, count, file @ ..] if file.len() <= 1 => match count.parse() {
+            Ok(count) => restarts(c, service, count, file.first().copied()),
             Err(_) => c.usage(USAGE),
         },
-        // What `throughput` starts beside itself.
+        // Also what `throughput` starts beside itself.
         ["kills", service, every] => match every.parse() {
             Ok(every) => kills(c, service, every),
             Err(_) => c.usage(USAGE),
@@ -83,14 +89,44 @@ fn down_after(os: &dyn Os, service: &str, before: u64, crashes: u64) -> Result<u
     Err(Error::TimedOut)
 }
 
-fn restarts(c: &mut Context<'_>, service: &str, count: u64) -> i32 {
-    let mut times = Vec::new();
+/// Writes a file and has it on the device.
+fn write_file(os: &dyn Os, path: &str) -> Result<()> {
+    let file = os.open(path, open::WRITE | open::CREATE | open::TRUNCATE, 0o644)?;
+    let written = write_all(os, file, &[0x5A; PIECE]).and_then(|()| os.fsync(file));
+    written.and(os.close(file))
+}
+
+/// Reads it; VFS has none of it.
+fn read_again(os: &dyn Os, path: &str) -> Result<()> {
+    let file = os.open(path, open::READ, 0)?;
+    let mut piece = [0; PIECE];
+    let read = os.read(file, &mut piece);
+    os.close(file)?;
+    if read? == PIECE && piece == [0x5A; PIECE] { Ok(()) } else { Err(Error::Io) }
+}
+
+/// The median, the worst and what 99 of 100 are below.
+fn spread(times: &mut [u64]) -> Option<(u64, u64, u64)> {
+    times.sort_unstable();
+    let at =
+        |percent: usize| times.get((times.len() * percent / 100).min(times.len() - 1)).copied();
+    Some((at(50)?, *times.last()?, at(99)?))
+}
+
+fn restarts(c: &mut Context<'_>, service: &str, count: u64, file: Option<&str>) -> i32 {
+    let (mut times, mut served) = (Vec::new(), Vec::new());
     let measured = (|| -> Result<u64> {
         let crashes = statistic(c.os, service, CRASHES)?;
         let mut down = statistic(c.os, service, DOWN)?;
         for number in 1..=count {
             c.os.sleep_ns(SETTLE)?;
+            file.map_or(Ok(()), |file| write_file(c.os, file))?;
+            let killed = c.os.now_ns();
             c.os.service_control(control::KILL, service)?;
+            if let Some(file) = file {
+                read_again(c.os, file)?;
+                served.push((c.os.now_ns() - killed) / 1000);
+            }
             let now = down_after(c.os, service, down, crashes + number)?;
             times.push(now - down);
             down = now;
@@ -104,14 +140,18 @@ fn restarts(c: &mut Context<'_>, service: &str, count: u64) -> i32 {
             return 1;
         }
     };
-    times.sort_unstable();
-    let at = |percent: usize| times.get((times.len() * percent / 100).min(times.len() - 1));
-    let (Some(median), Some(most), Some(worst)) = (at(50), at(99), times.last()) else { return 0 };
+    let Some((median, worst, most)) = spread(&mut times) else { return 0 };
     let _ = writeln!(
         c.out,
         "{service} killed {count} times: detected after {detection} us at worst; \
          down {median} us in the median, {worst} us at worst (99 %: {most})"
     );
+    if let Some((median, worst, most)) = spread(&mut served) {
+        let _ = writeln!(
+            c.out,
+            "{service}: read again after {median} us in the median, {worst} us at worst (99 %: {most})"
+        );
+    }
     0
 }
 

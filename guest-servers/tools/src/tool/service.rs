@@ -24,7 +24,7 @@ kill ends the instance as a crash would: --wild makes it write through a wild po
 it spin and --block sleep until its heartbeat is missed. dump kills it and keeps a core, as every
 fault does; core writes the newest one, an ELF file. update replaces a running service's program
 and goes back to the old one when the new one fails in its first second. batch reads commands from standard input: kill, wild, hang, block, start,
-stop or restart NAME; list; counts; mark TEXT; run PROGRAM.";
+stop or restart NAME; list; counts; mark TEXT; wait MS; run PROGRAM.";
 
 pub fn run(c: &mut Context<'_>) -> i32 {
     let words: alloc::vec::Vec<&str> = c.args.iter().map(String::as_str).collect();
@@ -141,7 +141,7 @@ fn titles(kind: u32) -> &'static str {
         query::GRAPH => "NAME\tRELATION\tTARGET",
         query::STATISTICS => {
             "NAME\tSTATE\tPID\tCRASHES\tRESTARTS\tDOWN\tLONGEST\tDETECTION\tCPU\tMEMORY\tHEARTBEAT\t\
-             CAUSES"
+             REFUSED\tCAUSES"
         }
         _ => "",
     }

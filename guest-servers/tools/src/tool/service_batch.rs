@@ -6,6 +6,7 @@
 //! list                                             the table of `service list`, without titles
 //! counts                                           objects of the kernel, frames, handles: `counts NAME=N ...`
 //! mark TEXT                                        prints TEXT and the time, ms since boot
+//! wait MS                                          does nothing for so many milliseconds
 //! run PROGRAM [ARG...]                             starts a program of /bin and does not wait for it
 //! ```
 //! What fails is reported on standard error; the batch goes on.
@@ -73,6 +74,12 @@ fn command(c: &mut Context<'_>, text: &str) {
             };
         }
         "counts" => return counts(c),
+        "wait" => {
+            return match rest.parse::<u64>() {
+                Ok(ms) => drop(c.os.sleep_ns(ms.saturating_mul(1_000_000))),
+                Err(_) => c.problem(rest, "not a number of milliseconds"),
+            };
+        }
         "mark" => {
             let _ = writeln!(c.out, "{rest} {}", c.os.now_ns() / 1_000_000);
             return;
