@@ -192,7 +192,7 @@ mod tests {
         assert!(replay(&args(&path)).unwrap_err().to_string().contains("recording"));
         std::fs::write(&path, "nothing of the kind").unwrap();
         assert!(replay(&args(&path)).unwrap_err().to_string().contains("XINIMREC"));
-        std::fs::write(&path, b"XINIMREC\x02\0\0\0").unwrap();
+        std::fs::write(&path, b"XINIMREC\x03\0\0\0").unwrap();
         assert!(replay(&args(&path)).unwrap_err().to_string().contains("no devices"));
     }
 

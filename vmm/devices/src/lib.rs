@@ -26,7 +26,6 @@ pub mod device;
 pub mod dma;
 pub mod e1000;
 pub mod fault;
-pub mod fuzz;
 pub mod iommu;
 pub mod irq;
 pub mod net;

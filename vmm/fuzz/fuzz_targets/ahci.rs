@@ -1,4 +1,4 @@
 //! A hostile driver and an unruly host around the AHCI model.
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|data: &[u8]| xinim_devices::fuzz::ahci(data));
+libfuzzer_sys::fuzz_target!(|data: &[u8]| xinim_device_fuzz::ahci(data));

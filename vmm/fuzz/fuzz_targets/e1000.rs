@@ -1,4 +1,4 @@
 //! A hostile driver and a hostile network around the E1000 model.
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|data: &[u8]| xinim_devices::fuzz::e1000(data));
+libfuzzer_sys::fuzz_target!(|data: &[u8]| xinim_device_fuzz::e1000(data));

@@ -1,4 +1,4 @@
 //! A hostile driver in front of the virtio-blk model.
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|data: &[u8]| xinim_devices::fuzz::virtio_blk(data));
+libfuzzer_sys::fuzz_target!(|data: &[u8]| xinim_device_fuzz::virtio_blk(data));

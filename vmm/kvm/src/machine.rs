@@ -32,7 +32,7 @@ use xinim_devices::uart::Uart;
 use xinim_devices::virtio::{Block, BlockConfig, Console, VirtioConfig, VirtioPci};
 use xinim_machine::{DiskBus, DiskSpec, EngineError, HostIo};
 use xinim_record::entry::DriveSpec;
-use xinim_record::{Call, Kind, Recorded, Tape};
+use xinim_record::{AhciManner, Call, Kind, Recorded, Tape};
 
 use crate::debug::DebugStream;
 use crate::disks::{Disks, Known};
@@ -238,6 +238,7 @@ fn add_ahci(
         ports: ahci::DEFAULT_PORTS,
         drives: known.iter().map(|(known, _)| described(known)).collect(),
         intx: false,
+        manner: AhciManner::default(),
     });
     let reached = reach.of(ahci::PLACE);
     parts.show("ahci.0", &reached);

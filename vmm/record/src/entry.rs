@@ -42,7 +42,16 @@ pub enum Kind {
         ports: u8,
         drives: Vec<DriveSpec>,
         intx: bool,
+        manner: AhciManner,
     },
+}
+
+/// What an AHCI controller can be made to do otherwise; a machine's does none of it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AhciManner {
+    pub staggered_spin_up: bool,
+    pub bios_owned: bool,
+    pub qemu_dialect: bool,
 }
 
 /// A drive behind a controller.
@@ -120,6 +129,11 @@ pub enum Call {
         force: bool,
     },
     Reset,
+    /// A hand at the button of a CD-ROM drive.
+    Tray {
+        unit: u16,
+        open: bool,
+    },
 }
 
 /// What comes of a call.

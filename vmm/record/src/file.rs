@@ -15,7 +15,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 const MAGIC: [u8; 8] = *b"XINIMREC";
-pub(crate) const VERSION: u32 = 2;
+pub(crate) const VERSION: u32 = 3;
 /// Number of a record that describes a device.
 const DESCRIBES: u16 = 0xFFFF;
 /// Devices of a machine are far fewer.
@@ -45,21 +45,31 @@ pub enum Damage {
 }
 
 /// Writes a recording, from any thread.
-#[derive(Debug)]
 pub struct Recorder {
     state: Mutex<State>,
 }
 
-#[derive(Debug)]
 struct State {
-    file: BufWriter<File>,
+    file: BufWriter<Box<dyn Write + Send>>,
     devices: u16,
     error: Option<io::Error>,
 }
 
+impl std::fmt::Debug for Recorder {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Recorder")
+    }
+}
+
 impl Recorder {
     pub fn create(path: &Path) -> io::Result<Arc<Self>> {
-        let mut file = BufWriter::with_capacity(BUFFER, File::create(path)?);
+        Self::to(File::create(path)?)
+    }
+
+    /// Writes to anything, which is a file's content in the end.
+    pub fn to(output: impl Write + Send + 'static) -> io::Result<Arc<Self>> {
+        let output: Box<dyn Write + Send> = Box::new(output);
+        let mut file = BufWriter::with_capacity(BUFFER, output);
         file.write_all(&MAGIC)?;
         file.write_all(&VERSION.to_le_bytes())?;
         Ok(Arc::new(Self { state: Mutex::new(State { file, devices: 0, error: None }) }))

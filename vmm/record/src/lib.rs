@@ -13,6 +13,9 @@
 //! makes the calls again with no guest, answers from the file, and compares every question and every
 //! result: bit for bit, or the first difference.
 //!
+//! A recording that ends in the middle of a call (its device panicked, its machine was killed) is
+//! replayed to there: the call is made, and compared as far as the file goes.
+//!
 //! What a back end moves between a disk image and guest memory by itself is not a question of the
 //! device's, and not in the file.
 //!
@@ -31,7 +34,7 @@ pub mod replay;
 pub mod tape;
 pub mod taps;
 
-pub use entry::{Answer, Ask, Call, Description, Entry, Kind, Return};
+pub use entry::{AhciManner, Answer, Ask, Call, Description, Entry, Kind, Return};
 pub use file::{Damage, Recorder};
 pub use recorded::Recorded;
 pub use replay::{Outcome, replay};

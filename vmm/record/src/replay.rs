@@ -150,13 +150,7 @@ impl Player {
         let Some(device) = &mut self.device else { return };
         self.calls += 1;
         self.tape.expect(std::mem::take(&mut self.asked));
-        let result = match call {
-            Call::Config(touch) => self.decode.keep(device.pci().config_access(touch.access())),
-            Call::Bar { bar, touch } => {
-                self.decode.keep(device.pci().bar_access(bar, touch.access()))
-            }
-            _ => device.perform(&call, &self.tape),
-        };
+        let result = carry_out(&mut **device, &call, &self.tape, &mut self.decode);
         if let Some(how) = self.tape.difference() {
             self.differ(&how);
         } else if result != *expected {
@@ -165,8 +159,21 @@ impl Player {
         self.call = None;
     }
 
-    pub(crate) fn finish(self) -> Outcome {
+    /// The recording ends in the middle of a call: that is made, too, and compared as far as it goes.
+    fn perform_part(&mut self) {
+        let (Some(call), Some(device)) = (&self.call, &mut self.device) else { return };
+        self.tape.expect_part(std::mem::take(&mut self.asked));
+        carry_out(&mut **device, call, &self.tape, &mut self.decode);
+        if let Some(how) = self.tape.difference() {
+            self.differ(&how);
+        }
+    }
+
+    pub(crate) fn finish(mut self) -> Outcome {
         let cut_off = self.call.is_some();
+        if self.difference.is_none() {
+            self.perform_part();
+        }
         Outcome {
             device: self.description.name,
             calls: self.calls,
@@ -174,6 +181,19 @@ impl Player {
             difference: self.difference,
             cut_off,
         }
+    }
+}
+
+fn carry_out(
+    device: &mut dyn Device,
+    call: &Call,
+    tape: &Tape,
+    decode: &mut Option<Decode>,
+) -> Return {
+    match call {
+        Call::Config(touch) => decode.keep(device.pci().config_access(touch.access())),
+        Call::Bar { bar, touch } => decode.keep(device.pci().bar_access(*bar, touch.access())),
+        _ => device.perform(call, tape),
     }
 }
 
@@ -250,15 +270,21 @@ fn make(description: &Description, tape: &Tape) -> Result<Box<dyn Device>, Strin
             let device = E1000::new(setup, net(tape));
             Box::new(Networked(device.map_err(|error| failed(&error))?))
         }
-        Kind::Ahci { ports, drives, intx } => {
-            let setup =
-                AhciConfig { ports: *ports, intx: line(*intx), ..AhciConfig::new(name, dma, msi) };
+        Kind::Ahci { ports, drives, intx, manner } => {
+            let setup = AhciConfig {
+                ports: *ports,
+                intx: line(*intx),
+                staggered_spin_up: manner.staggered_spin_up,
+                bios_owned: manner.bios_owned,
+                qemu_dialect: manner.qemu_dialect,
+                ..AhciConfig::new(name, dma, msi)
+            };
             let mut device = Ahci::new(setup).map_err(|error| failed(&error))?;
             for spec in drives {
                 let drive = drive(tape, spec);
                 device.install(spec.unit, drive, None).map_err(|error| failed(&error))?;
             }
-            Box::new(Plain(device))
+            Box::new(device)
         }
     })
 }
@@ -315,6 +341,7 @@ fn perform(device: &mut dyn PciDevice, call: &Call, tape: &Tape) -> Option<Retur
         | Call::Input
         | Call::Output
         | Call::Timer
+        | Call::Tray { .. }
         | Call::Link { .. } => return None,
     })
 }
@@ -329,6 +356,19 @@ impl<D: PciDevice> Device for Plain<D> {
 
     fn pci(&mut self) -> &mut dyn PciDevice {
         &mut self.0
+    }
+}
+
+impl Device for Ahci {
+    fn perform(&mut self, call: &Call, tape: &Tape) -> Return {
+        match call {
+            Call::Tray { unit, open } => Return::more(self.move_tray(*unit, *open).is_ok()),
+            other => perform(self, other, tape).unwrap_or_default(),
+        }
+    }
+
+    fn pci(&mut self) -> &mut dyn PciDevice {
+        self
     }
 }
 

@@ -214,7 +214,7 @@ impl Iommu {
     }
 
     /// Whether its own numbers agree: for the fuzzer.
-    pub(crate) fn is_consistent(&self) -> bool {
+    pub fn is_consistent(&self) -> bool {
         let state = self.read();
         let mappings: usize = state.domains.values().map(|domain| domain.mappings.len()).sum();
         let used = |domain: &u32| state.endpoints.values().any(|other| *other == Some(*domain));

@@ -7,7 +7,6 @@ use crate::device::{Access, Outcome};
 use crate::dma::Dma;
 use crate::pci::PciDevice;
 use crate::virtio::pci::{MSIX_BAR, NOTIFY_MULTIPLIER, NOTIFY_OFFSET, REGISTER_BAR};
-use crate::virtio::{VirtioDevice, VirtioPci};
 use std::sync::Arc;
 use xinim_abi::hw::pci::{self, Command, msix};
 use xinim_abi::hw::virtio::{Desc, DescFlags, Status, common, feature, need_event, split};
@@ -124,12 +123,12 @@ impl Ring {
 }
 
 /// Operates a function's registers.
-pub struct Driver<'a, D> {
-    pub function: &'a mut VirtioPci<D>,
+pub struct Driver<'a, F> {
+    pub function: &'a mut F,
 }
 
-impl<'a, D: VirtioDevice> Driver<'a, D> {
-    pub fn new(function: &'a mut VirtioPci<D>) -> Self {
+impl<'a, F: PciDevice> Driver<'a, F> {
+    pub fn new(function: &'a mut F) -> Self {
         Self { function }
     }
 

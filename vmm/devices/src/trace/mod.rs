@@ -121,7 +121,7 @@ impl Tracer {
 
     /// Reports an access of the device called `device` (which is not this tracer's own). `old`: what
     /// a written register held before.
-    pub(crate) fn access(
+    pub fn access(
         &self,
         device: &str,
         space: Space,

@@ -274,6 +274,7 @@ impl Session {
             | Call::Attach(_)
             | Call::Detach { .. }
             | Call::Insert { .. }
+            | Call::Tray { .. }
             | Call::Eject { .. } => {
                 let text = format!("{:?} is not repeated on QEMU", step.call);
                 return Err(Stop::Unsupported(text));

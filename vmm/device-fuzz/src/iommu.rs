@@ -1,20 +1,24 @@
-//! A hostile driver of the IOMMU, and devices behind it that do DMA all the while.
+//! A hostile driver of the IOMMU, and devices behind it that do DMA all the while. The IOMMU itself is
+//! not recorded: recordings have no such device.
 
-use super::{Input, MEMORY, STEPS};
-use crate::device::Origin;
-use crate::dma::Dma;
-use crate::iommu::Iommu;
-use crate::iommu::device::{faulted, function};
-use crate::iommu::dma::TranslatedDma;
-use crate::irq::NoMsi;
-use crate::net::NoTimer;
-use crate::testing::FlatMemory;
-use crate::testing::driver::{Driver, Ring};
-use crate::trace::Tracer;
-use crate::virtio::VirtioConfig;
 use std::sync::Arc;
+
 use xinim_abi::hw::virtio::{Desc, Status};
 use xinim_abi::hw::virtio_iommu::{MSI_START, config, feature};
+use xinim_devices::device::Origin;
+use xinim_devices::dma::Dma;
+use xinim_devices::iommu::Iommu;
+use xinim_devices::iommu::device::{faulted, function};
+use xinim_devices::iommu::dma::TranslatedDma;
+use xinim_devices::irq::NoMsi;
+use xinim_devices::net::NoTimer;
+use xinim_devices::testing::driver::{Driver, Ring};
+use xinim_devices::virtio::VirtioConfig;
+use xinim_record::Tape;
+
+use crate::STEPS;
+use crate::input::Input;
+use crate::stage::Stage;
 
 const ENDPOINTS: [u32; 3] = [0x08, 0x10, 0x18];
 const REQUEST: u64 = 0x8000;
@@ -34,16 +38,18 @@ fn number(input: &mut Input<'_>) -> u64 {
 
 /// A working function whose requests, rings and configuration are what `data` says. Bookkeeping stays
 /// right, and DMA reaches what is RAM or nothing.
-pub fn iommu(data: &[u8]) {
-    let mut input = Input(data);
-    let memory = FlatMemory::new(0, MEMORY);
-    let iommu = Arc::new(Iommu::new(Arc::new(NoTimer), Tracer::off()));
+pub fn iommu(stage: &Stage, input: &mut Input<'_>) {
+    let memory = stage.memory.clone();
+    let tracer = stage.tracer.clone();
+    let iommu = Arc::new(Iommu::new(Arc::new(NoTimer), tracer.named("iommu.0")));
     let devices = ENDPOINTS.map(|endpoint| {
         iommu.add_endpoint(endpoint);
         TranslatedDma::new(memory.clone(), iommu.clone(), endpoint)
     });
-    let setup = VirtioConfig::new("iommu", memory.clone(), Arc::new(NoMsi));
-    let Ok(mut function) = function(iommu.clone(), setup) else { return };
+    let setup =
+        VirtioConfig { tracer, ..VirtioConfig::new("iommu.0", memory.clone(), Arc::new(NoMsi)) };
+    let Ok(function) = function(iommu.clone(), setup) else { return };
+    let mut function = stage.function(function, Tape::off());
     let (mut requests, mut events) = (Ring::new(&memory, 0, 16), Ring::new(&memory, 0x1000, 16));
     let start = |driver: &mut Driver<'_, _>, requests: &Ring, events: &Ring| {
         driver.negotiate(feature::MAP_UNMAP | feature::PROBE | feature::BYPASS_CONFIG);
@@ -64,11 +70,11 @@ pub fn iommu(data: &[u8]) {
                 request[8] = ENDPOINTS[usize::from(input.byte()) % ENDPOINTS.len()] as u8;
                 if matches!(request[0], 3 | 4) {
                     let flags = input.byte() % 5;
-                    for (at, value) in [(8, number(&mut input)), (16, number(&mut input))] {
+                    for (at, value) in [(8, number(input)), (16, number(input))] {
                         request[at..at + 8].copy_from_slice(&value.to_le_bytes());
                     }
                     if request[0] == 3 {
-                        let physical = number(&mut input);
+                        let physical = number(input);
                         request[24..32].copy_from_slice(&physical.to_le_bytes());
                         request[32] = flags;
                     }
@@ -99,7 +105,7 @@ pub fn iommu(data: &[u8]) {
             }
             5 => {
                 events.offer(&[(input.address(), input.length(), true)]);
-                faulted(&mut function, &Origin::default());
+                faulted(function.device.device_mut(), &Origin::default());
                 events.completions();
             }
             6 => {
@@ -117,7 +123,7 @@ pub fn iommu(data: &[u8]) {
             }
             _ => {
                 let device = &devices[usize::from(input.byte()) % devices.len()];
-                let (address, write) = (number(&mut input), input.byte().is_multiple_of(2));
+                let (address, write) = (number(input), input.byte().is_multiple_of(2));
                 let mut bytes = vec![0; usize::from(input.u16() % 9000)];
                 let reached = device.reaches(address, bytes.len() as u64, write);
                 // Into the place of requests it writes zeros at most.

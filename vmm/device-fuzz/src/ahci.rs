@@ -1,19 +1,23 @@
 //! A hostile driver, and a host that plugs, ejects, fails and takes its time, around the AHCI model.
 
-use super::{DISK, Input, MEMORY, STEPS};
-use crate::ahci::{Ahci, AhciConfig};
-use crate::backend::{Drive, DriveBays, Medium};
-use crate::bus::lock;
-use crate::device::{Access, Action, Origin};
-use crate::dma::Dma;
-use crate::irq::{NoIrq, NoMsi};
-use crate::pci::PciDevice;
-use crate::testing::{FlatMemory, MemoryDisk};
 use std::sync::{Arc, Mutex};
+
 use xinim_abi::hw::ahci::{self as hw, CommandHeader, Prd, table};
 use xinim_abi::hw::ata::command;
 use xinim_abi::hw::sata::RegisterH2d;
+use xinim_devices::ahci::{Ahci, AhciConfig};
+use xinim_devices::backend::{BlockBackend, Drive, DriveBays, Medium};
+use xinim_devices::bus::lock;
+use xinim_devices::device::{Access, Action, Origin};
+use xinim_devices::dma::Dma;
+use xinim_devices::pci::PciDevice;
+use xinim_devices::testing::{FlatMemory, MemoryDisk};
+use xinim_record::{AhciManner, Call, Kind, recorded};
 use zerocopy::IntoBytes;
+
+use crate::input::Input;
+use crate::stage::{Function, Stage};
+use crate::{DISK, STEPS};
 
 /// Base addresses the harness's own set-up uses.
 const CLB: u64 = 0x400;
@@ -50,7 +54,7 @@ const COMMANDS: [u8; 20] = [
 const PACKETS: [u8; 12] = [0x00, 0x03, 0x12, 0x1A, 0x1B, 0x1E, 0x25, 0x28, 0x43, 0x46, 0xA8, 0xBE];
 
 struct Harness {
-    hba: Ahci,
+    hba: Function<Ahci>,
     memory: Arc<FlatMemory>,
     /// The disk of port 0, the disc of port 1, the disk that comes and goes at port 2.
     disks: [Arc<Mutex<MemoryDisk>>; 3],
@@ -59,9 +63,8 @@ struct Harness {
 /// A controller with a disk and a CD-ROM drive, then what `data` says. Nothing beyond the end of a
 /// disk is asked for, nothing read-only changes, and a reset ends when the host has no more
 /// requests.
-pub fn ahci(data: &[u8]) {
-    let mut input = Input(data);
-    let Some(mut harness) = Harness::new(&mut input) else { return };
+pub fn ahci(stage: &Stage, input: &mut Input<'_>) {
+    let Some(mut harness) = Harness::new(stage, input) else { return };
     for port in 0..PORTS {
         harness.start(port);
     }
@@ -69,21 +72,19 @@ pub fn ahci(data: &[u8]) {
         if input.is_empty() {
             break;
         }
-        harness.step(&mut input);
+        harness.step(input);
     }
     harness.judge();
 }
 
 impl Harness {
-    fn new(input: &mut Input<'_>) -> Option<Self> {
-        let memory = FlatMemory::new(0, MEMORY);
-        let mut setup = AhciConfig::new("ahci", memory.clone(), Arc::new(NoMsi));
-        setup.ports = PORTS as u8;
-        setup.intx = Some(Arc::new(NoIrq));
+    fn new(stage: &Stage, input: &mut Input<'_>) -> Option<Self> {
         let flags = input.byte();
-        setup.staggered_spin_up = flags & 1 != 0;
-        setup.bios_owned = flags & 2 != 0;
-        setup.qemu_dialect = flags & 4 != 0;
+        let manner = AhciManner {
+            staggered_spin_up: flags & 1 != 0,
+            bios_owned: flags & 2 != 0,
+            qemu_dialect: flags & 4 != 0,
+        };
         let disk = |read_only| MemoryDisk {
             read_only,
             held: flags & 8 != 0,
@@ -92,18 +93,35 @@ impl Harness {
         };
         let disks = [disk(flags & 32 != 0), disk(true), disk(false)];
         let disks = disks.map(|disk| Arc::new(Mutex::new(disk)));
-        let mut hba = Ahci::new(setup).ok()?;
-        for (unit, medium) in [(0, Medium::Disk), (1, Medium::CdRom)] {
-            hba.install(unit, drive(&disks[usize::from(unit)], medium), None).ok()?;
+        let there = [(0, Medium::Disk), (1, Medium::CdRom)];
+        let spec =
+            |(unit, medium)| recorded::describe(unit, &drive(Box::new(disks[0].clone()), medium));
+        let drives = there.map(spec).to_vec();
+        let kind = Kind::Ahci { ports: PORTS as u8, drives, intx: true, manner };
+        let tape = stage.tape("ahci.0", kind);
+        let mut hba = Ahci::new(AhciConfig {
+            ports: PORTS as u8,
+            staggered_spin_up: manner.staggered_spin_up,
+            bios_owned: manner.bios_owned,
+            qemu_dialect: manner.qemu_dialect,
+            intx: Some(stage.line(&tape)),
+            tracer: stage.tracer.clone(),
+            ..AhciConfig::new("ahci.0", stage.dma(&tape), stage.msi(&tape))
+        })
+        .ok()?;
+        for (unit, medium) in there {
+            let disk = stage.disk(&tape, unit, &disks[usize::from(unit)]);
+            hba.install(unit, drive(disk, medium), None).ok()?;
         }
+        let mut hba = stage.function(hba, tape);
         hba.config_access(Access::write(4, 2, 6));
-        Some(Self { hba, memory, disks })
+        Some(Self { hba, memory: stage.memory.clone(), disks })
     }
 
     fn write(&mut self, offset: u64, size: u8, value: u64) {
         let mut action = self.hba.bar_access(5, Access::write(offset, size, value)).action;
         while let Some(Action::NotifyAgain { queue, .. }) = action {
-            if !self.hba.notify_queue(queue, &Origin::default()) {
+            if !self.hba.device.notify_queue(queue, &Origin::default()) {
                 action = None;
             }
         }
@@ -150,14 +168,19 @@ impl Harness {
             12 => lock(&disk).held = input.byte().is_multiple_of(2),
             13 => {
                 let medium = if port == 1 { Medium::CdRom } else { Medium::Disk };
-                let _occupied = self.hba.attach(port, drive(&disk, medium), &Origin::default());
+                let _occupied =
+                    self.hba.device.attach(port, drive(Box::new(disk), medium), &Origin::default());
             }
             14 => {
                 let _vacant = match input.byte() % 4 {
-                    0 => self.hba.insert(port, Box::new(disk), &Origin::default()),
-                    1 => self.hba.eject(port, true, &Origin::default()),
-                    2 => self.hba.move_tray(port, input.byte().is_multiple_of(2)),
-                    _ => self.hba.detach(port, &Origin::default()),
+                    0 => self.hba.device.insert(port, Box::new(disk), &Origin::default()),
+                    1 => self.hba.device.eject(port, true, &Origin::default()),
+                    2 => {
+                        let open = input.byte().is_multiple_of(2);
+                        self.tray(port, open);
+                        Ok(())
+                    }
+                    _ => self.hba.device.detach(port, &Origin::default()),
                 };
             }
             _ => {
@@ -169,6 +192,11 @@ impl Harness {
                 }
             }
         }
+    }
+
+    fn tray(&mut self, unit: u16, open: bool) {
+        let call = Call::Tray { unit, open };
+        self.hba.device.run(call, |hba| hba.move_tray(unit, open).is_ok());
     }
 
     /// A command that is mostly well formed.
@@ -222,7 +250,7 @@ impl Harness {
         let memory = self.memory.clone();
         let any = lock(&self.disks[disk]).finish(index, &*memory);
         for port in 0..PORTS {
-            while self.hba.ready(port, &Origin::default()) {}
+            while self.hba.device.ready(port, &Origin::default()) {}
         }
         any
     }
@@ -234,7 +262,7 @@ impl Harness {
             while self.finish(disk, 0) {}
         }
         for port in 0..PORTS {
-            while self.hba.ready(port, &Origin::default()) {}
+            while self.hba.device.ready(port, &Origin::default()) {}
         }
         let control = self.hba.bar_access(5, Access::read(hw::GHC as u64, 4)).value;
         assert_eq!(control & 1, 0, "a reset never ends");
@@ -247,6 +275,6 @@ impl Harness {
     }
 }
 
-fn drive(disk: &Arc<Mutex<MemoryDisk>>, medium: Medium) -> Drive {
-    Drive { backend: Some(Box::new(disk.clone())), medium, serial: String::from("fuzz") }
+fn drive(disk: Box<dyn BlockBackend>, medium: Medium) -> Drive {
+    Drive { backend: Some(disk), medium, serial: String::from("fuzz") }
 }
