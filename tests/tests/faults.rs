@@ -214,5 +214,33 @@ fn a_file_holds_rules_too_and_strikes_are_in_the_trace() {
     let output = exec("kvm", "sha256sum /dev/vda", &more).output().expect(0);
     assert!(output.out().contains(&sum), "{}", output.out());
     let trace = fs::read_to_string(&trace).expect("trace");
-    assert_eq!(trace.lines().filter(|line| line.ends_with("virtio-blk.0 fault rule=1")).count(), 1);
+    let event = format!("virtio-blk.0 fault rule=1: {rule}");
+    assert_eq!(trace.lines().filter(|line| line.ends_with(&event)).count(), 1);
+}
+
+/// Each strike is an event of its device, in text and in a binary trace, which adds them up.
+#[test]
+fn strikes_are_in_the_trace() {
+    if engine("faults in a trace").is_none() {
+        return;
+    }
+    let dir = tempdir().expect("directory");
+    let (disk, sum) = image(dir.path());
+    let (text, binary) = (dir.path().join("t.txt"), dir.path().join("t.bin"));
+    let rule = "device=disk0,op=read,every=4,action=delay,time=1ms";
+    let traces = [format!("{},filter=fault", arg(&text)), format!("{},format=bin", arg(&binary))];
+    let more = ["-v", "--disk", arg(&disk), "--fault", rule];
+    let more = [&more[..], &["--trace", &traces[0], "--trace", &traces[1]]].concat();
+    let output = exec("kvm", "sha256sum /dev/vda", &more).output().expect(0);
+    assert!(output.out().contains(&sum), "{}", output.out());
+    let struck = strikes(&output, 1);
+    let text = fs::read_to_string(&text).expect("trace");
+    let event = format!(" virtio-blk.0 fault rule=1: {rule}");
+    let count = text.lines().filter(|line| line.ends_with(&event)).count() as u64;
+    assert_eq!((count, text.lines().count() as u64), (struck, struck), "{text}");
+    let stat = Command::new(vmm()).args(["trace", "stat", "--json", arg(&binary)]).output();
+    let stat: serde_json::Value =
+        serde_json::from_slice(&stat.expect("trace stat").stdout).expect("JSON");
+    let counted = &stat["faults"][0];
+    assert_eq!((&counted["device"], &counted["count"]), (&"virtio-blk.0".into(), &struck.into()));
 }

@@ -145,11 +145,18 @@ fn without_an_iommu_foreign_memory_is_reached_and_said() {
     if !engines("without_an_iommu_foreign_memory_is_reached_and_said").contains(&"kvm") {
         return;
     }
+    let dir = tempdir().expect("directory");
+    let file = dir.path().join("trace.txt");
+    let trace = format!("{},filter=strict and rule=dma-*", arg(&file));
     for driver in ["virtio-blk", "ahci"] {
-        let (text, _) = rogue("kvm", driver, &["--strict"]);
+        let (text, _) = rogue("kvm", driver, &["--strict", "--trace", &trace]);
         assert!(text.contains("own memory REACHED"), "{driver}: {text}");
         let report = format!("strict: {driver}.0 [dma-not-granted]");
         assert!(text.contains(&report), "{driver}: {text}");
+        let trace = std::fs::read_to_string(&file).expect("trace");
+        let event = format!("{driver}.0 violation dma-not-granted: the device wrote ");
+        assert!(trace.lines().all(|line| line.contains(" violation dma-")), "{trace}");
+        assert!(trace.contains(&event), "no {event}: {trace}");
     }
 }
 

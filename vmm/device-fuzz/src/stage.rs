@@ -95,8 +95,7 @@ impl Stage {
     pub fn new() -> std::io::Result<Self> {
         let memory = FlatMemory::new(0, MEMORY);
         let hub = Arc::new(Hub::default());
-        let checker = Arc::new(Checker::new(memory.clone(), Arc::new(Words)));
-        hub.add(checker.clone(), None, true);
+        let checker = Checker::listen(memory.clone(), Arc::new(Words), &hub);
         let log = Arc::new(Log::default());
         lock(&log.0).1 = header(&xinim_trace::sinks::about());
         hub.add(log.clone(), None, true);

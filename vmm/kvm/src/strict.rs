@@ -59,14 +59,13 @@ impl Strict {
     /// Listens at `hub` from now on.
     pub fn new(
         mode: StrictMode,
-        hub: &Hub,
+        hub: &Arc<Hub>,
         dma: Arc<dyn Dma>,
         notices: Notices,
         ending: Arc<Ending>,
     ) -> Self {
         let waiting = Arc::new(Waiting::default());
-        let checker = Arc::new(Checker::new(dma, waiting.clone()));
-        hub.add(checker.clone(), None, true);
+        let checker = Checker::listen(dma, waiting.clone(), hub);
         Self { mode, checker, waiting, notices, ending }
     }
 

@@ -10,7 +10,7 @@ use serde::Deserialize;
 
 use super::expect::Expected;
 use super::script::Step;
-use super::trace::Assertion;
+use super::trace::{Assertion, Rule};
 use crate::config::{Text, describe_toml_error};
 use crate::error::Error;
 use crate::spec::{EngineChoice, Size, Timeout};
@@ -203,6 +203,14 @@ impl TestFile {
 
     pub fn strict(&self) -> bool {
         self.trace.iter().any(|assertion| matches!(assertion.0, Assertion::StrictClean))
+    }
+
+    /// Whether the checker has to say what is broken, so that assertions can count it.
+    pub fn counts_violations(&self) -> bool {
+        let counts = |assertion: &Assertion| {
+            matches!(assertion, Assertion::Device { rule: Rule::Broken { .. }, .. })
+        };
+        self.trace.iter().any(|assertion| counts(&assertion.0))
     }
 
     /// Whether the assertions need the trace itself.

@@ -58,6 +58,8 @@ pub fn arguments(test: &TestFile, engine: EngineChoice) -> Vec<OsString> {
     if test.strict() {
         // It ends the run with a status of its own.
         args.push("--strict=stop".into());
+    } else if test.counts_violations() {
+        args.push("--strict".into());
     }
     args.extend(test.fault.iter().map(|rule| format!("--fault={rule}").into()));
     args.extend(test.options.iter().map(OsString::from));

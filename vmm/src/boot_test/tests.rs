@@ -227,6 +227,27 @@ fn registers_and_errors_are_counted() {
 }
 
 #[test]
+fn faults_and_broken_rules_are_counted() {
+    let lines = format!(
+        "{BLK}0.5 host virtio-blk.0 fault rule=1: nth=3,action=error\n\
+         0.6 cpu0 rip=0x1 [7 x] virtio-blk.0 violation register-reserved: y was written !\n"
+    );
+    assert_eq!(judge("virtio-blk: faults strike at least 1 time", &lines), [""; 0]);
+    assert!(judge("virtio-blk: faults strike at most 0 times", &lines)[0].contains("it was 1"));
+    assert!(judge("virtio-blk: faults strike at least 1 times", BLK)[0].contains("it was 0"));
+    assert_eq!(judge("virtio-blk: register-reserved is never broken", BLK), [""; 0]);
+    let broken = judge("virtio-blk: register-reserved is never broken", &lines);
+    assert!(broken[0].contains("it was 1 times"), "{broken:?}");
+    assert_eq!(judge("virtio-blk: register-reserved is broken at least 1 time", &lines), [""; 0]);
+    assert_eq!(judge("virtio-blk: register-none is never broken", &lines), [""; 0]);
+    assert_eq!(judge("virtio-blk: no guest error", &lines), [""; 0]);
+    let unknown = "virtio-blk: no-such-rule is never broken".parse::<Assertion>().unwrap_err();
+    assert!(unknown.to_string().contains("explain"), "{unknown}");
+    let test = load("trace = ['virtio-blk: register-none is never broken']").unwrap();
+    assert!(test.counts_violations() && test.reads_trace() && !test.strict());
+}
+
+#[test]
 fn a_tail_that_passes_the_head_is_found() {
     let set = |name: &str, value: u32| {
         format!("0.1 cpu0 rip=0x1 e1000.0 w4 mmio:0x0 {name}={value:#x}\n")

@@ -8,6 +8,8 @@
 //! | `DEVICE: REGISTER is written at most N times` (`at least`, `read`) | the number is another |
 //! | `DEVICE: no guest error` | the device refused an access: wrong size, no such register, ... |
 //! | `DEVICE: at most N accesses` (`at least`) | the number of register accesses is another |
+//! | `DEVICE: faults strike at most N times` (`at least`) | fault rules struck another number of times |
+//! | `DEVICE: RULE is never broken` (`is broken at most N times`, `at least`) | the strict checker found it |
 //! | `strict: clean` | the strict checker has anything to say (`--strict`) |
 //!
 //! DEVICE is a name as the trace has it (`virtio-blk.0`) or without its number: each of the kind.
@@ -19,6 +21,8 @@ use std::collections::HashMap;
 use std::io::BufRead;
 use std::str::FromStr;
 use std::time::Duration;
+
+use xinim_devices::strict;
 
 use super::rings::Rings;
 use crate::spec::{ValueError, bad, number_and_unit};
@@ -35,10 +39,23 @@ pub enum Assertion {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Rule {
     NoRequestOver(Duration),
-    NeverPasses { tail: String, head: String },
-    Register { name: String, write: bool, bound: Bound },
+    NeverPasses {
+        tail: String,
+        head: String,
+    },
+    Register {
+        name: String,
+        write: bool,
+        bound: Bound,
+    },
     Accesses(Bound),
     NoGuestError,
+    Faults(Bound),
+    /// A rule of the strict checker.
+    Broken {
+        id: &'static str,
+        bound: Bound,
+    },
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -79,6 +96,15 @@ impl FromStr for Assertion {
                 Rule::NeverPasses { tail: tail.into(), head: head.into() }
             }
             ["no", "guest", "error"] => Rule::NoGuestError,
+            ["faults", "strike", "at", which, number, "times" | "time"] => {
+                Rule::Faults(bound(which, number)?)
+            }
+            [id, "is", "never", "broken"] => {
+                Rule::Broken { id: strict_rule(id)?, bound: Bound::AtMost(0) }
+            }
+            [id, "is", "broken", "at", which, number, "times" | "time"] => {
+                Rule::Broken { id: strict_rule(id)?, bound: bound(which, number)? }
+            }
             ["at", which, number, "accesses"] => Rule::Accesses(bound(which, number)?),
             [name, "is", "never", how] => {
                 Rule::Register { name: name.into(), write: writes(how)?, bound: Bound::AtMost(0) }
@@ -103,6 +129,13 @@ fn parse_time(text: &str) -> Result<Duration, ValueError> {
         "s" => Duration::from_secs(number),
         _ => return bad(format!("has the unknown unit `{unit}`; use us, ms or s")),
     })
+}
+
+fn strict_rule(id: &str) -> Result<&'static str, ValueError> {
+    match strict::rule(id) {
+        Some(rule) => Ok(rule.id),
+        None => bad(format!("`{id}` is no rule of --strict; `xinim-vmm explain` lists them")),
+    }
 }
 
 fn writes(word: &str) -> Result<bool, ValueError> {
@@ -267,7 +300,16 @@ impl<'a> Check<'a> {
                 }
             }
             Rule::Accesses(_) => self.count += u64::from(line.access().is_some()),
+            Rule::Faults(_) => self.count += u64::from(line.what.starts_with("fault ")),
+            Rule::Broken { id, .. } => {
+                let broken = line.what.strip_prefix("violation ");
+                let broken = broken.and_then(|words| words.split([' ', ':']).next());
+                self.count += u64::from(broken == Some(*id));
+            }
             Rule::NoGuestError => {
+                if line.what.starts_with("fault ") || line.what.starts_with("violation ") {
+                    return;
+                }
                 if let Some((_, error)) = line.what.rsplit_once(" !") {
                     let device = line.device;
                     self.fail(line.nanos, &format!("{device} refused an access: {error}"));
@@ -317,7 +359,12 @@ impl<'a> Check<'a> {
             Rule::NeverPasses { tail, .. } if !self.rings.values().any(|r| r.used(tail)) => {
                 self.reasons.push(format!("trace, `{}`: {tail} was not written", self.text));
             }
-            Rule::Register { bound, .. } | Rule::Accesses(bound) if !bound.holds(self.count) => {
+            Rule::Register { bound, .. }
+            | Rule::Accesses(bound)
+            | Rule::Faults(bound)
+            | Rule::Broken { bound, .. }
+                if !bound.holds(self.count) =>
+            {
                 self.reasons.push(format!("trace, `{}`: it was {} times", self.text, self.count));
             }
             _ => {}

@@ -102,7 +102,7 @@ fn json_event(event: &Event<'_>, owner: Option<String>) -> Value {
         "time_ns": event.origin.time_ns,
         "device": event.device,
         "kind": kind_name(&event.kind),
-        "text": event.kind.to_string(),
+        "text": event.what(),
         "error": is_error(&event.kind),
     });
     if let Some(vcpu) = event.origin.vcpu {
@@ -115,6 +115,11 @@ fn json_event(event: &Event<'_>, owner: Option<String>) -> Value {
     if let Some(process) = event.origin.process {
         value["pid"] = process.pid.into();
         value["process"] = process.name().into();
+    }
+    match event.kind {
+        EventKind::Fault { rule } => value["rule"] = rule.into(),
+        EventKind::Violation { rule } => value["rule"] = rule.into(),
+        _ => {}
     }
     if let EventKind::Access { address, size, op, value: read, old, decode, .. } = event.kind {
         let (direction, content) = match op {

@@ -4,15 +4,16 @@
 use xinim_devices::device::{Decode, GuestError, Op};
 use xinim_devices::dma::DmaError;
 use xinim_devices::irq::MsiMessage;
+use xinim_devices::strict;
 use xinim_devices::trace::{
     EventKind, ExitReason, Guest, HostOp, IommuRequest, Owner, Space, Suppress,
 };
 use xinim_devices::virtio::RingError;
 
-use crate::wire::{Bad, Input, put as number, put_signed};
+use crate::wire::{Bad, Input, put as number, put_bytes, put_signed};
 
 /// Names of kinds by number, for the file's header.
-pub const KINDS: [&str; 23] = [
+pub const KINDS: [&str; 24] = [
     "access",
     "notify",
     "publish",
@@ -36,6 +37,7 @@ pub const KINDS: [&str; 23] = [
     "fault",
     "iommu",
     "refused",
+    "violation",
 ];
 
 fn flag(out: &mut Vec<u8>, flag: bool) {
@@ -206,6 +208,10 @@ pub fn put(kind: &EventKind, out: &mut Vec<u8>, table: impl FnOnce(&Decode) -> u
             number(out, address);
             22
         }
+        EventKind::Violation { rule } => {
+            put_bytes(out, rule.as_bytes());
+            23
+        }
     }
 }
 
@@ -367,6 +373,11 @@ pub fn get(
                 address: input.u64()?,
             }
         }
+        23 => match strict::rule(input.text()?) {
+            Some(rule) => EventKind::Violation { rule: rule.id },
+            // A rule of a later version.
+            None => return Ok(None),
+        },
         _ => return Ok(None),
     }))
 }

@@ -118,6 +118,9 @@ pub struct Stat {
     moved: BTreeMap<String, (u64, u64)>,
     interrupts: BTreeMap<String, u64>,
     frames: BTreeMap<String, [u64; 4]>,
+    /// By device and rule: of the fault rules, and of the strict checker.
+    faults: BTreeMap<(String, u32), u64>,
+    violations: BTreeMap<(String, &'static str), u64>,
     /// Under way: when popped, and what it is once that is known.
     popped: HashMap<(String, u16, u16), (u64, String)>,
     commands: HashMap<(String, u8, u8), (u64, String)>,
@@ -222,6 +225,16 @@ impl Stat {
                     counts[at + 1] += u64::from(length);
                 }
             }
+            EventKind::Fault { rule } => {
+                if let Some(count) = bounded(&mut self.faults, (device(), rule)) {
+                    *count += 1;
+                }
+            }
+            EventKind::Violation { rule } => {
+                if let Some(count) = bounded(&mut self.violations, (device(), rule)) {
+                    *count += 1;
+                }
+            }
             _ => {}
         }
     }
@@ -309,6 +322,12 @@ impl Stat {
                 json!({ "device": device, "read_bytes": read, "written_bytes": written })
             }).collect::<Vec<_>>(),
             "interrupts": self.interrupts,
+            "faults": self.faults.iter().map(|((device, rule), count)| {
+                json!({ "device": device, "rule": rule, "count": count })
+            }).collect::<Vec<_>>(),
+            "violations": self.violations.iter().map(|((device, rule), count)| {
+                json!({ "device": device, "rule": rule, "count": count })
+            }).collect::<Vec<_>>(),
             "frames": self.frames.iter().map(|(device, [sent, sent_bytes, got, got_bytes])| {
                 json!({ "device": device, "sent": sent, "sent_bytes": sent_bytes,
                         "received": got, "received_bytes": got_bytes })
@@ -386,6 +405,12 @@ impl Stat {
                 out,
                 "  {device:<42} {sent} frames sent ({sent_bytes} bytes), {got} received ({got_bytes})"
             )?;
+        }
+        for ((device, rule), count) in &self.faults {
+            writeln!(out, "  {device:<42} {count:>9} times fault rule {rule}")?;
+        }
+        for ((device, rule), count) in &self.violations {
+            writeln!(out, "  {device:<42} {count:>9} times broken: {rule}")?;
         }
         Ok(())
     }

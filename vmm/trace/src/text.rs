@@ -53,8 +53,3 @@ impl TraceSink for TextTrace {
         }
     }
 }
-
-/// What happened, without when, where and by whom.
-pub fn what(event: &Event<'_>) -> String {
-    event.kind.to_string()
-}

@@ -252,11 +252,11 @@ impl Faults {
         for armed in &mut lock(&self.state).rules {
             if armed.rule.concerns(names) && armed.rule.matches(point) && armed.turn(now) {
                 // The first wins; for the others it was a match only.
-                hit = hit.or_else(|| Some(armed.strike()));
+                hit = hit.or_else(|| Some((armed.strike(), self.words(armed))));
             }
         }
-        let hit = hit?;
-        self.trace(names, hit.rule, now);
+        let (hit, words) = hit?;
+        self.trace(names, hit.rule, &words, now);
         match hit.action {
             Action::Unplug | Action::LinkDown => {
                 let targets = self.targets(|known| names.iter().all(|n| known.contains(n)));
@@ -267,11 +267,17 @@ impl Faults {
         }
     }
 
-    fn trace(&self, names: &[String], rule: u32, now: Duration) {
+    /// A rule's text, for a trace that is on.
+    fn words(&self, armed: &Armed) -> String {
+        if self.tracer.is_on() { armed.status.rule.clone() } else { String::new() }
+    }
+
+    fn trace(&self, names: &[String], rule: u32, words: &str, now: Duration) {
         if self.tracer.is_on() {
             let device = names.first().map_or("fault", String::as_str);
             let origin = Origin::host(now.as_nanos() as u64);
-            self.tracer.named(device).emit(&origin, || EventKind::Fault { rule });
+            let tracer = self.tracer.named(device);
+            tracer.emit_with(&origin, words.as_bytes(), || EventKind::Fault { rule });
         }
     }
 
@@ -282,13 +288,13 @@ impl Faults {
             let armed = state.rules.iter_mut().find(|armed| armed.status.id == id);
             armed.map(|armed| {
                 armed.status.matches += 1;
-                (armed.strike(), armed.rule.clone())
+                (armed.strike(), armed.rule.clone(), self.words(armed))
             })
         };
-        let Some((hit, rule)) = struck else { return };
+        let Some((hit, rule, words)) = struck else { return };
         let targets = self.targets(|names| rule.concerns(names));
         let first = targets.first().and_then(|(names, _)| names.first()).cloned();
-        self.trace(first.as_slice(), id, self.clock.monotonic());
+        self.trace(first.as_slice(), id, &words, self.clock.monotonic());
         self.pull(hit, targets, first.as_ref());
     }
 

@@ -10,6 +10,7 @@
 //!                       |                 e1000.rs    rings, reset, interrupts
 //!                       |                 ahci.rs     ports; commands.rs: what is issued
 //!                       `--> Report(Violation): rule, what exactly, last accesses, guest stack
+//!                       `--> trace::Event, every time
 //! ```
 //! The checker is a [`TraceSink`]: it sees what the trace sees and nothing else of the devices, so
 //! that a device model cannot excuse its driver. What a driver hands over in memory (descriptors,
@@ -37,11 +38,11 @@ pub use rules::{RULES, Rule, find as rule};
 
 use crate::device::Origin;
 use crate::dma::Dma;
-use crate::trace::{Event, EventKind, Interest, Owner, TraceSink};
+use crate::trace::{Event, EventKind, Hub, Interest, Owner, TraceSink};
 use memory::Memory;
 use shadow::Touch;
 use std::collections::{BTreeMap, HashMap, VecDeque};
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock, Weak};
 
 /// Accesses of a device kept for a report.
 const HISTORY: usize = 12;
@@ -99,6 +100,8 @@ pub struct Checker {
     /// Of the devices that reach memory in a way of their own.
     own: RwLock<HashMap<String, Memory>>,
     report: Arc<dyn Report>,
+    /// Where what was found is shown among the other events.
+    hub: Weak<Hub>,
     // Volatile state
     state: Mutex<State>,
 }
@@ -148,8 +151,16 @@ impl Found {
 impl Checker {
     /// `dma`: the machine's memory, for what drivers hand over in it.
     pub fn new(dma: Arc<dyn Dma>, report: Arc<dyn Report>) -> Self {
-        let own = RwLock::default();
-        Self { memory: Memory::new(dma), own, report, state: Mutex::default() }
+        let (own, hub) = (RwLock::default(), Weak::new());
+        Self { memory: Memory::new(dma), own, report, hub, state: Mutex::default() }
+    }
+
+    /// A checker that listens at `hub` from now on, and whose findings are events there.
+    pub fn listen(dma: Arc<dyn Dma>, report: Arc<dyn Report>, hub: &Arc<Hub>) -> Arc<Self> {
+        let checker = Self { hub: Arc::downgrade(hub), ..Self::new(dma, report) };
+        let checker = Arc::new(checker);
+        hub.add(checker.clone(), None, true);
+        checker
     }
 
     /// The device of this name has an IOMMU in front of its memory: `dma` looks through it.
@@ -202,6 +213,11 @@ impl Checker {
             let count = state.counts.entry(key).or_default();
             *count += 1;
             let count = *count;
+            if let Some(hub) = self.hub.upgrade() {
+                // The checker does not want events of its own: this does not come back.
+                let kind = EventKind::Violation { rule: rule.id };
+                hub.send(&Event { kind, data: what.as_bytes(), ..*event });
+            }
             if count > REPORTS {
                 continue;
             }

@@ -210,8 +210,12 @@ pub enum EventKind {
     Exit { reason: ExitReason, address: u64, nanos: u64 },
     /// The guest's own.
     Guest(Guest),
-    /// A fault rule struck: its number, as `ctl fault list` shows it.
+    /// A fault rule struck: its number, as `ctl fault list` shows it. The rule's text is the event's
+    /// data.
     Fault { rule: u32 },
+    /// The driver broke a rule of the strict checker: its id. What exactly happened is the event's
+    /// data, in words.
+    Violation { rule: &'static str },
     /// An IOMMU carried out a request, or refused it.
     IommuRequest(IommuRequest),
     /// An IOMMU refused a device's access at this address. `endpoint`: the device's requester id;
@@ -245,6 +249,8 @@ bitflags::bitflags! {
         /// The guest's own, as far as they tell which memory devices may reach; the others of GUEST
         /// need not come.
         const GRANT = 1 << 14;
+        /// Rules of the strict checker that were broken.
+        const STRICT = 1 << 15;
         /// Not of any event: doorbells are to be accesses, so that each shows who rang it, which
         /// costs an exit.
         const ATTRIBUTED = 1 << 31;
@@ -274,6 +280,7 @@ impl EventKind {
             Self::Guest(guest) if guest.is_grant() => Interest::GUEST.union(Interest::GRANT),
             Self::Guest(_) => Interest::GUEST,
             Self::Fault { .. } => Interest::FAULT,
+            Self::Violation { .. } => Interest::STRICT,
             Self::IommuRequest(_) | Self::IommuFault { .. } => Interest::IOMMU,
         }
     }

@@ -34,7 +34,8 @@ pub struct Event<'a> {
     /// Name of the device, `bus`, or `cpu`.
     pub device: &'a str,
     pub kind: EventKind,
-    /// Bytes that belong to the event: those of a frame. Empty for most.
+    /// Bytes that belong to the event: those of a frame, words about a fault or a broken rule. Empty
+    /// for most.
     pub data: &'a [u8],
 }
 

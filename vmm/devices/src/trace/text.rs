@@ -30,7 +30,30 @@ impl Display for Event<'_> {
             write!(f, "[{} {}] ", process.pid, process.name())?;
         }
         write!(f, "{} ", self.device)?;
-        kind(f, &self.kind)
+        self.write_what(f)
+    }
+}
+
+impl Event<'_> {
+    /// What happened, without when, where and by whom, but with the words that belong to it.
+    pub fn what(&self) -> String {
+        struct What<'a>(&'a Event<'a>);
+        impl Display for What<'_> {
+            fn fmt(&self, f: &mut Formatter<'_>) -> Result {
+                self.0.write_what(f)
+            }
+        }
+        What(self).to_string()
+    }
+
+    fn write_what(&self, f: &mut Formatter<'_>) -> Result {
+        kind(f, &self.kind)?;
+        match self.kind {
+            EventKind::Fault { .. } | EventKind::Violation { .. } if !self.data.is_empty() => {
+                write!(f, ": {}", Printable(std::str::from_utf8(self.data).unwrap_or("?")))
+            }
+            _ => Ok(()),
+        }
     }
 }
 
@@ -111,6 +134,7 @@ fn kind(f: &mut Formatter<'_>, kind: &EventKind) -> Result {
         }
         EventKind::Line { level } => write!(f, "irq level={}", u8::from(level)),
         EventKind::Fault { rule } => write!(f, "fault rule={rule}"),
+        EventKind::Violation { rule } => write!(f, "violation {rule}"),
         EventKind::IommuRequest(request) => iommu_request(f, &request),
         EventKind::IommuFault { endpoint, address, write, attached } => {
             let (what, why) = (

@@ -13,6 +13,7 @@ pub(crate) enum Text {
     Direction,
     Register,
     Process,
+    Rule,
 }
 
 /// Fields that are numbers.
@@ -34,7 +35,7 @@ pub(crate) enum Number {
 }
 
 /// All fields, for messages.
-pub const FIELDS: &str = "device, kind, direction, register, process, pid, vcpu, time, queue, \
+pub const FIELDS: &str = "device, kind, direction, register, process, rule, pid, vcpu, time, queue, \
                           head, port, slot, vector, lba, length, address, value, cost, error";
 
 pub(crate) fn text_field(name: &str) -> Option<Text> {
@@ -43,6 +44,7 @@ pub(crate) fn text_field(name: &str) -> Option<Text> {
         "direction" | "dir" => Text::Direction,
         "register" | "reg" => Text::Register,
         "process" => Text::Process,
+        "rule" => Text::Rule,
         _ => return None,
     })
 }
@@ -131,6 +133,7 @@ pub fn kind_name(kind: &EventKind) -> &'static str {
         EventKind::Exit { .. } => "exit",
         EventKind::Guest(_) => "guest",
         EventKind::Fault { .. } => "fault",
+        EventKind::Violation { .. } => "violation",
         EventKind::IommuRequest(_) => "iommu",
         EventKind::IommuFault { .. } => "refused",
     }
@@ -141,7 +144,7 @@ fn group(kind: &str) -> &'static str {
 }
 
 /// The groups of events by the names of ours.
-const GROUPS: [(&str, Interest); 14] = [
+const GROUPS: [(&str, Interest); 15] = [
     ("access", Interest::ACCESS),
     ("config", Interest::CONFIG),
     ("queue", Interest::QUEUE),
@@ -156,6 +159,7 @@ const GROUPS: [(&str, Interest); 14] = [
     ("guest", Interest::GUEST),
     ("fault", Interest::FAULT),
     ("iommu", Interest::IOMMU),
+    ("strict", Interest::STRICT),
 ];
 
 impl Node {
@@ -168,10 +172,10 @@ impl Node {
                 let known = KINDS.iter().filter(|(k, g)| glob.matches(k) || glob.matches(g));
                 known.fold(Interest::empty(), |sum, (_, group)| {
                     let found = GROUPS.iter().find(|(name, _)| name == group);
-                    // Groups that have no name of their own yet may hide in any.
                     sum | found.map_or(Interest::all(), |(_, interest)| *interest)
                 })
             }
+            Node::Text { field: Text::Rule, equal: true, .. } => Interest::FAULT | Interest::STRICT,
             Node::Text { field: Text::Register, equal: true, .. } => {
                 Interest::ACCESS | Interest::CONFIG
             }
@@ -207,6 +211,11 @@ impl Node {
 fn text(event: &Event<'_>, field: Text, glob: &Glob) -> bool {
     match field {
         Text::Device => glob.matches(event.device),
+        Text::Rule => match event.kind {
+            EventKind::Fault { rule } => glob.matches(&rule.to_string()),
+            EventKind::Violation { rule } => glob.matches(rule),
+            _ => false,
+        },
         Text::Process => event.origin.process.is_some_and(|process| glob.matches(process.name())),
         Text::Direction => {
             let write = match event.kind {
@@ -320,7 +329,7 @@ pub fn is_error(kind: &EventKind) -> bool {
         EventKind::BlockRequest { status, errno, .. } => errno != 0 || status != 0,
         EventKind::HostIo { errno, .. } => errno != 0,
         EventKind::IommuRequest(request) => request.status != 0,
-        EventKind::IommuFault { .. } => true,
+        EventKind::IommuFault { .. } | EventKind::Violation { .. } => true,
         _ => false,
     }
 }

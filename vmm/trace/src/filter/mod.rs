@@ -13,6 +13,7 @@
 //! | `direction` | accesses, DMA, frames | `read`, `write` (from the driver's side; frames: `write` is sent) |
 //! | `register` | accesses | any register touched; case does not matter |
 //! | `process`, `pid` | those of a vCPU or the guest | name, number |
+//! | `rule` | faults, violations | number of the fault rule, id of the strict checker's |
 //! | `vcpu` | those of a vCPU | |
 //! | `time` | all | since the machine's start; seconds, or with ns, us, ms, s |
 //! | `queue`, `head`, `port`, `slot`, `vector`, `lba`, `length`, `address`, `value`, `cost` | where there is one | |

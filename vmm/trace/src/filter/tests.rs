@@ -50,6 +50,30 @@ fn takes(text: &str, event: &Event<'_>) -> bool {
 }
 
 #[test]
+fn faults_and_broken_rules_are_chosen() {
+    let event = |kind| Event { origin: Origin::host(1), device: "e1000.0", kind, data: b"words" };
+    let fault = event(EventKind::Fault { rule: 12 });
+    let violation = event(EventKind::Violation { rule: "register-reserved" });
+    for (text, takes_fault, takes_violation) in [
+        ("fault", true, false),
+        ("violation", false, true),
+        ("strict", false, true),
+        ("rule=12", true, false),
+        ("rule=register-*", false, true),
+        ("rule != 12", false, true),
+        ("error", false, true),
+        ("kind=access", false, false),
+    ] {
+        assert_eq!(takes(text, &fault), takes_fault, "{text}");
+        assert_eq!(takes(text, &violation), takes_violation, "{text}");
+    }
+    let interest = |text: &str| text.parse::<Filter>().unwrap().interest();
+    assert_eq!(interest("strict or fault"), Interest::STRICT | Interest::FAULT);
+    assert_eq!(interest("rule=12"), Interest::STRICT | Interest::FAULT);
+    assert!(!takes("rule=*", &write()));
+}
+
+#[test]
 fn every_field_is_compared() {
     for text in [
         "device=virtio-blk.0",

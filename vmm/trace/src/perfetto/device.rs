@@ -9,7 +9,6 @@ use xinim_devices::trace::{Event, EventKind, ExitReason, Owner};
 
 use super::Perfetto;
 use super::proto::Slice;
-use crate::text::what;
 
 /// Host requests under way for one request of the guest, at most.
 const PARTS_MAX: usize = 1024;
@@ -59,7 +58,7 @@ impl<W: Write> Perfetto<W> {
                 }
                 let letter = if write { "write" } else { "read" };
                 let slice =
-                    Slice::new("register", register.unwrap_or(letter)).text("access", what(event));
+                    Slice::new("register", register.unwrap_or(letter)).text("access", event.what());
                 let track = self.line.child(group, "registers");
                 self.line.instant(time, track, &slice);
             }
@@ -115,7 +114,7 @@ impl<W: Write> Perfetto<W> {
             EventKind::Msi { .. } | EventKind::Line { level: true } => {
                 let track = self.line.child(group, "interrupts");
                 let slice = Slice::new("irq", format!("{} raises", event.device))
-                    .text("interrupt", what(event));
+                    .text("interrupt", event.what());
                 let chains = self.chains.raise(&device);
                 if chains.is_empty() {
                     self.line.instant(time, track, &slice);
@@ -126,7 +125,7 @@ impl<W: Write> Perfetto<W> {
             }
             _ => {
                 let track = self.line.child(group, crate::filter::kind_name(&event.kind));
-                let text = what(event);
+                let text = event.what();
                 let name = text.split(' ').take(2).collect::<Vec<_>>().join(" ");
                 self.line.instant(time, track, &Slice::new("device", name).text("event", text));
             }
@@ -154,7 +153,7 @@ impl<W: Write> Perfetto<W> {
         let chain = self.chains.ended(device, at);
         if let Some(open) = self.requests.remove(&(device.clone(), at.0, at.1)) {
             let slice = Slice::new("request", "device done").flow(chain);
-            self.line.instant(time, open.track(), &slice.text("event", what(event)));
+            self.line.instant(time, open.track(), &slice.text("event", event.what()));
             self.line.end(time, open, &Slice::default());
         }
     }

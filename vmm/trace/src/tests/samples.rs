@@ -4,7 +4,9 @@ use proptest::prelude::*;
 use xinim_abi::hw::{pci, virtio};
 use xinim_devices::device::{Decode, GuestError, Op, Origin, Process};
 use xinim_devices::irq::MsiMessage;
-use xinim_devices::trace::{Event, EventKind, ExitReason, Guest, HostOp, Owner, Space, Suppress};
+use xinim_devices::trace::{
+    Event, EventKind, ExitReason, Guest, HostOp, IommuRequest, Owner, Space, Suppress,
+};
 use xinim_devices::virtio::RingError;
 
 pub fn process(pid: u32, name: &str) -> Process {
@@ -97,6 +99,8 @@ pub fn all() -> Vec<Event<'static>> {
             errno: 0,
         },
         EventKind::Exit { reason: ExitReason::MmioRead, address: 0xFEB0_0000, nanos: 12_345 },
+        EventKind::IommuRequest(IommuRequest { kind: 3, end: 4095, ..IommuRequest::default() }),
+        EventKind::IommuFault { endpoint: 8, address: 4096, write: true, attached: false },
         EventKind::Guest(Guest { kind: 2, name: 0x0301, a: u64::MAX, b: 1 << 52 }),
     ];
     let mut events: Vec<_> =
@@ -104,6 +108,10 @@ pub fn all() -> Vec<Event<'static>> {
     events.push(access(50_000, virtio::COMMON, 0x14, Op::Write(15), 0));
     // Back in time: what an access led to came first.
     events.push(access(49_000, pci::HEADER, 4, Op::Read, 7));
+    let fault = EventKind::Fault { rule: 3 };
+    events.push(Event { data: b"nth=3,action=error", ..event(55_000, "virtio-blk.0", fault) });
+    let violation = EventKind::Violation { rule: "register-reserved" };
+    events.push(Event { data: b"it was", ..event(56_000, "virtio-blk.0", violation) });
     let frame = EventKind::Frame { sent: true, length: 60 };
     events.push(Event { data: &[0xAB; 60], ..event(60_000, "e1000.0", frame) });
     events

@@ -20,6 +20,27 @@ fn percentiles_are_right_to_a_fifth() {
 }
 
 #[test]
+fn faults_and_broken_rules_are_counted() {
+    let mut stat = Stat::default();
+    for time in [1, 2] {
+        stat.event(&event(time, "virtio-blk.0", EventKind::Fault { rule: 3 }));
+    }
+    let rule = "register-reserved";
+    stat.event(&event(3, "virtio-blk.0", EventKind::Violation { rule }));
+    let json = stat.json();
+    assert_eq!(json["kinds"]["fault"], 2);
+    assert_eq!(
+        json["faults"][0],
+        serde_json::json!({ "device": "virtio-blk.0", "rule": 3, "count": 2 })
+    );
+    assert_eq!((&json["violations"][0]["rule"], &json["errors"]), (&rule.into(), &1.into()));
+    let text = stat.text();
+    for part in ["2 times fault rule 3", "1 times broken: register-reserved"] {
+        assert!(text.contains(part), "{part} in\n{text}");
+    }
+}
+
+#[test]
 fn sums_by_device_register_process_and_request() {
     let mut stat = Stat::default();
     stat.event(&access(1000, virtio::COMMON, 0x14, Op::Write(1), 0));

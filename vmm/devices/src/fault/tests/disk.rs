@@ -77,7 +77,10 @@ fn error() {
 fn each_strike_is_in_the_trace() {
     let mut b = bench("op=read,action=error");
     b.read(1, 0);
-    assert_eq!(b.rig.trace.take(), ["0.000000000 host virtio-blk.0 fault rule=1"]);
+    assert_eq!(
+        b.rig.trace.take(),
+        ["0.000000000 host virtio-blk.0 fault rule=1: op=read,action=error"]
+    );
 }
 
 #[test]

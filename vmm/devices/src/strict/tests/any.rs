@@ -1,9 +1,10 @@
 //! Rules that hold for every device, and those of PCI.
 
-use super::machine::{BLK, HBA, Machine, NIC};
+use super::machine::{BLK, HBA, Machine, NIC, Seen};
 use crate::device::Origin;
 use crate::strict::Checker;
-use crate::trace::{Event, EventKind, Guest, IommuRequest, Owner, TraceSink};
+use crate::testing::{FlatMemory, TraceLog};
+use crate::trace::{Event, EventKind, Guest, Hub, IommuRequest, Owner, TraceSink};
 use std::sync::Arc;
 use xinim_abi::hw::e1000::reg;
 use xinim_abi::hw::pci::{self, Command, msix};
@@ -243,4 +244,21 @@ fn what_an_iommu_refuses_is_said() {
     };
     tell(&m, 3, refused);
     assert_eq!(m.broken(), ["iommu-refused"]);
+}
+
+/// What is found is among the events of the device, each time, though it is reported a few times only.
+#[test]
+fn each_violation_is_an_event() {
+    let (memory, hub) = (FlatMemory::new(0, 4096), Arc::new(Hub::default()));
+    let checker = Checker::listen(memory, Arc::new(Seen::default()), &hub);
+    let log = TraceLog::new();
+    hub.add(log.clone(), None, true);
+    let kind = EventKind::IommuRequest(IommuRequest { kind: 3, status: 4, ..Default::default() });
+    for time_ns in 1..=5 {
+        hub.send(&Event { origin: Origin::host(time_ns), device: "iommu.0", kind, data: &[] });
+    }
+    let lines = log.take();
+    let found = lines.iter().filter(|line| line.contains(" violation iommu-request: ")).count();
+    assert_eq!((found, lines.len()), (5, 10), "{lines:?}");
+    assert_eq!(checker.counts()[0].count, 5);
 }
