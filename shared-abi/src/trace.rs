@@ -105,6 +105,18 @@ pub mod kind {
     /// A span of the program's own begins or ends. `a`, `b`: up to 16 bytes of its name.
     pub const BEGIN: u8 = 22;
     pub const END: u8 = 23;
+    /// A frame was submitted to the network driver with pid `a`, which knows it as `b` until it is sent.
+    /// `name`: 1 on behalf of the call that the submitting process serves at the time, else 0.
+    pub const FRAME_SUBMIT: u8 = 24;
+    /// A network driver took frame `a` with `b` bytes; what it gave the device for it is a
+    /// [`DRIVER_ISSUE`] with cookie `a`.
+    pub const FRAME_TAKE: u8 = 25;
+    /// Its device has done with frame `a`.
+    pub const FRAME_SENT: u8 = 26;
+    /// A network driver hands up a received frame with `b` bytes.
+    pub const FRAME_UP: u8 = 27;
+    /// It was taken in, `b` bytes from the driver with pid `a`.
+    pub const FRAME_ARRIVED: u8 = 28;
 }
 
 /// What a service comes to ([`kind::SERVICE`]).
@@ -139,6 +151,11 @@ pub const fn kind_name(kind: u8) -> Option<&'static str> {
         kind::SERVICE => "service",
         kind::BEGIN => "begin",
         kind::END => "end",
+        kind::FRAME_SUBMIT => "frame-submit",
+        kind::FRAME_TAKE => "frame-take",
+        kind::FRAME_SENT => "frame-sent",
+        kind::FRAME_UP => "frame-up",
+        kind::FRAME_ARRIVED => "frame-arrived",
         _ => return None,
     })
 }

@@ -21,7 +21,7 @@ use xinim_abi::hw::e1000::{
 };
 use xinim_abi::services::link::{TX_ENTRIES, Transmit, info};
 use xinim_driver_kit::pci::PciFunction;
-use xinim_driver_kit::{Carver, Clock, Dma, Mmio, Segment, wait_until};
+use xinim_driver_kit::{Carver, Clock, Dma, Mmio, Segment, trace, wait_until};
 use xinim_link_service::{Events, Filter, LinkDevice, LinkInfo, Peek};
 
 use crate::access;
@@ -454,7 +454,8 @@ impl<M: Mmio, D: Dma, C: Clock> LinkDevice for Nic<M, D, C> {
         cookie: u32,
     ) -> Result<()> {
         let now = self.clock.now_ns();
-        self.tx.send(memory, data, how, cookie, now)?;
+        let last = self.tx.send(memory, data, how, cookie, now)?;
+        trace::issued(cookie.into(), 0, last as u16);
         if self.watch.is_none() {
             self.watch = Some(now.saturating_add(TIMEOUT_NS));
         }

@@ -69,7 +69,7 @@ impl<B: DmaBuffer> TxRing<B> {
         self.sent.front().map(|sent| sent.since)
     }
 
-    /// `Again`: no room; `Inval`: not a frame it can send.
+    /// `Again`: no room; `Inval`: not a frame it can send. The place of its last descriptor.
     pub fn send(
         &mut self,
         memory: &dyn Peek,
@@ -77,7 +77,7 @@ impl<B: DmaBuffer> TxRing<B> {
         how: &Transmit,
         cookie: u32,
         now: u64,
-    ) -> Result<()> {
+    ) -> Result<u32> {
         if cookie >= TX_ENTRIES || data.is_empty() {
             return Err(Error::Inval);
         }
@@ -110,7 +110,7 @@ impl<B: DmaBuffer> TxRing<B> {
         }
         let last = self.put(&pieces, how, context);
         self.sent.push_back(Sent { cookie, how: *how, data: pieces, last, since: now });
-        Ok(())
+        Ok(last)
     }
 
     /// Fills in a frame's descriptors; the place of the last.

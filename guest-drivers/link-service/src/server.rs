@@ -67,6 +67,7 @@ pub fn run<L: LinkDevice>(
     shared: bool,
 ) -> ! {
     let Ok(endpoint) = server::own_endpoint() else { process::exit(1) };
+    xinim_driver_kit::trace::connect(xinim_rt::trace::event);
     let service = Service::new(logic);
     let (watched, timer) = (0, None);
     let mut server =

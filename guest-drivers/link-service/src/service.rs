@@ -11,7 +11,7 @@ use xinim_abi::error::{Error, Result};
 use xinim_abi::services::link::{
     self, DATA_OFFSET, RX_BUFFER, Received, TX_ENTRIES, TX_MAX, Transmit, info, transmit,
 };
-use xinim_driver_kit::{DmaBuffer, Segment, SgList};
+use xinim_driver_kit::{DmaBuffer, Segment, SgList, trace};
 
 use crate::device::{Events, Filter, LinkDevice, Nothing, Peek};
 use crate::ring::Rings;
@@ -67,6 +67,8 @@ pub struct Service<L, R, N> {
     list: SgList,
     was_up: bool,
     counters: Counters,
+    /// Bytes handed up of a frame that goes on.
+    partial: u64,
 }
 
 impl<L: LinkDevice, R: DmaBuffer, N: Notify> Service<L, R, N> {
@@ -80,6 +82,7 @@ impl<L: LinkDevice, R: DmaBuffer, N: Notify> Service<L, R, N> {
             list: SgList::new(),
             was_up,
             counters: Counters::default(),
+            partial: 0,
         }
     }
 
@@ -192,12 +195,15 @@ impl<L: LinkDevice, R: DmaBuffer, N: Notify> Service<L, R, N> {
     fn report(&mut self) {
         let Some(client) = &mut self.client else { return };
         for &id in &self.events.sent {
+            trace::event(trace::kind::FRAME_SENT, 0, id.into(), 0);
             client.rings.sent(id);
         }
         for frame in &self.events.received {
             let offset = frame.cookie + u32::from(frame.start);
             client.rings.received(&Received { offset, len: frame.len, flags: frame.flags });
+            self.partial += u64::from(frame.len);
             if frame.flags & link::received::MORE == 0 {
+                trace::event(trace::kind::FRAME_UP, 0, 0, core::mem::take(&mut self.partial));
                 self.counters.frames_received += 1;
             }
         }
@@ -266,6 +272,7 @@ impl<L: LinkDevice, R: DmaBuffer, N: Notify> Service<L, R, N> {
             }
             self.list.clear();
             self.list.push_buffer(memory, frame.offset as usize, frame.len as usize);
+            trace::event(trace::kind::FRAME_TAKE, 0, frame.id.into(), frame.len.into());
             match self.device.send(&Window(memory), self.list.segments(), &frame, frame.id) {
                 Ok(()) => client.rings.take_transmit(),
                 Err(Error::Again) => break,

@@ -19,7 +19,7 @@ use xinim_abi::hw::virtio::{Status as DeviceStatus, feature as ring_feature};
 use xinim_abi::hw::virtio_net::{config, control, feature, rx_queue, status, tx_queue};
 use xinim_abi::services::link::{TX_ENTRIES, Transmit, info};
 use xinim_driver_kit::pci::PciFunction;
-use xinim_driver_kit::{Carver, Clock, Dma, Mmio, Segment, Slice};
+use xinim_driver_kit::{Carver, Clock, Dma, Mmio, Segment, Slice, trace};
 use xinim_link_service::{Events, Filter, LinkDevice, LinkInfo, Peek};
 use xinim_virtio::queue::{self, QueueOptions};
 use xinim_virtio::{DeviceError, Queue, StartError, Transport};
@@ -387,7 +387,8 @@ impl<M: Mmio, D: Dma, C: Clock> LinkDevice for Net<M, D, C> {
         }
         let now = self.clock.now_ns();
         let pair = how.flow as usize % self.pairs.len();
-        self.pairs[pair].send(&self.areas, data, how, cookie, now)?;
+        let head = self.pairs[pair].send(&self.areas, data, how, cookie, now)?;
+        trace::issued(cookie.into(), tx_queue(pair as u16), head);
         if self.watch.is_none() {
             self.watch = Some(now.saturating_add(TIMEOUT_NS));
         }

@@ -78,7 +78,7 @@ impl<B: DmaBuffer> Pair<B> {
         Ok(())
     }
 
-    /// `header` is the area of the frame's header, at its device address.
+    /// `header` is the area of the frame's header, at its device address. The head of its chain.
     pub fn send(
         &mut self,
         areas: &Slice<B>,
@@ -86,13 +86,13 @@ impl<B: DmaBuffer> Pair<B> {
         how: &Transmit,
         cookie: u32,
         now: u64,
-    ) -> Result<()> {
+    ) -> Result<u16> {
         let slot = *self.sent_free.last().ok_or(Error::Again)?;
-        self.put(areas, slot, data, how, cookie)?;
+        let head = self.put(areas, slot, data, how, cookie)?;
         self.sent_free.pop();
         let sent = Sent { cookie, how: *how, data: data.to_vec(), since: now };
         self.sent[usize::from(slot)] = Some(sent);
-        Ok(())
+        Ok(head)
     }
 
     fn put(
@@ -102,14 +102,14 @@ impl<B: DmaBuffer> Pair<B> {
         data: &[Segment],
         how: &Transmit,
         cookie: u32,
-    ) -> Result<()> {
+    ) -> Result<u16> {
         let at = cookie as usize * AREA;
         areas.write_value(at, &header(how));
         let address = areas.device_address(at).address;
         self.chain.clear();
         self.chain.push(Segment { address, len: HEADER_SIZE as u32 });
         self.chain.extend_from_slice(data);
-        self.tx.add(&self.chain, self.chain.len(), slot.into()).map(drop)
+        self.tx.add(&self.chain, self.chain.len(), slot.into())
     }
 
     pub fn poll(

@@ -9,6 +9,7 @@ use alloc::rc::Rc;
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::cell::RefCell;
+use core::sync::atomic::{AtomicBool, Ordering};
 
 use xinim_abi::error::{Error, Result};
 use xinim_abi::interface::Name;
@@ -19,7 +20,7 @@ use xinim_net::link::{Capabilities, Link, Offload};
 use xinim_net::rings::{LEN_LARGE, LEN_SMALL, Rings, SharedMemory};
 use xinim_rt::ipc::Service;
 use xinim_rt::memory::{Mapping, Memory};
-use xinim_rt::{handle::OwnedHandle, ipc, log, rs, sys};
+use xinim_rt::{handle::OwnedHandle, ipc, log, rs, sys, trace};
 
 struct Window(Mapping);
 
@@ -45,6 +46,8 @@ struct Inner {
     window: Window,
     rings: Rings,
     capabilities: Capabilities,
+    /// The driver's present instance, for the trace.
+    pid: u32,
     /// The driver was asked to tell of transmit buffers that come back.
     starved: bool,
     /// RS has been told that this driver breaks the protocol.
@@ -55,6 +58,9 @@ struct Inner {
 }
 
 pub struct Driver(Rc<RefCell<Inner>>);
+
+/// Whether a call is being served: what is sent meanwhile is its doing, for the trace.
+pub static SERVING: AtomicBool = AtomicBool::new(false);
 
 /// Code of a complaint: the driver's ring indices make no sense.
 const RING_BROKEN: u32 = 1;
@@ -96,6 +102,7 @@ impl Driver {
             window,
             rings,
             capabilities,
+            pid: 0,
             starved: false,
             accused: false,
             doorbell: None,
@@ -168,6 +175,7 @@ impl Inner {
         // Neighbour discovery and router advertisements are multicast.
         let all = link::SetFilter { flags: filter::ALL_MULTICAST };
         ipc::call(self.service.connect(true)?, &all)?;
+        self.pid = pid;
         self.doorbell = Some(1 << reply.bit);
         self.link_up = found.flags & info::LINK_UP != 0;
         self.service.notify(1 << reply.bit)?;
@@ -188,7 +196,13 @@ impl Link for DriverLink {
     fn receive(&mut self, frame: &mut Vec<u8>) -> Option<bool> {
         let inner = &mut *self.0.borrow_mut();
         match inner.rings.receive(&inner.window, frame) {
-            Ok(received) => received,
+            Ok(received) => {
+                if received.is_some() {
+                    let length = frame.len() as u64;
+                    trace::event(trace::kind::FRAME_ARRIVED, 0, inner.pid.into(), length);
+                }
+                received
+            }
             // Indices that make no sense: RS restarts a driver that lies.
             Err(_) => {
                 if !core::mem::replace(&mut inner.accused, true) {
@@ -220,7 +234,11 @@ impl Link for DriverLink {
     fn transmit(&mut self, frame: &[u8], offload: &Offload) {
         let inner = &mut *self.0.borrow_mut();
         // Counted where it is dropped.
-        let _ = inner.rings.transmit(&inner.window, frame, offload);
+        let submitted = inner.rings.transmit(&inner.window, frame, offload);
+        if let (Ok(()), Some(id)) = (submitted, inner.rings.newest()) {
+            let serving = u16::from(SERVING.load(Ordering::Relaxed));
+            trace::event(trace::kind::FRAME_SUBMIT, serving, inner.pid.into(), id.into());
+        }
     }
 
     fn flush(&mut self) {

@@ -22,6 +22,7 @@ use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
 use alloc::format;
 use alloc::vec::Vec;
+use core::sync::atomic::Ordering;
 
 use smoltcp::time::Instant;
 use xinim_abi::error::{Error, Result};
@@ -35,7 +36,7 @@ use xinim_rt::handle::OwnedHandle;
 use xinim_rt::server::{ClientWindows, Request, Server};
 use xinim_rt::{kip, log, rs, server, sys, time};
 
-use driver::Driver;
+use driver::{Driver, SERVING};
 use waiting::{Waiting, Want};
 
 xinim_rt::program!(main);
@@ -97,8 +98,10 @@ fn main() -> i32 {
 
 impl Server for NetServer {
     fn call(&mut self, request: Request) -> Option<Message> {
+        SERVING.store(true, Ordering::Relaxed);
         let reply = self.serve(&request);
         self.work();
+        SERVING.store(false, Ordering::Relaxed);
         match reply {
             Ok(reply) => reply,
             Err(error) => Some(error_message(error)),

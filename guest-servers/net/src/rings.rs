@@ -148,6 +148,11 @@ impl Rings {
         self.in_flight.len()
     }
 
+    /// What the driver knows the frame submitted last by.
+    pub fn newest(&self) -> Option<u32> {
+        self.in_flight.back().map(|transmit| transmit.id)
+    }
+
     /// Asks the driver to tell of buffers that come back, or not.
     pub fn want_room(&self, memory: &impl SharedMemory, wanted: bool) -> Result<()> {
         memory.store_u32(index::TX_WAKE, wanted.into())

@@ -218,6 +218,13 @@ fn guest(f: &mut Formatter<'_>, event: &Guest) -> Result {
             write!(f, " cookie={a:#x} queue={} tag={}", b >> 16, b & 0xFFFF)
         }
         trace::kind::DRIVER_DONE => write!(f, " cookie={a:#x} error={name}"),
+        trace::kind::FRAME_SUBMIT => {
+            write!(f, " driver={a} id={b}{}", if name == 0 { "" } else { " serving" })
+        }
+        trace::kind::FRAME_TAKE => write!(f, " id={a} length={b}"),
+        trace::kind::FRAME_SENT => write!(f, " id={a}"),
+        trace::kind::FRAME_UP => write!(f, " length={b}"),
+        trace::kind::FRAME_ARRIVED => write!(f, " driver={a} length={b}"),
         trace::kind::SERVICE => {
             let what = trace::life::NAMES.get(usize::from(name)).unwrap_or(&"?");
             write!(f, " {} {what}", Printable(trace::words_text(a, b, &mut [0; 16])))

@@ -1,6 +1,6 @@
 //! Which chain a step belongs to.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 
 use super::tracks::Open;
 
@@ -28,6 +28,16 @@ pub struct Block {
     pub driver: Option<Open>,
 }
 
+/// A received frame on its way up: its length and chain.
+type Incoming = VecDeque<(u64, u64)>;
+
+/// Frames under way at one place, at most.
+const FRAMES: usize = 1024;
+/// So long after a frame arrived a reply may still be its doing, ns.
+const SAME_TURN_NS: u64 = 20_000_000;
+/// Chains that begin with a received frame have numbers that no reply token has.
+const RECEIVED: u64 = 1 << 63;
+
 /// See the module's head.
 #[derive(Default)]
 pub struct Chains {
@@ -50,6 +60,38 @@ pub struct Chains {
     finished: HashMap<std::rc::Rc<str>, Vec<u64>>,
     /// Told to a driver, not yet delivered.
     raised: HashMap<u32, Vec<u64>>,
+    /// Frames to be sent, by driver's pid and its number for them.
+    frames: HashMap<(u32, u64), FrameOut>,
+    /// The chain whose frame a device is sending.
+    sending: HashMap<std::rc::Rc<str>, u64>,
+    /// Frames that a device received, and that a driver (by its pid) handed up, in order.
+    received: HashMap<std::rc::Rc<str>, Incoming>,
+    handed_up: HashMap<u32, Incoming>,
+    /// By process: chains of the frames that it took in, and when.
+    arrived: HashMap<u32, Vec<(u64, u64)>>,
+    received_count: u64,
+}
+
+/// A frame between its sender and the device.
+#[derive(Default)]
+pub struct FrameOut {
+    pub chain: Option<u64>,
+    pub driver: Option<Open>,
+}
+
+/// The first of this length, or the first: events are lost, and a device may count a checksum in.
+fn take_frame(incoming: &mut Incoming, length: u64) -> Option<u64> {
+    let at = incoming.iter().position(|(known, _)| *known == length).unwrap_or(0);
+    // What was before it has been forgotten on the way.
+    incoming.drain(..at.min(incoming.len()));
+    incoming.pop_front().map(|(_, chain)| chain)
+}
+
+fn put_frame(incoming: &mut Incoming, length: u64, chain: u64) {
+    if incoming.len() == FRAMES {
+        incoming.pop_front();
+    }
+    incoming.push_back((length, chain));
 }
 
 fn bound<K, V>(map: &mut HashMap<K, V>) {
@@ -81,6 +123,7 @@ impl Chains {
         bound(&mut self.calls);
         bound(&mut self.serving);
         bound(&mut self.working);
+        self.arrived.remove(&call.server);
         self.serving.entry(call.server_thread).or_default().push(token);
         self.working.entry(call.server).or_default().push(token);
         self.calls.insert(token, call);
@@ -176,6 +219,72 @@ impl Chains {
             chains.iter().for_each(|chain| add(raised, *chain));
         }
         chains
+    }
+
+    pub fn frame(&mut self, driver: u32, id: u64) -> &mut FrameOut {
+        bound(&mut self.frames);
+        self.frames.entry((driver, id)).or_default()
+    }
+
+    pub fn frame_done(&mut self, driver: u32, id: u64) -> Option<FrameOut> {
+        self.frames.remove(&(driver, id))
+    }
+
+    /// The frame that the driver calls by a cookie, if it is a network driver's.
+    pub fn frame_of(&self, driver: u32, cookie: u64) -> Option<&FrameOut> {
+        self.frames.get(&(driver, cookie))
+    }
+
+    /// A device works on what a frame is in, for this chain.
+    pub fn sends(&mut self, device: &std::rc::Rc<str>, chain: Option<u64>) {
+        match chain {
+            Some(chain) => self.sending.insert(device.clone(), chain),
+            None => self.sending.remove(device),
+        };
+    }
+
+    pub fn sending(&self, device: &std::rc::Rc<str>) -> Option<u64> {
+        self.sending.get(device).copied()
+    }
+
+    /// A device has received a frame: a chain begins.
+    pub fn receives(&mut self, device: &std::rc::Rc<str>, length: u64) -> u64 {
+        self.received_count += 1;
+        let chain = RECEIVED | self.received_count;
+        put_frame(self.received.entry(device.clone()).or_default(), length, chain);
+        add(self.finished.entry(device.clone()).or_default(), chain);
+        chain
+    }
+
+    /// A driver handed a received frame up.
+    pub fn hands_up(&mut self, driver: u32, length: u64) -> Option<u64> {
+        let device = self.drivers.iter().find(|(device, pids)| {
+            pids.first() == Some(&driver) && self.received.contains_key(*device)
+        });
+        let device = device.map(|(device, _)| device.clone())?;
+        let chain = take_frame(self.received.get_mut(&device)?, length)?;
+        bound(&mut self.handed_up);
+        put_frame(self.handed_up.entry(driver).or_default(), length, chain);
+        self.noticed(driver, chain);
+        Some(chain)
+    }
+
+    /// A process took it in.
+    pub fn arrives(&mut self, owner: u32, driver: u32, length: u64, time: u64) -> Option<u64> {
+        let chain = take_frame(self.handed_up.get_mut(&driver)?, length)?;
+        bound(&mut self.arrived);
+        let arrived = self.arrived.entry(owner).or_default();
+        if arrived.len() < WAITING {
+            arrived.push((time, chain));
+        }
+        Some(chain)
+    }
+
+    /// What has just arrived at a process that replies.
+    pub fn take_arrived(&mut self, owner: u32, time: u64) -> Vec<u64> {
+        let arrived = self.arrived.remove(&owner).unwrap_or_default();
+        let recent = arrived.into_iter().filter(|(at, _)| time.saturating_sub(*at) < SAME_TURN_NS);
+        recent.map(|(_, chain)| chain).collect()
     }
 
     /// An interrupt reached a driver.

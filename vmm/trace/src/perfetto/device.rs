@@ -70,6 +70,32 @@ impl<W: Write> Perfetto<W> {
                     .number("writable", writable);
                 self.begin(&device, group, &format!("queue {queue}"), time, at, slice);
             }
+            EventKind::Descriptor { send: true, queue, index, done, .. } => {
+                let at = (u32::from(queue), u32::from(index));
+                let chain = if done {
+                    self.chains.ended(&device, at)
+                } else {
+                    let chain = self.chains.begun(&device, at);
+                    self.chains.sends(&device, chain);
+                    chain
+                };
+                let step = if done { "done" } else { "taken" };
+                let slice = Slice::new("descriptor", format!("{} descriptor {step}", event.device));
+                let track = self.line.child(group, "descriptor");
+                let slice = slice.flow(chain).text("event", event.what());
+                self.line.instant(time, track, &slice);
+            }
+            EventKind::Frame { sent, length } => {
+                let chain = if sent {
+                    self.chains.sending(&device)
+                } else {
+                    Some(self.chains.receives(&device, length.into()))
+                };
+                let way = if sent { "out" } else { "in" };
+                let slice = Slice::new("net", format!("{} frame {way}", event.device)).flow(chain);
+                let track = self.line.child(group, "frames");
+                self.line.instant(time, track, &slice.number("length", length.into()));
+            }
             EventKind::AtaCommand { port, slot, command, lba, count } => {
                 let name = ata::command::name(command)
                     .map_or_else(|| format!("command {command:#x}"), str::to_owned);
@@ -141,7 +167,9 @@ impl<W: Write> Perfetto<W> {
         at: (u32, u32),
         slice: Slice,
     ) {
-        let slice = slice.flow(self.chains.begun(device, at));
+        let chain = self.chains.begun(device, at);
+        self.chains.sends(device, chain);
+        let slice = slice.flow(chain);
         let open = self.line.begin_lane(time, group, lane, &slice);
         if let Some(old) = self.requests.insert((device.clone(), at.0, at.1), open) {
             // Its end is missing.

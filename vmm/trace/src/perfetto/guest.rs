@@ -65,7 +65,57 @@ impl<W: Write> Perfetto<W> {
                 let slice = Slice::new("dma", "dma grant").text("address", format!("{a:#x}"));
                 self.line.instant(time, track, &slice.number("pages", b >> 32));
             }
+            kind::FRAME_SUBMIT..=kind::FRAME_ARRIVED => self.frame(time, owner, guest),
             _ => self.block(time, owner, guest),
+        }
+    }
+
+    /// Frames between the network server and its drivers.
+    fn frame(&mut self, time: u64, owner: u32, guest: Guest) {
+        let Guest { name, a, b, .. } = guest;
+        let process = self.process(owner);
+        match guest.kind as u8 {
+            kind::FRAME_SUBMIT => {
+                let chain = if name == 0 { None } else { self.chains.of_process(owner) };
+                self.chains.frame(a as u32, b).chain = chain;
+                let track = self.line.child(process, "frames");
+                let slice = Slice::new("net", "frame submit").flow(chain).number("id", b);
+                self.line.instant(time, track, &slice.number("driver", a));
+            }
+            kind::FRAME_TAKE => {
+                let frame = self.chains.frame(owner, a);
+                if frame.driver.is_some() {
+                    // Tried again after the ring was full.
+                    return;
+                }
+                let slice = Slice::new("driver", "driver frame").flow(frame.chain);
+                let slice = slice.number("id", a).number("length", b);
+                let open = self.line.begin_lane(time, process, "driver frames", &slice);
+                self.chains.frame(owner, a).driver = Some(open);
+            }
+            kind::FRAME_SENT => {
+                let Some(frame) = self.chains.frame_done(owner, a) else { return };
+                if let Some(chain) = frame.chain {
+                    self.chains.noticed(owner, chain);
+                }
+                if let Some(open) = frame.driver {
+                    let slice = Slice::new("driver", "frame sent").flow(frame.chain);
+                    self.line.instant(time, open.track(), &slice);
+                    self.line.end(time, open, &Slice::default());
+                }
+            }
+            kind::FRAME_UP => {
+                let chain = self.chains.hands_up(owner, b);
+                let track = self.line.child(process, "received frames");
+                let slice = Slice::new("driver", "driver hands up").flow(chain);
+                self.line.instant(time, track, &slice.number("length", b));
+            }
+            _ => {
+                let chain = self.chains.arrives(owner, a as u32, b, time);
+                let track = self.line.child(process, "received frames");
+                let slice = Slice::new("net", "frame arrives").flow(chain);
+                self.line.instant(time, track, &slice.number("length", b));
+            }
         }
     }
 
@@ -110,6 +160,7 @@ impl<W: Write> Perfetto<W> {
         let Some(call) = self.chains.replied(token) else { return };
         let mut slice = Slice::new("ipc", format!("{} returns", call.name)).flow(Some(call.chain));
         slice.last = call.first;
+        slice.ending = self.chains.take_arrived(call.server, time);
         if failed {
             slice = slice.text("result", "error");
         }
@@ -159,6 +210,18 @@ impl<W: Write> Perfetto<W> {
                 let slice = slice.number("id", b).number("client", client.into());
                 let open = self.line.begin_lane(time, process, "driver requests", &slice);
                 self.chains.block(client, b).driver = Some(open);
+            }
+            kind::DRIVER_ISSUE if self.chains.frame_of(owner, a).is_some() => {
+                let Some(frame) = self.chains.frame_of(owner, a) else { return };
+                let (chain, open) = (frame.chain, frame.driver);
+                let place = ((b >> 16) as u32, b as u32 & 0xFFFF);
+                if let Some(chain) = chain {
+                    self.chains.issued(owner, place, chain);
+                }
+                if let Some(open) = open {
+                    let slice = Slice::new("driver", format!("issue tag {}", place.1)).flow(chain);
+                    self.line.instant(time, open.track(), &slice);
+                }
             }
             kind::DRIVER_ISSUE => {
                 let Some(block) = self.chains.by_cookie(owner, a, false) else { return };

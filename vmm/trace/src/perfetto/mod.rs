@@ -9,7 +9,15 @@
 //! nobody at the time) and inherited: by calls the serving thread makes, by block requests its
 //! process submits meanwhile, by what the driver issues for them (ring and id, then queue and
 //! head or port and slot), by the device's request and the host's I/O under that name. Every step
-//! carries the chain as its flow. Events must come in order of time ([`crate::order`]).
+//! carries the chain as its flow.
+//!
+//! ```text
+//!   process ──call──> net ──link ring──> driver ──ring──> device ──> frame out
+//!   process <─reply── net <──link ring── driver <──interrupt── device <── frame in
+//! ```
+//! A frame that is sent belongs to the call that the network server serves meanwhile. A received frame
+//! starts a chain of its own, which ends with the replies that the network server makes in the same
+//! turn; frames have no names on that way, so they are told apart by order and length. Events must come in order of time ([`crate::order`]).
 
 mod chain;
 mod device;

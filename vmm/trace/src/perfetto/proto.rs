@@ -162,6 +162,9 @@ impl Packets {
             let number = if slice.last { field::event::LAST_FLOW } else { field::event::FLOW };
             body.fixed(number, flow);
         }
+        for flow in &slice.ending {
+            body.fixed(field::event::LAST_FLOW, *flow);
+        }
         self.packet(Some(time), field::packet::TRACK_EVENT, &body)
     }
 }
@@ -176,6 +179,8 @@ pub struct Slice {
     pub flow: Option<u64>,
     /// The chain ends with it.
     pub last: bool,
+    /// Other chains that end with it.
+    pub ending: Vec<u64>,
 }
 
 impl Slice {
