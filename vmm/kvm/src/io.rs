@@ -179,7 +179,7 @@ impl IoLoop {
         });
         self.work = work;
         if let Some(strict) = &self.shared.strict {
-            strict.flush(&self.shared.ram, &self.shared.images, || None);
+            strict.flush(None, &self.shared.ram, &self.shared.images, || None);
         }
     }
 }

@@ -2,8 +2,9 @@
 //! machine where that is asked for.
 //!
 //! A rule is found broken with the device locked and the vCPU's registers out of reach. So the
-//! report waits until the access is over and its thread looks ([`Strict::flush`]): the guest has not
-//! gone on by then, and its stack is what it was.
+//! report waits until the access is over and the thread of the vCPU that made it looks
+//! ([`Strict::flush`]): that vCPU has not gone on by then, and its stack is what it was. What no vCPU did,
+//! or did some time ago, is reported by whoever looks first, without a stack.
 
 use std::fmt::Write;
 use std::sync::{Arc, Mutex};
@@ -78,13 +79,32 @@ impl Strict {
         self.checker.settle(until_ns, lost > 0);
     }
 
-    /// Makes the reports that wait. `stack` is asked for only if there are any.
-    pub fn flush(&self, ram: &GuestRam, images: &Images, stack: impl FnOnce() -> Option<Stack>) {
-        let waiting = std::mem::take(&mut *lock(&self.waiting.0));
-        let Some(first) = waiting.first() else { return };
-        let stack = if first.origin.vcpu.is_some() { stack() } else { None };
+    /// Makes the reports that wait for this vCPU's thread, or for any (`None`: the caller is no
+    /// vCPU's). `stack` is asked for only if there are any.
+    pub fn flush(
+        &self,
+        vcpu: Option<u32>,
+        ram: &GuestRam,
+        images: &Images,
+        stack: impl FnOnce() -> Option<Stack>,
+    ) {
+        let waiting: Vec<Violation> = {
+            let mut waiting = lock(&self.waiting.0);
+            if waiting.is_empty() {
+                return;
+            }
+            waiting
+                .extract_if(.., |violation| stood(violation).is_none_or(|at| Some(at) == vcpu))
+                .collect()
+        };
+        if waiting.is_empty() {
+            return;
+        }
+        let stack =
+            waiting.iter().any(|violation| stood(violation).is_some()).then(stack).flatten();
         for violation in &waiting {
             let process = violation.origin.process.as_ref().map(|process| process.name());
+            let stack = stack.filter(|_| stood(violation).is_some());
             let places = stack.map(|stack| places(ram, images, process, &stack));
             let text = words(violation, places.as_deref());
             self.notices.tell(&text);
@@ -106,6 +126,11 @@ impl Strict {
             broken: self.checker.counts().into_iter().map(count).collect(),
         }
     }
+}
+
+/// The vCPU that is still where it broke the rule.
+fn stood(violation: &Violation) -> Option<u32> {
+    if violation.late { None } else { violation.origin.vcpu }
 }
 
 fn words(violation: &Violation, stack: Option<&[String]>) -> String {

@@ -59,6 +59,8 @@ pub struct Violation {
     /// What exactly, in words.
     pub what: String,
     pub origin: Origin,
+    /// It was found when its origin had gone on: where that is now says nothing.
+    pub late: bool,
     /// The device's last accesses, the latest last, as lines of the trace.
     pub history: Vec<String>,
     /// How often this device's driver has broken this rule, this time included.
@@ -185,7 +187,7 @@ impl Checker {
             let event = Event { origin: outside.origin, device: &outside.device, kind, data: &[] };
             let mut found = Found { list: Vec::new() };
             found.add("dma-not-granted", outside.words());
-            self.tell(state, &event, found);
+            self.tell(state, &event, found, true);
         }
     }
 
@@ -206,7 +208,7 @@ impl Checker {
     }
 
     /// Counts and reports what was found.
-    fn tell(&self, state: &mut State, event: &Event<'_>, found: Found) {
+    fn tell(&self, state: &mut State, event: &Event<'_>, found: Found, late: bool) {
         for (id, what) in found.list {
             let Some(rule) = rules::find(id) else { continue };
             let key = (event.device.to_owned(), rule.id);
@@ -231,6 +233,7 @@ impl Checker {
                 device: event.device.to_owned(),
                 what,
                 origin: event.origin,
+                late,
                 history: history.into_iter().flatten().map(line).collect(),
                 count,
             });
@@ -278,7 +281,7 @@ impl TraceSink for Checker {
         let memory = own.get(event.device).unwrap_or(&self.memory);
         watched.look(event, memory, &mut found);
         if !found.is_empty() {
-            self.tell(state, event, found);
+            self.tell(state, event, found, false);
         }
     }
 }

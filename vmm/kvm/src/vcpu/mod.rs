@@ -315,7 +315,7 @@ impl Vcpu {
         };
         let response = shared.bus.access(origin, space, address, size, op);
         if let Some(strict) = &shared.strict {
-            strict.flush(&shared.ram, &shared.images, || self.stack());
+            strict.flush(Some(self.index), &shared.ram, &shared.images, || self.stack());
         }
         let (kind, value) = match (space, op) {
             (Space::Pio, Op::Write(value)) => (Kind::PortOut, value),
