@@ -317,6 +317,16 @@ pub const KNOWN: &[Known] = &[
          only",
     ),
     entry(
+        "82574-auto-mask",
+        Verdict::Qemu,
+        E1000E,
+        &["read ICR", "interrupt extra at IMS", "interrupt missing at TDT"],
+        0x01F0_0000,
+        "a message takes its cause out of ICR where EIAC says so, and masks nothing unless EIAME and IAM \
+         do (82574 7.4.4, 10.2.2.5); QEMU clears the cause in IMS, too, so that the next one waits in ICR \
+         until the driver writes IMS",
+    ),
+    entry(
         "e1000-checksum",
         Verdict::Qemu,
         CARDS,
