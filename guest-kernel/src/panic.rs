@@ -6,11 +6,13 @@ use core::panic::PanicInfo;
 use core::sync::atomic::{AtomicU32, Ordering};
 
 use xinim_abi::event::{Obituary, Registers, cause};
-use xinim_abi::platform::{EXIT_PANIC, PORT_EXIT};
+use xinim_abi::platform::{EXIT_PANIC, PORT_EXIT, PORT_PVPANIC, PVPANIC_PANICKED};
 
 use crate::arch::cpu::cpu;
 use crate::arch::entry::Frame;
-use crate::arch::instructions::{halt_forever, out32, read_cr2, read_cr3, registers_here};
+use crate::arch::instructions::{
+    halt_forever, in8, out8, out32, read_cr2, read_cr3, registers_here,
+};
 use crate::arch::{DIRECT_BASE, KERNEL_BASE};
 use crate::console::Console;
 use crate::global::Global;
@@ -173,8 +175,19 @@ fn who() {
     }
 }
 
-/// Tells the machine, and stops.
+/// Looks at the panic device after the panic: QEMU stops this CPU at one of them.
+const LOOKS: u32 = 1000;
+
+/// Tells the machine, and stops: with the panic device, if there is one, so that somebody can look at a
+/// machine that stands still.
 fn finish() -> ! {
+    let known = in8(PORT_PVPANIC);
+    if known != 0xFF && known & PVPANIC_PANICKED != 0 {
+        out8(PORT_PVPANIC, PVPANIC_PANICKED);
+        for _ in 0..LOOKS {
+            in8(PORT_PVPANIC);
+        }
+    }
     out32(PORT_EXIT, EXIT_PANIC);
     halt_forever()
 }

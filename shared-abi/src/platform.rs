@@ -19,6 +19,12 @@ pub const EXIT_REBOOT: u32 = 0x11;
 /// The kernel panicked; its report has gone to [`PORT_DEBUGCON`].
 pub const EXIT_PANIC: u32 = 0x43;
 
+/// Panic device (as QEMU's `pvpanic`): a byte whose bits are events; a read gives those that the device
+/// knows. [`PVPANIC_PANICKED`] ends the machine as [`EXIT_PANIC`] does, but QEMU then stands still and
+/// can be looked at.
+pub const PORT_PVPANIC: u16 = 0x505;
+pub const PVPANIC_PANICKED: u8 = 1 << 0;
+
 /// The kernel announces its trace page: a 32-bit write of the page frame number of a
 /// [`TracePageHeader`].
 pub const PORT_TRACE_PAGE: u16 = 0xE8;

@@ -31,11 +31,22 @@ fn gdb(target: &str, commands: &[&str]) -> String {
 
 /// A machine that waits for gdb, debugged with these commands; what both said.
 fn session(directory: &Path, engine: &str, exec: &str, commands: &[&str]) -> (Output, String) {
+    session_with(directory, engine, exec, &[], commands)
+}
+
+/// The same for a machine with more options.
+fn session_with(
+    directory: &Path,
+    engine: &str,
+    exec: &str,
+    more: &[&str],
+    commands: &[&str],
+) -> (Output, String) {
     let socket = directory.join("gdb.socket");
     let address = format!("unix:{}", socket.display());
     let gdb_option = format!("{address},wait");
     let args = ["run", "--engine", engine, "--memory", "64M", "--timeout", "200s", "--exec", exec];
-    let args = [&args[..], &["--gdb", &gdb_option]].concat();
+    let args = [&args[..], &["--gdb", &gdb_option], more].concat();
     std::thread::scope(|scope| {
         let machine = scope.spawn(|| run(&args).output());
         for _ in 0..2000 {
@@ -259,4 +270,87 @@ fn a_dumped_service_leaves_a_core_and_a_killed_one_none() {
         let expected = "core: none\n1\nkept\nservice: nobody: there is no core\n";
         assert_eq!(output.out(), expected, "{engine}: {}", output.err());
     }
+}
+
+/// With several CPUs each is a thread of gdb's, with registers of its own; a breakpoint stops them all,
+/// and then they run on to the end.
+#[test]
+fn gdb_has_every_cpu_as_a_thread() {
+    let name = "gdb_has_every_cpu_as_a_thread";
+    if !has_gdb(name) || !has_kvm(name) {
+        return;
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let (output, said) = session_with(
+        directory.path(),
+        "kvm",
+        "echo one & echo two & wait",
+        &["--cpus", "2"],
+        &[
+            "hbreak xinim_kernel::trap::trap_entry",
+            "continue",
+            "continue",
+            "info threads",
+            "thread apply all printf \"at %lx\\n\", $rip",
+            "thread 2",
+            "info registers rip",
+            "delete",
+            "continue",
+        ],
+    );
+    assert!(said.contains("Breakpoint 1") && said.contains("trap_entry"), "{said}");
+    let threads = said.lines().filter(|line| {
+        let line = line.trim_start_matches(['*', ' ']);
+        line.starts_with("1 ") || line.starts_with("2 ")
+    });
+    assert!(threads.filter(|line| line.contains("ring ")).count() >= 2, "{said}");
+    assert!(said.matches("at ").count() >= 2, "{said}");
+    assert!(said.contains("exited normally"), "to the end: {said}");
+    let mut lines: Vec<_> = output.expect(0).out().lines().map(str::to_owned).collect();
+    lines.sort();
+    assert_eq!(lines, ["one", "two"]);
+}
+
+/// A core has every CPU; a report tells of each.
+#[test]
+fn a_core_has_every_cpu() {
+    let name = "a_core_has_every_cpu";
+    if !has_gdb(name) || !has_kvm(name) {
+        return;
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let core = directory.path().join("core");
+    let core = core.to_str().unwrap();
+    let more = ["--cpus", "3", "--timeout", "6s", "--dump", core];
+    let args = ["run", "--engine", "kvm", "--memory", "64M", "--exec", "sleep 1000"];
+    let report = run(&[&args[..], &more].concat()).output().expect(124).err();
+    for cpu in ["vCPU 0 ", "vCPU 1 ", "vCPU 2 "] {
+        assert!(report.contains(cpu), "{cpu}: {report}");
+    }
+    let said = gdb(core, &["info threads", "thread apply all x/i $pc"]);
+    for thread in ["LWP 1", "LWP 2", "LWP 3"] {
+        assert!(said.contains(thread), "{thread}: {said}");
+    }
+    assert!(!said.contains("Cannot access memory"), "{said}");
+}
+
+/// Under QEMU, too, a panic leaves registers and a core that gdb opens.
+#[test]
+fn a_panic_under_qemu_leaves_a_core() {
+    let name = "a_panic_under_qemu_leaves_a_core";
+    if !has_gdb(name) {
+        return;
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let core = directory.path().join("core");
+    let core = core.to_str().unwrap();
+    let args = ["run", "--engine", "qemu", "--memory", "64M", "--timeout", "60s", "--dump", core];
+    let more = ["--console", "none", "--cpus", "2", "--cmdline", "first=no/such/program"];
+    let report = run(&[&args[..], &more].concat()).output().expect(134).err();
+    for part in ["kernel panic: the first program", "RIP=ffff", "CPU#1", "core dump in "] {
+        assert!(report.contains(part), "no {part:?} in\n{report}");
+    }
+    let said = gdb(core, &["info threads", "x/2i $pc"]);
+    assert!(said.contains("xinim_kernel::"), "{said}");
+    assert!(!said.contains("Cannot access memory"), "{said}");
 }

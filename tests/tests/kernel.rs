@@ -22,14 +22,16 @@ fn self_test_passes() {
 /// with the last exits too.
 #[test]
 fn a_panic_is_reported() {
-    for engine in engines("a_panic_is_reported") {
+    for (engine, cpus) in
+        engines("a_panic_is_reported").into_iter().flat_map(|e| [(e, "1"), (e, "3")])
+    {
         let output = Command::new(vmm())
             .args(["run", "--engine", engine, "--console", "none", "--timeout", "60s"])
-            .args(["--cmdline", "first=no/such/program"])
+            .args(["--cpus", cpus, "--cmdline", "first=no/such/program"])
             .output()
             .unwrap();
         let report = String::from_utf8_lossy(&output.stderr);
-        assert_eq!(output.status.code(), Some(134), "{engine}: {report}");
+        assert_eq!(output.status.code(), Some(134), "{engine}, {cpus}: {report}");
         for word in ["kernel panic: the first program", "rip ffff", "rflags", "cr3", "  code "] {
             assert!(report.contains(word), "{engine}: no \"{word}\" in\n{report}");
         }

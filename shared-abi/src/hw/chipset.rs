@@ -79,5 +79,9 @@ pub const DEBUGCON: &[Register] = &[Register::rw(0, "debugcon", 1, "XINIM platfo
     .reset(crate::platform::DEBUGCON_PRESENT as u64)];
 /// Exit device port.
 pub const EXIT: &[Register] = &[Register::wo(0, "exit", 4, "XINIM platform")];
+/// Panic device port.
+pub const PVPANIC: &[Register] = &[Register::rw(0, "pvpanic", 1, "XINIM platform")
+    .fields(&[Field::bit(0, "panicked")])
+    .reset(crate::platform::PVPANIC_PANICKED as u64)];
 /// Trace page port.
 pub const TRACE_PAGE: &[Register] = &[Register::wo(0, "trace_page", 4, "XINIM platform")];

@@ -36,6 +36,9 @@ fn the_platform_ports_do_what_the_platform_says() {
     let rig = Rig::new();
     assert_eq!(rig.write(numbers::PORT_EXIT, 4, 0x43), (Some(Action::Exit(0x43)), None));
     assert_eq!(rig.write(numbers::PORT_EXIT, 1, 0x10), (Some(Action::Exit(0x10)), None));
+    assert_eq!(rig.read(numbers::PORT_PVPANIC, 1), 1);
+    assert_eq!(rig.write(numbers::PORT_PVPANIC, 1, 1), (Some(Action::Exit(0x43)), None));
+    assert_eq!(rig.write(numbers::PORT_PVPANIC, 1, 2), (None, None), "another event");
     let frame = rig.write(numbers::PORT_TRACE_PAGE, 4, 0x1234);
     assert_eq!(frame, (Some(Action::TracePage(0x1234)), None));
     for byte in b"panic" {

@@ -6,6 +6,7 @@
 //! | 0x70, 0x71 | [`Rtc`] |
 //! | 0xE8, 0xE9 | [`PlatformPorts`]: trace page, debug console |
 //! | 0xF4 | [`ExitDevice`] |
+//! | 0x505 | [`PanicDevice`] |
 //! | 0x600..0x60C | [`AcpiPm`]: PM1a event and control, PM timer |
 //! | 0xCF9 | [`ResetControl`] |
 
@@ -15,7 +16,7 @@ mod platform;
 
 pub use acpi::AcpiPm;
 pub use i8042::I8042;
-pub use platform::{ExitDevice, PlatformPorts, ResetControl};
+pub use platform::{ExitDevice, PanicDevice, PlatformPorts, ResetControl};
 
 use crate::backend::{ByteStream, Clock};
 use crate::bus::{Bus, BusError};
@@ -38,6 +39,7 @@ pub fn install(
     let ports = Arc::new(Mutex::new(PlatformPorts::new(debug)));
     bus.add_ports(numbers::PORT_TRACE_PAGE, 4, 4, ports)?;
     bus.add_ports(numbers::PORT_EXIT, 4, 4, Arc::new(Mutex::new(ExitDevice)))?;
+    bus.add_ports(numbers::PORT_PVPANIC, 1, 1, Arc::new(Mutex::new(PanicDevice)))?;
     bus.add_ports(numbers::PM1A_EVENT, 12, 4, Arc::new(Mutex::new(AcpiPm::new(clock))))?;
     bus.add_ports(numbers::PORT_RESET, 1, 1, Arc::new(Mutex::new(ResetControl::default())))
 }

@@ -3,7 +3,9 @@
 use crate::backend::ByteStream;
 use crate::device::{Access, Action, Device, GuestError, Op, Outcome};
 use xinim_abi::hw::chipset::{self, RESET_CPU};
-use xinim_abi::platform::{DEBUGCON_PRESENT, PORT_DEBUGCON, PORT_TRACE_PAGE};
+use xinim_abi::platform::{
+    DEBUGCON_PRESENT, EXIT_PANIC, PORT_DEBUGCON, PORT_TRACE_PAGE, PVPANIC_PANICKED,
+};
 
 /// Offset of the debug console in [`PlatformPorts`].
 const DEBUGCON: u64 = (PORT_DEBUGCON - PORT_TRACE_PAGE) as u64;
@@ -62,6 +64,29 @@ impl Device for ExitDevice {
             (_, Op::Read) => Outcome::error(GuestError::WriteOnly, access.size),
         };
         outcome.at(chipset::EXIT, access.offset as u32)
+    }
+
+    fn reset(&mut self) {}
+}
+
+/// Panic device: the guest says that it has panicked, which ends the machine.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct PanicDevice;
+
+impl Device for PanicDevice {
+    fn name(&self) -> &str {
+        "pvpanic"
+    }
+
+    fn access(&mut self, access: Access) -> Outcome {
+        let outcome = match access.op {
+            Op::Read => Outcome::value(u64::from(PVPANIC_PANICKED)),
+            Op::Write(events) if events & u64::from(PVPANIC_PANICKED) != 0 => {
+                Outcome::done().with_action(Action::Exit(EXIT_PANIC))
+            }
+            Op::Write(_) => Outcome::done(),
+        };
+        outcome.at(chipset::PVPANIC, 0)
     }
 
     fn reset(&mut self) {}

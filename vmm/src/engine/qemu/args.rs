@@ -6,6 +6,7 @@
 //! | `--cpuid -cx16` | `-cpu max,cx16=off` |
 //! | COM1 | `isa-serial` |
 //! | debug console, exit device | `isa-debugcon` at 0xE9, `isa-debug-exit` at 0xF4 |
+//! | panic device | `pvpanic` at 0x505, where there is a monitor to ask what happened |
 //! | disks | see `disks.rs`; on virtio `virtio-blk-pci`, modern only; on ahci `ide-hd`, `ide-cd` |
 //! | network devices | see `net.rs` |
 //! | `--gdb` | `-gdb`, with `-S` for `,wait`: QEMU's own stub |
@@ -117,7 +118,8 @@ pub fn arguments(spec: &MachineSpec, outside: &Outside) -> Vec<String> {
     match &outside.qmp {
         // A reset or power-off leaves the machine standing, so that its registers can be read.
         Some(qmp) => {
-            args.words("-action reboot=shutdown,shutdown=pause");
+            args.words("-action reboot=shutdown,shutdown=pause,panic=pause");
+            args.words("-device pvpanic");
             args.pair("-chardev", qmp);
             args.words("-mon chardev=qmp,mode=control");
         }

@@ -67,7 +67,7 @@ fn the_machine_is_translated() {
         ("-device", "isa-debug-exit,iobase=0xf4,iosize=4"),
         ("-device", "isa-debugcon,iobase=0xe9,chardev=debug"),
         ("-device", "virtio-serial-pci,disable-legacy=on,max_ports=2"),
-        ("-action", "reboot=shutdown,shutdown=pause"),
+        ("-action", "reboot=shutdown,shutdown=pause,panic=pause"),
         ("-d", "cpu_reset"),
         ("-netdev", "stream,id=net0,server=off,addr.type=fd,addr.str=11"),
         ("-device", "e1000,netdev=net0,id=nic0,mac=52:54:00:58:4e:00"),

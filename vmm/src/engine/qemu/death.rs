@@ -86,6 +86,10 @@ pub fn end_of_event(qmp: &mut Qmp, log: &Log, name: &str, data: &Value) -> Optio
             reason: format!("QEMU shut the machine down ({})", reason.unwrap_or("no reason given")),
             report: registers(qmp, PATIENCE),
         })),
+        ("GUEST_PANICKED", _) => Some(End::Died(Death {
+            reason: "guest kernel panic".into(),
+            report: registers(qmp, PATIENCE),
+        })),
         ("STOP", _) => {
             let status = qmp.execute("query-status", json!({}), PATIENCE)?;
             match status["status"].as_str()? {

@@ -233,9 +233,10 @@ fn end_of_status(status: std::process::ExitStatus, stderr: &str) -> Result<End, 
             EXIT_REBOOT => End::Reboot,
             EXIT_PANIC => End::Died(Death {
                 reason: "guest kernel panic".into(),
-                report: "(QEMU ends at once: the kernel's report is all there is, and there is no \
-                         core dump)\n"
-                    .into(),
+                report:
+                    "(this kernel ends QEMU at once: its own report is all there is, and there \
+                         is no core dump)\n"
+                        .into(),
             }),
             value => End::ExitDevice(value),
         }),
