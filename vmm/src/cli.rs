@@ -1,6 +1,9 @@
 //! The command line. Values keep their own types ([`crate::spec`]); what they mean together is
 //! decided in [`crate::config`].
 
+mod ctl;
+mod test;
+
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
@@ -11,6 +14,9 @@ use crate::spec::{
     Timeout,
 };
 use crate::trace_spec::TraceOption;
+
+pub use ctl::{CtlArgs, CtlCommand, FaultCommand, LinkState, TraceState};
+pub use test::{Shard, TestArgs};
 
 const AFTER_HELP: &str = "\
 Examples:
@@ -107,7 +113,7 @@ pub enum Command {
     /// Change a running machine's disks, network, or fault rules, or end it (see run --control)
     Ctl(CtlArgs),
     /// Run boot tests: TOML files, each a machine, what to do in it and what to expect
-    #[command(after_help = TEST_AFTER_HELP)]
+    #[command(after_help = test::AFTER_HELP)]
     Test(Box<TestArgs>),
     /// Start gdb on a machine that runs with --gdb, with the symbols of kernel and programs
     Gdb(GdbArgs),
@@ -306,6 +312,12 @@ pub struct DoctorArgs {
 
 #[derive(Debug, Subcommand)]
 pub enum ImageCommand {
+    /// List the kernel and what is in the bundle: mode, bytes, path
+    List {
+        /// Print as JSON
+        #[arg(long)]
+        json: bool,
+    },
     /// Write the kernel (`xinim-kernel`) and the system bundle (`xinim.cpio`) into DIR
     Extract {
         #[arg(value_name = "DIR")]
@@ -334,119 +346,6 @@ pub struct GdbArgs {
     /// Further arguments of gdb, as -batch -ex 'info threads'
     #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "GDB-ARGUMENTS")]
     pub arguments: Vec<std::ffi::OsString>,
-}
-
-#[derive(Debug, Args)]
-pub struct CtlArgs {
-    /// The socket that the machine was given with --control
-    #[arg(value_name = "SOCKET")]
-    pub socket: PathBuf,
-
-    /// Print the answer as it came, as JSON
-    #[arg(long)]
-    pub json: bool,
-
-    #[command(subcommand)]
-    pub command: CtlCommand,
-}
-
-#[derive(Clone, Debug, Subcommand)]
-pub enum CtlCommand {
-    /// List the disks and network devices
-    Info,
-    /// Plug a disk into the AHCI controller and print its name
-    Attach {
-        /// As for --disk; the bus is ahci
-        #[arg(value_name = "DISK")]
-        disk: String,
-        /// Port of the controller [default: the first free one]
-        #[arg(long, value_name = "N")]
-        port: Option<u16>,
-    },
-    /// Pull a disk out of the AHCI controller, whatever the guest is doing with it
-    Detach {
-        #[arg(value_name = "NAME")]
-        name: String,
-    },
-    /// Put a disc into a CD-ROM drive
-    Insert {
-        #[arg(value_name = "NAME")]
-        name: String,
-        #[arg(value_name = "DISK")]
-        disk: String,
-    },
-    /// Take the disc out of a CD-ROM drive
-    Eject {
-        #[arg(value_name = "NAME")]
-        name: String,
-        /// Even if the guest has locked the drive
-        #[arg(long)]
-        force: bool,
-    },
-    /// Give a disk another size and tell the guest
-    Resize {
-        #[arg(value_name = "NAME")]
-        name: String,
-        /// 64M, 1G, ...
-        #[arg(value_name = "SIZE")]
-        size: String,
-    },
-    /// Put a network device's cable in or pull it out
-    Link {
-        /// net0, net1, ...
-        #[arg(value_name = "NAME")]
-        name: String,
-        #[arg(value_name = "STATE")]
-        state: LinkState,
-    },
-    /// Switch the machine's traces on or off, or say how they stand
-    Trace {
-        #[arg(value_name = "STATE", default_value = "status")]
-        state: TraceState,
-        /// Only the trace with this file, as it was given to --trace
-        #[arg(value_name = "FILE")]
-        file: Option<PathBuf>,
-    },
-    /// What devices, queues, exits, processes and services have done since the first time this was
-    /// asked (`top` shows it live)
-    Stats,
-    /// Fault rules: add one, list them with how often they struck, take them away
-    Fault {
-        #[command(subcommand)]
-        command: FaultCommand,
-    },
-    /// Damage a running process of the guest, as a defect in it would (KVM engine; boot with
-    /// --cmdline text=private, so that damaged text is that process's alone)
-    Inject {
-        /// Its name: the label of a service
-        #[arg(value_name = "PROCESS")]
-        process: String,
-        /// text: a bit of its text; instruction: a mutated instruction; data: a bit of stack or data;
-        /// pointer: a bit of an address in a register; jump: on somewhere else; spin: for ever here
-        #[arg(value_name = "KIND", value_parser = ["text", "instruction", "data", "pointer", "jump", "spin"])]
-        kind: String,
-        /// Chooses place and bit
-        #[arg(long, value_name = "N", default_value_t = 0)]
-        seed: u64,
-        /// Milliseconds to wait until the process runs
-        #[arg(long, value_name = "MS", default_value_t = 2000)]
-        wait: u32,
-    },
-    /// Write an ELF core of the guest as it is now, for gdb; the guest goes on
-    Dump {
-        #[arg(value_name = "FILE")]
-        file: PathBuf,
-    },
-    /// End the machine at once
-    Quit,
-}
-
-/// What becomes of the traces.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
-pub enum TraceState {
-    On,
-    Off,
-    Status,
 }
 
 /// A trace and which of its events.
@@ -522,104 +421,6 @@ pub struct TopArgs {
     pub json: bool,
 }
 
-#[derive(Clone, Debug, Subcommand)]
-pub enum FaultCommand {
-    /// Add a rule (see run --fault help) and print its number
-    Add {
-        #[arg(value_name = "RULE")]
-        rule: String,
-    },
-    /// List the rules: number, matches, hits, rule
-    List,
-    /// Take a rule away, with what it holds back
-    Remove {
-        #[arg(value_name = "ID")]
-        id: u32,
-    },
-    /// Take all rules away
-    Clear,
-}
-
-/// Of a network device's cable.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
-pub enum LinkState {
-    Up,
-    Down,
-}
-
-const TEST_AFTER_HELP: &str = "\
-The keys of a test file are in docs/boot-tests.md.
-
-Exit status:
-  0       all tests passed
-  1       a test failed
-  125     no test failed, but something could not be run: usage, a broken test file, a kernel or
-          disk file, a missing engine. `git bisect run` skips such a commit
-  130     interrupted by a signal";
-
-#[derive(Clone, Debug, Args)]
-pub struct TestArgs {
-    /// Test files, or directories searched for *.toml
-    #[arg(value_name = "PATH", required = true)]
-    pub paths: Vec<PathBuf>,
-
-    /// Machines at a time [default: as many as this host has processors]
-    #[arg(long, short = 'j', value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1024))]
-    pub jobs: Option<u32>,
-
-    /// Only cases whose name contains TEXT; repeatable: all of them
-    #[arg(long, value_name = "TEXT")]
-    pub filter: Vec<String>,
-
-    /// Only every N-th case, beginning with the I-th (1 to N): a share for each of N CI jobs
-    #[arg(long, value_name = "I/N")]
-    pub shard: Option<Shard>,
-
-    /// Run each case N times
-    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=100_000))]
-    pub repeat: u32,
-
-    /// Print the cases' names and run nothing
-    #[arg(long)]
-    pub list: bool,
-
-    /// Keep console, trace, output and disks of each case that did not pass in a directory below DIR
-    #[arg(long, value_name = "DIR")]
-    pub keep: Option<PathBuf>,
-
-    /// Write the results to FILE as JUnit XML
-    #[arg(long, value_name = "FILE")]
-    pub junit: Option<PathBuf>,
-
-    /// Write the results to FILE as JSON
-    #[arg(long, value_name = "FILE")]
-    pub report: Option<PathBuf>,
-
-    /// Print the results as JSON instead of text
-    #[arg(long)]
-    pub json: bool,
-}
-
-/// Share `index` (from 1) of `of`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Shard {
-    pub index: u32,
-    pub of: u32,
-}
-
-impl std::str::FromStr for Shard {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        let parts =
-            text.split_once('/').and_then(|(i, n)| Some((i.parse().ok()?, n.parse().ok()?)));
-        match parts {
-            Some((index, of)) if (1..=of).contains(&index) => Ok(Self { index, of }),
-            _ => Err("must be I/N with I from 1 to N, as in 2/5".into()),
-        }
-    }
-}
-
 #[derive(Debug, Args)]
 pub struct ReplayArgs {
     /// What run --record wrote
@@ -693,6 +494,10 @@ pub struct CampaignArgs {
     #[arg(long, value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(u64).range(1..=1000))]
     pub burst: u64,
 
+    /// Print the report as JSON instead of a table
+    #[arg(long)]
+    pub json: bool,
+
     /// Only this class of faults; repeatable [default: all]
     #[arg(long, value_name = "CLASS")]
     pub class: Vec<String>,
@@ -731,6 +536,14 @@ pub struct BenchArgs {
     /// Leave out the network measurements
     #[arg(long)]
     pub no_net: bool,
+
+    /// Measure only what a VM exit costs, with and without a trace or the strict checker (KVM engine)
+    #[arg(long)]
+    pub exits: bool,
+
+    /// Leave out what a VM exit costs, watched and not
+    #[arg(long, conflicts_with = "exits")]
+    pub no_exits: bool,
 
     /// Leave out the instruction counts under QEMU -icount
     #[arg(long)]

@@ -18,6 +18,7 @@ use xinim_kvm::bundle::{self, Images, Place, View};
 use crate::cli::CoreArgs;
 use crate::error::Error;
 use crate::image;
+use crate::output;
 
 /// Names of `struct user_regs_struct`, in order; the segment registers are the same for all.
 const REGISTERS: [&str; 20] = [
@@ -132,11 +133,7 @@ pub fn core(args: &CoreArgs) -> Result<u8, Error> {
         Some(path) => read(path)?,
         None => image::bundle()?.to_vec(),
     };
-    if args.json {
-        println!("{:#}", report_json(&core, &archive));
-    } else {
-        print!("{}", report(&core, &archive));
-    }
+    output::either(args.json, || report_json(&core, &archive), || report(&core, &archive))?;
     Ok(0)
 }
 

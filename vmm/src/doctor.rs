@@ -11,6 +11,7 @@ use crate::cli::DoctorArgs;
 use crate::engine::qemu::locate;
 use crate::engine::{self, Taken, kvm};
 use crate::error::Error;
+use crate::output;
 use crate::sandbox::{self, Offered};
 
 /// The report; its JSON has these names.
@@ -66,11 +67,7 @@ pub struct AutoReport {
 /// Prints the report; 0 if some engine is usable, else 126.
 pub fn doctor(args: &DoctorArgs) -> Result<u8, Error> {
     let report = examine();
-    if args.json {
-        println!("{}", serde_json::to_string_pretty(&report).unwrap_or_default());
-    } else {
-        print!("{report}");
-    }
+    output::either(args.json, || &report, || report.to_string())?;
     Ok(if report.auto.engine.is_some() { 0 } else { exit::NO_ENGINE })
 }
 

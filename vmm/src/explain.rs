@@ -5,6 +5,7 @@ use xinim_devices::strict::{self, RULES, Rule};
 
 use crate::cli::ExplainArgs;
 use crate::error::Error;
+use crate::output;
 
 /// Columns of an explanation.
 const WIDTH: usize = 90;
@@ -12,11 +13,9 @@ const WIDTH: usize = 90;
 /// Prints one rule, or all of them in a line each.
 pub fn explain(args: &ExplainArgs) -> Result<u8, Error> {
     let Some(id) = &args.id else {
-        if args.json {
-            println!("{:#}", RULES.iter().map(json).collect::<serde_json::Value>());
-        } else {
-            RULES.iter().for_each(|rule| println!("{:28} {}", rule.id, rule.title));
-        }
+        let line = |rule: &Rule| format!("{:28} {}\n", rule.id, rule.title);
+        let all = || RULES.iter().map(json).collect::<serde_json::Value>();
+        output::either(args.json, all, || RULES.iter().map(line).collect())?;
         return Ok(0);
     };
     let Some(rule) = strict::rule(id) else {
@@ -24,11 +23,7 @@ pub fn explain(args: &ExplainArgs) -> Result<u8, Error> {
             "there is no rule {id}; `xinim-vmm explain` lists them all"
         )));
     };
-    if args.json {
-        println!("{:#}", json(rule));
-    } else {
-        print!("{}", text(rule));
-    }
+    output::either(args.json, || json(rule), || text(rule))?;
     Ok(0)
 }
 

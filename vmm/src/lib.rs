@@ -30,6 +30,7 @@ pub mod image;
 pub mod kernel;
 pub mod manual;
 pub mod net_spec;
+pub mod output;
 pub mod replay;
 pub mod run;
 pub mod sandbox;
@@ -80,6 +81,9 @@ fn command(cli: Cli) -> Result<u8, Error> {
         Some(Command::Doctor(args)) => doctor::doctor(&args),
         Some(Command::Image { command: ImageCommand::Extract { dir } }) => {
             image::extract(&dir).map(|()| 0)
+        }
+        Some(Command::Image { command: ImageCommand::List { json } }) => {
+            image::list(json).map(|()| 0)
         }
         Some(Command::Ctl(args)) => ctl::client::run(&args),
         Some(Command::Replay(args)) => replay::replay(&args),

@@ -7,6 +7,7 @@ use clap_complete::Shell;
 
 use crate::cli::Cli;
 use crate::error::Error;
+use crate::output;
 
 const NAME: &str = "xinim-vmm";
 
@@ -14,7 +15,7 @@ const NAME: &str = "xinim-vmm";
 pub fn completions(shell: Shell) -> Result<u8, Error> {
     let mut script = Vec::new();
     clap_complete::generate(shell, &mut Cli::command(), NAME, &mut script);
-    print!("{}", String::from_utf8_lossy(&script));
+    output::print(&String::from_utf8_lossy(&script))?;
     Ok(0)
 }
 
@@ -46,13 +47,50 @@ fn page(directory: &Path, command: &Command, name: &str) -> Result<(), Error> {
 mod tests {
     use super::*;
 
+    /// Every command that is shown, with the name of its page.
+    fn commands(command: &Command, name: &str, found: &mut Vec<(String, Command)>) {
+        found.push((name.to_owned(), command.clone()));
+        for sub in command.get_subcommands().filter(|sub| !sub.is_hide_set()) {
+            commands(sub, &format!("{name}-{}", sub.get_name()), found);
+        }
+    }
+
+    fn all() -> Vec<(String, Command)> {
+        let mut found = Vec::new();
+        let mut command = Cli::command().disable_help_subcommand(true);
+        command.build();
+        commands(&command, NAME, &mut found);
+        assert!(found.len() > 30, "{}", found.len());
+        found
+    }
+
+    /// Whoever reads a page or a completion finds every command and option, and what it is for.
+    #[test]
+    fn everything_is_explained() {
+        for (name, command) in all() {
+            assert!(command.get_about().is_some(), "{name} is not explained");
+            for arg in command.get_arguments().filter(|arg| !arg.is_hide_set()) {
+                let id = arg.get_id();
+                // What its name says, where the command says the rest.
+                let plain = arg.get_long().is_none() || id.as_str() == "json";
+                assert!(plain || arg.get_help().is_some(), "{name}: {id} is not explained");
+            }
+        }
+    }
+
     #[test]
     fn every_command_has_a_page() {
         let directory = tempfile::tempdir().unwrap();
         pages(directory.path()).unwrap();
-        for name in ["xinim-vmm", "xinim-vmm-run", "xinim-vmm-test", "xinim-vmm-ctl-attach"] {
+        for (name, command) in all() {
             let text = std::fs::read_to_string(directory.path().join(format!("{name}.1"))).unwrap();
             assert!(text.contains(".SH SYNOPSIS"), "{name}: {text}");
+            for arg in command.get_arguments().filter(|arg| !arg.is_hide_set()) {
+                if let Some(long) = arg.get_long() {
+                    let option = long.replace('-', "\\-");
+                    assert!(text.contains(&option), "{name}: no --{long} in\n{text}");
+                }
+            }
         }
         let main = std::fs::read_to_string(directory.path().join("xinim-vmm.1")).unwrap();
         assert!(main.contains("134"), "the exit statuses are in it");
@@ -64,8 +102,12 @@ mod tests {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut Cli::command(), NAME, &mut script);
             let script = String::from_utf8(script).unwrap();
-            for word in ["doctor", "timeout", "junit"] {
-                assert!(script.contains(word), "{shell}: {word}");
+            for (name, command) in all().into_iter().skip(1) {
+                assert!(script.contains(command.get_name()), "{shell}: {name}");
+                for arg in command.get_arguments().filter(|arg| !arg.is_hide_set()) {
+                    let long = arg.get_long().unwrap_or_default();
+                    assert!(script.contains(long), "{shell}: {name} --{long}");
+                }
             }
         }
     }

@@ -17,6 +17,7 @@ use crate::cli::{Peer, ReplayArgs};
 use crate::engine::qemu::locate;
 use crate::engine::qemu::process::{Inherited, Process};
 use crate::error::Error;
+use crate::output;
 
 /// A device did something else.
 const DIFFERS: u8 = 1;
@@ -31,11 +32,9 @@ pub fn replay(args: &ReplayArgs) -> Result<u8, Error> {
     if outcomes.is_empty() {
         return Err(no_device(args));
     }
-    if args.json {
-        println!("{:#}", outcomes.iter().map(json).collect::<serde_json::Value>());
-    } else {
-        outcomes.iter().for_each(|outcome| println!("{}", line(outcome)));
-    }
+    let values = || outcomes.iter().map(json).collect::<serde_json::Value>();
+    let lines = || outcomes.iter().map(|outcome| line(outcome) + "\n").collect();
+    output::either(args.json, values, lines)?;
     Ok(if outcomes.iter().all(Outcome::is_identical) { 0 } else { DIFFERS })
 }
 
@@ -77,12 +76,9 @@ fn against_qemu(args: &ReplayArgs) -> Result<u8, Error> {
     if comparisons.is_empty() {
         return Err(no_device(args));
     }
-    if args.json {
-        let devices = comparisons.iter().map(comparison_json);
-        println!("{:#}", devices.collect::<serde_json::Value>());
-    } else {
-        comparisons.iter().for_each(|comparison| print!("{}", comparison_text(comparison)));
-    }
+    let values = || comparisons.iter().map(comparison_json).collect::<serde_json::Value>();
+    let text = || comparisons.iter().map(comparison_text).collect();
+    output::either(args.json, values, text)?;
     Ok(if comparisons.iter().all(is_explained) { 0 } else { DIFFERS })
 }
 

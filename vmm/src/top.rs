@@ -5,7 +5,7 @@
 //! only). On a terminal `q` leaves.
 
 use std::fmt::Write as _;
-use std::io::{IsTerminal, Write};
+use std::io::IsTerminal;
 use std::thread::sleep;
 use std::time::Duration;
 
@@ -15,6 +15,7 @@ use crate::cli::TopArgs;
 use crate::ctl::client::exchange;
 use crate::ctl::protocol::Request;
 use crate::error::Error;
+use crate::output;
 use crate::terminal::RawMode;
 
 /// Alternate screen on and off, home, clear to the end.
@@ -34,17 +35,13 @@ pub fn run(args: &TopArgs) -> Result<u8, Error> {
     if args.once {
         sleep(interval);
         let rates = rates(&before, &ask(args)?);
-        if args.json {
-            println!("{rates:#}");
-        } else {
-            print!("{}", text(&rates));
-        }
+        output::either(args.json, || &rates, || text(&rates))?;
         return Ok(0);
     }
     let terminal = std::io::stdout().is_terminal();
     let raw = terminal.then(RawMode::enter).flatten();
     if terminal {
-        print(ENTER)?;
+        output::print(ENTER)?;
     }
     let ended = loop {
         if wait(interval, raw.is_some()) {
@@ -65,21 +62,15 @@ pub fn run(args: &TopArgs) -> Result<u8, Error> {
             }
             false => shown,
         };
-        if let Err(error) = print(&screen) {
+        if let Err(error) = output::print(&screen) {
             break Err(error);
         }
     };
     if terminal {
-        print(LEAVE)?;
+        output::print(LEAVE)?;
     }
     drop(raw);
     ended
-}
-
-fn print(text: &str) -> Result<(), Error> {
-    let mut out = std::io::stdout().lock();
-    let written = out.write_all(text.as_bytes()).and_then(|()| out.flush());
-    written.map_err(|e| Error::file("write to", std::path::Path::new("standard output"), e))
 }
 
 fn rows() -> usize {
@@ -188,6 +179,24 @@ pub fn rates(before: &Value, now: &Value) -> Value {
             })
         })
         .collect();
+    let cpus: Vec<Value> = list(&now["cpus"])
+        .iter()
+        .map(|cpu| {
+            let old = same(&before["cpus"], cpu, "cpu");
+            let percent = |key: &str| {
+                let part = delta(cpu, old, key) as f64 / span.max(1) as f64;
+                (part * 1000.0).round() / 10.0
+            };
+            json!({
+                "cpu": cpu["cpu"],
+                "busy_percent": percent("ran_ns"),
+                "exit_percent": percent("exit_ns"),
+                "exits_per_s": rate(cpu, old, "exits"),
+                "switches_per_s": rate(cpu, old, "switches"),
+                "process": cpu["process"],
+            })
+        })
+        .collect();
     let mut processes: Vec<Value> = list(&now["processes"])
         .iter()
         .map(|process| {
@@ -207,7 +216,7 @@ pub fn rates(before: &Value, now: &Value) -> Value {
     });
     json!({
         "time_ns": now["time_ns"], "span_ns": span, "devices": devices, "exits": exits,
-        "processes": processes, "services": now["services"],
+        "cpus": cpus, "processes": processes, "services": now["services"],
     })
 }
 
@@ -272,6 +281,23 @@ fn write_text(out: &mut String, rates: &Value) -> std::fmt::Result {
         })
         .collect();
     writeln!(out, "EXITS {}", exits.join(", "))?;
+    writeln!(
+        out,
+        "{:<6} {:>6} {:>8} {:>10} {:>10}  runs",
+        "VCPU", "busy%", "in VMM%", "exits/s", "switches/s"
+    )?;
+    for cpu in list(&rates["cpus"]) {
+        writeln!(
+            out,
+            "{:<6} {:>6.1} {:>8.1} {:>10.0} {:>10.0}  {}",
+            cpu["cpu"].to_string(),
+            number(&cpu["busy_percent"]),
+            number(&cpu["exit_percent"]),
+            number(&cpu["exits_per_s"]),
+            number(&cpu["switches_per_s"]),
+            cpu["process"].as_str().filter(|name| !name.is_empty()).unwrap_or("-")
+        )?;
+    }
     writeln!(out, "{:<6} {:<26} {:>6} {:>10}", "PID", "PROCESS", "CPU%", "switches/s")?;
     for process in list(&rates["processes"]) {
         writeln!(

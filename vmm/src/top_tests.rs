@@ -9,6 +9,8 @@ fn answer(time_ns: u64, done: u64, busy: u64) -> Value {
             "queues": [{ "name": "queue 0", "notified": done, "begun": done + 1, "done": done,
                          "time_ns": done * 20_000 }],
         }],
+        "cpus": [{ "cpu": 1, "exits": done, "exit_ns": done * 3_000, "ran_ns": busy,
+                   "switches": done, "process": "virtio-blk" }],
         "exits": [{ "reason": "mmio-write", "count": done, "time_ns": done * 3_000 }],
         "processes": [
             { "pid": 3, "name": "vfs", "ran_ns": 0, "switches": 0 },
@@ -27,10 +29,13 @@ fn rates_are_differences_over_time() {
     assert_eq!(device["queues"][0]["latency_ns"], 20_000);
     assert_eq!(device["queues"][0]["under_way"], 1);
     assert_eq!(rates["exits"][0]["cost_ns"], 3_000);
+    assert_eq!(rates["cpus"][0]["busy_percent"], 50.0);
+    assert_eq!(rates["cpus"][0]["exits_per_s"], 200.0);
     assert_eq!(rates["processes"][0]["pid"], 7, "the busiest first");
     assert_eq!(rates["processes"][0]["cpu_percent"], 50.0);
     let text = text(&rates);
-    for part in ["virtio-blk.0", "queue 0", "mmio-write 200/s at 3000 ns", "50.0", "virtio-blk up"]
+    for part in
+        ["virtio-blk.0", "queue 0", "mmio-write 200/s at 3000 ns", "50.0", "virtio-blk up", "VCPU"]
     {
         assert!(text.contains(part), "{part} in\n{text}");
     }

@@ -53,6 +53,7 @@ mod strict;
 mod symbols;
 #[cfg(test)]
 mod testing;
+pub mod tiny;
 mod trace;
 mod traces;
 mod vcpu;
@@ -61,7 +62,7 @@ mod walk;
 /// Programs in a bundle, and the names of places in them.
 pub mod bundle {
     pub use crate::backtrace::{Place, View, write as backtrace};
-    pub use crate::symbols::{Images, program, programs};
+    pub use crate::symbols::{Images, members, program, programs};
 }
 
 pub use engine::KvmEngine;

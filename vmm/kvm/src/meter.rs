@@ -11,7 +11,8 @@ use xinim_devices::bus::lock;
 use xinim_devices::device::Op;
 use xinim_devices::trace::{Event, EventKind, Hub, Interest, Tap, TraceSink};
 use xinim_machine::statistics::{
-    DeviceStatistics, ExitStatistics, MachineStatistics, ProcessStatistics, QueueStatistics,
+    CpuStatistics, DeviceStatistics, ExitStatistics, MachineStatistics, ProcessStatistics,
+    QueueStatistics,
 };
 
 use crate::shared::Shared;
@@ -36,6 +37,7 @@ struct Counts {
     asked: Option<Instant>,
     devices: BTreeMap<String, DeviceStatistics>,
     exits: BTreeMap<&'static str, (u64, u64)>,
+    cpus: BTreeMap<u32, CpuStatistics>,
     processes: BTreeMap<u32, ProcessStatistics>,
     services: BTreeMap<String, &'static str>,
     under_way: HashMap<(String, String, u32), u64>,
@@ -62,6 +64,7 @@ impl Meter {
             time_ns: shared.clock.monotonic().as_nanos() as u64,
             devices: counts.devices.values().cloned().collect(),
             exits: exits.collect(),
+            cpus: counts.cpus.values().cloned().collect(),
             processes: counts.processes.values().cloned().collect(),
             services: services.collect(),
         }
@@ -180,6 +183,9 @@ impl Counts {
             EventKind::Exit { reason, nanos, .. } => {
                 let (count, time) = self.exits.entry(reason.name()).or_default();
                 (*count, *time) = (*count + 1, time.saturating_add(nanos));
+                if let Some(cpu) = self.cpu(event) {
+                    (cpu.exits, cpu.exit_ns) = (cpu.exits + 1, cpu.exit_ns.saturating_add(nanos));
+                }
             }
             EventKind::Guest(guest) if guest.kind == u16::from(kind::SWITCH) => {
                 self.switch(event, guest.a as u32);
@@ -201,12 +207,28 @@ impl Counts {
         }
     }
 
+    fn cpu(&mut self, event: &Event<'_>) -> Option<&mut CpuStatistics> {
+        let number = event.origin.vcpu?;
+        if self.cpus.len() >= KEPT && !self.cpus.contains_key(&number) {
+            return None;
+        }
+        let cpu = self.cpus.entry(number).or_default();
+        cpu.cpu = number;
+        Some(cpu)
+    }
+
     fn switch(&mut self, event: &Event<'_>, pid: u32) {
         let (cpu, now) = (event.origin.vcpu.unwrap_or(0), event.origin.time_ns);
-        if let Some((old, since)) = self.running.insert(cpu, (pid, now))
-            && let Some(process) = self.processes.get_mut(&old)
-        {
-            process.ran_ns += now.saturating_sub(since);
+        let name = event.origin.process.filter(|_| pid != 0);
+        let name = name.map_or(String::new(), |process| process.name().to_owned());
+        let before = self.running.insert(cpu, (pid, now));
+        let (old, ran) = before.map_or((0, 0), |(old, since)| (old, now.saturating_sub(since)));
+        if let Some(process) = self.processes.get_mut(&old) {
+            process.ran_ns += ran;
+        }
+        if let Some(cpu) = self.cpu(event) {
+            cpu.ran_ns += if old == 0 { 0 } else { ran };
+            (cpu.switches, cpu.process) = (cpu.switches + 1, name);
         }
         let room = self.processes.len() < KEPT || self.processes.contains_key(&pid);
         if pid != 0 && room && self.running.len() < KEPT {

@@ -7,6 +7,8 @@ pub struct MachineStatistics {
     pub time_ns: u64,
     pub devices: Vec<DeviceStatistics>,
     pub exits: Vec<ExitStatistics>,
+    /// By number.
+    pub cpus: Vec<CpuStatistics>,
     pub processes: Vec<ProcessStatistics>,
     /// Services and what became of them last, as the guest tells.
     pub services: Vec<(String, String)>,
@@ -44,6 +46,20 @@ pub struct ExitStatistics {
     pub count: u64,
     /// The VMM's time for them.
     pub time_ns: u64,
+}
+
+/// A virtual CPU.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct CpuStatistics {
+    pub cpu: u32,
+    pub exits: u64,
+    /// The VMM's time for them.
+    pub exit_ns: u64,
+    /// Time with a process on it, and how often that changed, as the guest tells.
+    pub ran_ns: u64,
+    pub switches: u64,
+    /// Who ran last; empty: nobody.
+    pub process: String,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -5,6 +5,7 @@
 //! with an `error`, never left out. Durations are milliseconds.
 
 mod boot;
+mod exits;
 mod guest;
 mod memory;
 mod net;
@@ -18,6 +19,7 @@ use serde_json::{Map, Value, json};
 use crate::cli::BenchArgs;
 use crate::doctor;
 use crate::error::Error;
+use crate::output;
 use crate::spec::EngineChoice;
 
 /// A figure, or one sentence on why there is none.
@@ -37,6 +39,11 @@ pub fn bench(args: &BenchArgs) -> Result<u8, Error> {
         .map_err(|e| Error::Usage(format!("cannot find this program: {e}")))?;
     let bench = Bench { program, runs: args.runs };
     let host = doctor::examine();
+    if args.exits {
+        let figure = exits::cost(&bench).map_err(Error::Usage)?;
+        output::json(&json!({ "exits": figure }))?;
+        return Ok(0);
+    }
     let mut engines = Map::new();
     for (choice, name, usable) in [
         (EngineChoice::Kvm, "kvm", host.kvm.usable),
@@ -60,12 +67,13 @@ pub fn bench(args: &BenchArgs) -> Result<u8, Error> {
             "qemu": host.qemu,
         },
         "engines": engines,
+        "exits": value(watched_exits(&bench, args, host.kvm.usable)),
         "block": block(&bench, args, host.kvm.usable && host.qemu.present),
         "network": network(&bench, args, host.kvm.usable && host.qemu.present),
         "kernel_instructions_qemu_icount": value(counted(guest::kernel_instructions)),
         "program_instructions_qemu_icount": value(counted(guest::ipc_instructions)),
     });
-    println!("{}", serde_json::to_string_pretty(&report).unwrap_or_default());
+    output::json(&report)?;
     Ok(0)
 }
 
@@ -87,6 +95,15 @@ fn engine(bench: &Bench, args: &BenchArgs, name: &str) -> Result<Value, Error> {
         "memory_at_prompt": value(memory),
         "disk": value(disk),
     }))
+}
+
+/// What an exit costs, watched and not.
+fn watched_exits(bench: &Bench, args: &BenchArgs, kvm: bool) -> Figure {
+    match (args.no_exits, kvm) {
+        (true, _) => Err("left out (--no-exits)".into()),
+        (_, false) => Err("it takes KVM".into()),
+        (false, true) => exits::cost(bench),
+    }
 }
 
 /// Rows of both kinds of disk, on both engines with the same KVM.

@@ -44,6 +44,7 @@ use xinim_abi::exit;
 
 use crate::cli::TestArgs;
 use crate::error::Error;
+use crate::output;
 use case::{Bench, CaseResult, Ending};
 use progress::Progress;
 use report::Summary;
@@ -56,9 +57,9 @@ const FAILED: u8 = 1;
 pub fn run(args: &TestArgs) -> Result<u8, Error> {
     let cases = select::cases(args)?;
     if args.list {
-        for case in &cases {
-            println!("{}", case.name());
-        }
+        let names: Vec<String> = cases.iter().map(Case::name).collect();
+        let lines = || names.iter().map(|name| format!("{name}\n")).collect();
+        output::either(args.json, || &names, lines)?;
         return Ok(0);
     }
     // Reports are made first: a path that cannot be written is found out before the work.
@@ -78,11 +79,7 @@ pub fn run(args: &TestArgs) -> Result<u8, Error> {
     let results = run_all(&cases, args, &bench);
     let summary = Summary::new(results, bench.machines(), start.elapsed());
     write_reports(args, &summary)?;
-    if args.json {
-        println!("{}", summary.json());
-    } else {
-        print!("{summary}");
-    }
+    output::print(&if args.json { summary.json() + "\n" } else { summary.to_string() })?;
     Ok(match () {
         () if interrupted.load(Ordering::SeqCst) => exit::INTERRUPTED,
         () if summary.failed() > 0 => FAILED,

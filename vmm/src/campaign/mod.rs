@@ -25,6 +25,7 @@ use std::sync::{Mutex, PoisonError};
 
 use crate::cli::CampaignArgs;
 use crate::error::Error;
+use crate::output;
 use load::Source;
 use machine::Machine;
 use outcome::Outcome;
@@ -63,7 +64,7 @@ pub fn campaign(args: &CampaignArgs) -> Result<u8, Error> {
         return Err(Error::Usage(format!("no machine could be started: {why}")));
     }
     let report = Report::new(args, &tally);
-    print!("{}", report.table());
+    output::print(&if args.json { report.json() + "\n" } else { report.table() })?;
     if let Some(path) = &args.report {
         std::fs::write(path, report.json()).map_err(|e| Error::file("write", path, e))?;
     }

@@ -9,6 +9,7 @@ use serde_json::Value;
 use super::protocol::Request;
 use crate::cli::{CtlArgs, CtlCommand, FaultCommand, LinkState, TraceState};
 use crate::error::Error;
+use crate::output;
 
 /// An answer lists disks; this is far more than there can be.
 const ANSWER_MAX: u64 = 1 << 20;
@@ -17,11 +18,12 @@ const ANSWER_MAX: u64 = 1 << 20;
 pub fn run(args: &CtlArgs) -> Result<u8, Error> {
     let request = request(&args.command)?;
     let answer = exchange(&args.socket, &request)?;
-    if args.json {
-        println!("{answer}");
-    } else if answer["ok"] == true {
-        print!("{}", text(&request, &answer));
-    }
+    // One line, as it came.
+    output::print(&match (args.json, answer["ok"] == true) {
+        (true, _) => format!("{answer}\n"),
+        (false, true) => text(&request, &answer),
+        (false, false) => String::new(),
+    })?;
     match answer["ok"] == true {
         true => Ok(0),
         false => Err(Error::Usage(answer["error"].as_str().unwrap_or("it failed").to_owned())),

@@ -9,7 +9,8 @@ use std::path::PathBuf;
 use xinim_machine::control::Injection;
 use xinim_machine::net::NetModel;
 use xinim_machine::statistics::{
-    DeviceStatistics, ExitStatistics, MachineStatistics, ProcessStatistics, QueueStatistics,
+    CpuStatistics, DeviceStatistics, ExitStatistics, MachineStatistics, ProcessStatistics,
+    QueueStatistics,
 };
 use xinim_machine::trace::TraceStatus;
 use xinim_machine::{
@@ -228,6 +229,12 @@ fn describe_statistics(sums: &MachineStatistics) -> Value {
         })
     };
     let exit = |exit: &ExitStatistics| json!({ "reason": exit.reason, "count": exit.count, "time_ns": exit.time_ns });
+    let cpu = |cpu: &CpuStatistics| {
+        json!({
+            "cpu": cpu.cpu, "exits": cpu.exits, "exit_ns": cpu.exit_ns, "ran_ns": cpu.ran_ns,
+            "switches": cpu.switches, "process": cpu.process,
+        })
+    };
     let process = |process: &ProcessStatistics| {
         json!({
             "pid": process.pid, "name": process.name, "ran_ns": process.ran_ns,
@@ -239,6 +246,7 @@ fn describe_statistics(sums: &MachineStatistics) -> Value {
         "time_ns": sums.time_ns,
         "devices": sums.devices.iter().map(device).collect::<Vec<_>>(),
         "exits": sums.exits.iter().map(exit).collect::<Vec<_>>(),
+        "cpus": sums.cpus.iter().map(cpu).collect::<Vec<_>>(),
         "processes": sums.processes.iter().map(process).collect::<Vec<_>>(),
         "services": sums.services.iter().map(service).collect::<Vec<_>>(),
     })

@@ -4,7 +4,7 @@
 //! and the status is 125.
 
 use std::fs::File;
-use std::io::{BufWriter, ErrorKind, Write};
+use std::io::{BufWriter, Write};
 use std::path::Path;
 
 use serde_json::{Value, json};
@@ -19,6 +19,7 @@ use xinim_trace::{Filter, Item, ReadError, Reader};
 
 use crate::cli::{TraceCommand, TraceInput};
 use crate::error::Error;
+use crate::output;
 use crate::trace_spec;
 
 /// The two runs differ.
@@ -39,15 +40,6 @@ fn filter(text: Option<&str>) -> Result<Option<Filter>, Error> {
 
 fn failed(path: &Path, error: impl std::fmt::Display) -> Error {
     Error::Usage(format!("trace {}: {error}", path.display()))
-}
-
-/// A reader of standard output that has seen enough ends the command, without a complaint.
-fn printed(result: std::io::Result<()>) -> Result<bool, Error> {
-    match result {
-        Ok(()) => Ok(true),
-        Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(false),
-        Err(error) => Err(Error::file("write to", Path::new("standard output"), error)),
-    }
 }
 
 fn show(input: &TraceInput, as_json: bool) -> Result<u8, Error> {
@@ -81,11 +73,11 @@ fn show(input: &TraceInput, as_json: bool) -> Result<u8, Error> {
             Ok(None) => break Ok(()),
             Err(error) => break Err(error),
         };
-        if !printed(writeln!(out, "{line}"))? {
+        if !output::done(writeln!(out, "{line}"))? {
             return Ok(0);
         }
     };
-    printed(out.flush())?;
+    output::done(out.flush())?;
     read.map_err(|error| failed(&input.file, error))?;
     if !whole {
         eprintln!(
@@ -149,8 +141,7 @@ fn stat(input: &TraceInput, as_json: bool) -> Result<u8, Error> {
     if let Ok(lost) = &read {
         stat.lost(*lost);
     }
-    let text = if as_json { format!("{:#}\n", stat.json()) } else { stat.text() };
-    printed(std::io::stdout().write_all(text.as_bytes()))?;
+    output::either(as_json, || stat.json(), || stat.text())?;
     read.map_err(|error| failed(&input.file, error)).map(|_| 0)
 }
 
@@ -174,18 +165,15 @@ fn diff((a, b): (&Path, &Path), text: Option<&str>, as_json: bool) -> Result<u8,
         Ok::<_, Error>(run)
     };
     let found = compare(&run(a)?, &run(b)?);
-    let text = match (as_json, found.is_empty()) {
-        (true, _) => {
-            let all: Vec<Value> = found.iter().map(|difference| difference.json()).collect();
-            format!("{:#}\n", json!({ "differences": all }))
-        }
-        (false, true) => "no difference that matters\n".into(),
-        (false, false) => {
-            let parts: Vec<String> = found.iter().map(|difference| difference.text()).collect();
-            parts.join("\n")
-        }
+    let value = || {
+        let all: Vec<Value> = found.iter().map(|difference| difference.json()).collect();
+        json!({ "differences": all })
     };
-    printed(std::io::stdout().write_all(text.as_bytes()))?;
+    let text = || match found.is_empty() {
+        true => "no difference that matters\n".into(),
+        false => found.iter().map(|d| d.text()).collect::<Vec<_>>().join("\n"),
+    };
+    output::either(as_json, value, text)?;
     Ok(if found.is_empty() { 0 } else { DIFFERENT })
 }
 

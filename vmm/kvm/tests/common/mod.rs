@@ -1,9 +1,6 @@
 //! Machines made of a few instructions, and a run of them.
 #![allow(dead_code)] // each test binary uses a part
 
-#[path = "../../src/testing.rs"]
-pub mod image;
-
 use std::io::Read;
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
@@ -11,6 +8,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use xinim_kvm::KvmEngine;
+pub use xinim_kvm::tiny as image;
 use xinim_machine::{Engine, EngineError, HostIo, MachineSpec, Outcome, Stopper};
 
 /// Where the guests of these tests are linked to.
