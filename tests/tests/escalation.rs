@@ -155,10 +155,7 @@ fn the_end_of_rs_under_a_command_is_the_machines() {
         let output = exec(engine, "service kill rs", &["--dump", arg(&core)]).output().expect(134);
         let report = output.err();
         assert!(report.contains("reincarnation server died: exit status 9"), "{engine}: {report}");
-        // QEMU has ended with the guest by then.
-        if engine == "kvm" {
-            let head = std::fs::read(&core).expect("a core");
-            assert!(head.starts_with(b"\x7FELF"), "{engine}: {report}");
-        }
+        let head = std::fs::read(&core).expect("a core");
+        assert!(head.starts_with(b"\x7FELF"), "{engine}: {report}");
     }
 }
