@@ -17,12 +17,6 @@ pub fn milliseconds(mut nanoseconds: Vec<u64>) -> Value {
     })
 }
 
-/// The median of values in any order; 0 of none.
-pub fn median_of(mut values: Vec<u64>) -> u64 {
-    values.sort_unstable();
-    if values.is_empty() { 0 } else { median(&values) }
-}
-
 /// The middle of sorted values; of the two in the middle, their mean.
 fn median(sorted: &[u64]) -> u64 {
     let middle = sorted.len() / 2;
