@@ -88,6 +88,7 @@ fn qemus_devices_differ_from_ours_only_where_it_is_known() {
     std::fs::write(&cd, vec![7; 1 << 20]).expect("disc");
     let file = dir.path().join("run.rec");
     let work = format!("{WORK}; dd if=/dev/sr0 of=/dev/null bs=64k count=4 2>/dev/null");
+    // The 82574L is not in the list: see the limits in docs/record-replay.md.
     let nets = [
         ("virtio,queues=1", "virtio-net.0", WORK),
         (
@@ -96,8 +97,6 @@ fn qemus_devices_differ_from_ours_only_where_it_is_known() {
             "ping -c 3 10.0.2.2 > /dev/null || exit 7; service kill e1000; \
           sleep 1; ping -c 3 10.0.2.2 > /dev/null || exit 6; echo done",
         ),
-        // Without a death: see the limits in docs/record-replay.md.
-        ("e1000e", "e1000.0", "ping -c 5 10.0.2.2 > /dev/null || exit 7; echo done"),
     ];
     for (model, card, work_there) in nets {
         let net = format!("user,model={model}");
@@ -134,7 +133,7 @@ fn qemus_devices_differ_from_ours_only_where_it_is_known() {
     let text = run(&["replay", arg(&file), "--against", "qemu", "--device", "e1000.0"]);
     let text = text.output().expect(0).out();
     assert!(text.starts_with("e1000.0: ") && text.contains(" 0 unknown\n"), "{text}");
-    assert!(text.contains("82574-auto-mask, QEMU deviates"), "{text}");
+    assert!(text.contains("e1000-reset, QEMU deviates"), "{text}");
     // What cannot be repeated there is said, and is no success.
     let net = ["--record", arg(&file), "--net", "user,queues=2"];
     exec("kvm", "echo done", &net).output().expect(0);
