@@ -3,8 +3,8 @@
 //! out for other loaders and for cpio.
 
 use std::path::Path;
-use std::sync::Arc;
 
+use bytes::Bytes;
 use serde_json::{Value, json};
 use xinim_kvm::bundle::members;
 
@@ -15,16 +15,16 @@ static KERNEL: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/image/xinim-ker
 static BUNDLE: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/image/xinim.cpio"));
 
 /// The embedded kernel; an error if this program was built without an image.
-pub fn kernel() -> Result<Arc<[u8]>, Error> {
+pub fn kernel() -> Result<Bytes, Error> {
     embedded(KERNEL)
 }
 
 /// The embedded bundle.
-pub fn bundle() -> Result<Arc<[u8]>, Error> {
+pub fn bundle() -> Result<Bytes, Error> {
     embedded(BUNDLE)
 }
 
-fn embedded(bytes: &'static [u8]) -> Result<Arc<[u8]>, Error> {
+fn embedded(bytes: &'static [u8]) -> Result<Bytes, Error> {
     if bytes.is_empty() {
         return Err(Error::Usage(
             "this xinim-vmm was built without a system image (XINIM_NO_GUEST); give one with \
@@ -32,7 +32,8 @@ fn embedded(bytes: &'static [u8]) -> Result<Arc<[u8]>, Error> {
                 .into(),
         ));
     }
-    Ok(bytes.into())
+    // Where it lies in this program: copied into the guest only.
+    Ok(Bytes::from_static(bytes))
 }
 
 /// Kind of a file in a mode.

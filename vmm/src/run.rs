@@ -11,9 +11,9 @@
 //! A guest that reboots is run again in the same process, with the same console; with `--exec`
 //! a reboot ends the run like a power-off, since the command cannot be run twice.
 
-use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use xinim_abi::exit;
 use xinim_abi::platform::CMDLINE_MODE_EXEC;
 use xinim_machine::{
@@ -196,8 +196,8 @@ fn fault_lines(faults: &[FaultStatus]) -> String {
 
 /// Fills in the machine: files are read and checked here, so that both engines say the same.
 fn machine(config: &RunConfig) -> Result<MachineSpec, Error> {
-    let read = |action, path: &std::path::Path| -> Result<Arc<[u8]>, Error> {
-        std::fs::read(path).map(Arc::from).map_err(|e| Error::file(action, path, e))
+    let read = |action, path: &std::path::Path| -> Result<Bytes, Error> {
+        std::fs::read(path).map(Bytes::from).map_err(|e| Error::file(action, path, e))
     };
     let (kernel, name) = match &config.kernel {
         Some(path) => (read("read the kernel", path)?, path.display().to_string()),

@@ -6,6 +6,7 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 
+use bytes::Bytes;
 use elf::ElfBytes;
 use elf::abi::{PF_X, PT_LOAD, STT_FUNC, STT_NOTYPE};
 use elf::endian::LittleEndian;
@@ -75,14 +76,14 @@ impl Symbols {
 /// The images of a machine.
 #[derive(Debug)]
 pub struct Images {
-    kernel: Arc<[u8]>,
-    bundle: Option<Arc<[u8]>>,
+    kernel: Bytes,
+    bundle: Option<Bytes>,
     /// The kernel under the empty name, programs under theirs.
     parsed: Mutex<HashMap<String, Arc<Symbols>>>,
 }
 
 impl Images {
-    pub fn new(kernel: Arc<[u8]>, bundle: Option<Arc<[u8]>>) -> Self {
+    pub fn new(kernel: Bytes, bundle: Option<Bytes>) -> Self {
         Self { kernel, bundle, parsed: Mutex::default() }
     }
 

@@ -96,7 +96,7 @@ fn command_line_and_bundle_reach_the_guest() {
         .exit(0x10);
     let mut spec = code.spec();
     spec.cmdline = "mode=exec".into();
-    spec.bundle = Some(common::arc(b"0707"));
+    spec.bundle = Some(b"0707".as_slice().into());
     // The engine adds that its memory is fresh.
     assert_eq!(outcome(&spec).1, b"mode=exec ram=zeroed\x000707");
 }

@@ -147,7 +147,7 @@ fn unfit_machines_are_refused_in_a_sentence() {
     assert!(message(&|spec| spec.memory = 0).contains("memory"));
     assert!(message(&|spec| spec.memory = 3 << 20).contains("multiple of 2 MiB"));
     assert!(message(&|spec| spec.bundle = Some(vec![0; 9 << 20].into())).contains("too little"));
-    assert!(message(&|spec| spec.kernel = (*b"#!/bin/sh").into()).contains("not an ELF"));
+    assert!(message(&|spec| spec.kernel = b"#!/bin/sh".as_slice().into()).contains("not an ELF"));
     assert!(message(&|spec| spec.cpus = 0).contains("CPUs"));
     assert!(message(&|spec| spec.cpus = 256).contains("CPUs"));
     let feature = |name: &str| xinim_machine::CpuidChange { feature: name.into(), enable: false };

@@ -23,6 +23,8 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
+use bytes::Bytes;
+
 /// A machine, complete: every default is already filled in.
 #[derive(Clone, Debug, Default)]
 pub struct MachineSpec {
@@ -31,9 +33,9 @@ pub struct MachineSpec {
     /// Virtual CPUs, at least 1.
     pub cpus: u32,
     /// Kernel ELF (with a PVH note) as a file's bytes.
-    pub kernel: Arc<[u8]>,
+    pub kernel: Bytes,
     /// System bundle or initrd, passed as the first PVH module.
-    pub bundle: Option<Arc<[u8]>>,
+    pub bundle: Option<Bytes>,
     /// Kernel command line, complete. An engine adds at most a promise about the machine it made
     /// (`ram=zeroed`, see `xinim_abi::platform`).
     pub cmdline: String,

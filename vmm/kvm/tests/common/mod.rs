@@ -3,7 +3,6 @@
 
 use std::io::Read;
 use std::os::unix::net::UnixStream;
-use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -179,8 +178,4 @@ pub fn run(spec: &MachineSpec) -> (Result<Outcome, EngineError>, Vec<u8>) {
 pub fn outcome(spec: &MachineSpec) -> (Outcome, Vec<u8>) {
     let (outcome, debug) = run(spec);
     (outcome.unwrap(), debug)
-}
-
-pub fn arc(bytes: &[u8]) -> Arc<[u8]> {
-    bytes.into()
 }

@@ -7,7 +7,7 @@ fn spec() -> MachineSpec {
     MachineSpec {
         memory: 256 << 20,
         cpus: 2,
-        kernel: [].into(),
+        kernel: bytes::Bytes::new(),
         bundle: None,
         cmdline: "mode=exec a='b c'".into(),
         disks: vec![
