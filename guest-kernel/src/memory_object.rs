@@ -7,6 +7,7 @@ use core::cell::Cell;
 
 use xinim_abi::error::{Error, Result};
 use xinim_abi::object::{DeviceMemoryFlags, LARGE_PAGE_SIZE, MemoryFlags, PAGE_SIZE};
+use xinim_abi::syscall::priority;
 use xinim_kernel_logic::frames::CHUNK_ORDER;
 use xinim_kernel_logic::list::{Link, Linked};
 use xinim_kernel_logic::paging::TableMemory;
@@ -14,7 +15,7 @@ use xinim_kernel_logic::refs::{Ref, Slab};
 
 use crate::global::Global;
 use crate::physical;
-use crate::process::Process;
+use crate::process::{Process, RS_PID};
 
 const PAGE: u64 = PAGE_SIZE as u64;
 const LARGE: u64 = LARGE_PAGE_SIZE as u64;
@@ -108,7 +109,8 @@ pub fn create(
     }
     let length = length.next_multiple_of(unit);
     let frames = length / PAGE;
-    if frames > physical::counts().1 {
+    let (total, free, _) = physical::counts();
+    if frames + process.map_or(0, |process| reserve(&process, total)) > free {
         return Err(Error::NoMem);
     }
     if let Some(process) = process {
@@ -129,6 +131,16 @@ pub fn create(
             destroy(memory);
             Err(Error::NoMem)
         }
+    }
+}
+
+/// Frames that a process has to leave: programs to services, so that these go on when a program takes all
+/// there is; services to RS, so that it can start them again.
+fn reserve(process: &Process, total: u64) -> u64 {
+    match process.priority_limit.get() {
+        _ if process.pid == RS_PID => 0,
+        limit if limit <= priority::USER as u32 => total / 32,
+        _ => total / 128,
     }
 }
 

@@ -8,9 +8,10 @@ use xinim_kernel_logic::paging::{self, Table, TableMemory};
 use xinim_kernel_logic::refs::SlabPage;
 
 use crate::arch::instructions::{cpuid, invlpg};
-use crate::arch::{DIRECT_BASE, KERNEL_BASE};
+use crate::arch::{DIRECT_BASE, KERNEL_BASE, clear};
 use crate::boot_info::{BootInfo, Range};
 use crate::global::Global;
+use crate::kip;
 
 static FRAMES: Global<Frames> = Global::new(Frames::new());
 static KERNEL_FRAMES: Global<Cell<u64>> = Global::new(Cell::new(0));
@@ -138,8 +139,15 @@ pub fn is_direct(address: u64) -> bool {
 
 /// Clears `frames` frames.
 fn clear(address: u64, frames: u64) {
+    let start = direct(address) as *mut u8;
     // SAFETY: the frames are RAM that was just allocated, so nobody else's.
-    unsafe { core::ptr::write_bytes(direct(address) as *mut u8, 0, (frames * FRAME) as usize) }
+    unsafe {
+        if kip::native() {
+            core::ptr::write_bytes(start, 0, (frames * FRAME) as usize);
+        } else {
+            clear::by_fpu(start, frames as usize);
+        }
+    }
 }
 
 /// A zeroed block of `1 << order` frames that ends at or below `limit`.

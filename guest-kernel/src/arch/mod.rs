@@ -1,5 +1,6 @@
 //! The CPU: instructions the compiler does not emit, tables, entry and exit.
 
+pub mod clear;
 pub mod cpu;
 pub mod entry;
 pub mod instructions;
