@@ -57,18 +57,6 @@ fn idle_ticks(cpu: &Cpu) -> u64 {
     cpu.idle.get() + if cpu.current.get().is_none() { cpu.turn() } else { 0 }
 }
 
-fn of_thread(state: State) -> u32 {
-    match state {
-        State::Running => state::RUNNING,
-        State::Ready => state::READY,
-        State::Receiving => state::RECEIVING,
-        State::Sending => state::SENDING,
-        State::AwaitingReply => state::AWAITING_REPLY,
-        State::Sleeping => state::SLEEPING,
-        State::Dead => state::DEAD,
-    }
-}
-
 /// What a server does that is not at the endpoint where it is missed. A thread that waits for
 /// somebody explains the absence better than one that works.
 pub fn pulse(process: &Process) -> Pulse {
@@ -77,11 +65,19 @@ pub fn pulse(process: &Process) -> Pulse {
     let owner = caller.and_then(|thread| thread.endpoint.get()?.owner.get());
     let thread = caller.or_else(|| waits(&[State::Receiving])).or(process.threads.first());
     Pulse {
-        doing: thread.map_or(state::DEAD, |thread| of_thread(thread.state.get())),
+        doing: thread.map_or(state::DEAD, |thread| thread.state.get() as u32),
         waits_for: owner.map_or(0, |owner| owner.pid),
         system_calls: process.calls(),
         cpu_ns: time::nanoseconds(process.run_time()),
+        spinning_ns: spinning(process),
     }
+}
+
+/// See [`Pulse::spinning_ns`].
+fn spinning(process: &Process) -> u64 {
+    let several = process.thread_count.get() > 1;
+    let ticks = process.threads.iter().filter(|_| several).map(|thread| thread.spinning()).max();
+    time::nanoseconds(ticks.unwrap_or(0))
 }
 
 fn of_process(process: &Process) -> ProcessInfo {
@@ -91,7 +87,7 @@ fn of_process(process: &Process) -> ProcessInfo {
         parent: process.parent,
         threads: process.thread_count.get(),
         handles: process.handles.count(),
-        state: first.map_or(state::DEAD, |thread| of_thread(thread.state.get())),
+        state: first.map_or(state::DEAD, |thread| thread.state.get() as u32),
         priority: first.map_or(process.priority_limit.get(), |thread| thread.priority),
         cpu_ns: time::nanoseconds(process.run_time()),
         frames: process.mapped.get(),

@@ -26,6 +26,8 @@ mod boot_info;
 #[cfg(not(target_feature = "sse"))]
 mod console;
 #[cfg(not(target_feature = "sse"))]
+mod debug;
+#[cfg(not(target_feature = "sse"))]
 mod device;
 #[cfg(not(target_feature = "sse"))]
 mod endpoint;

@@ -4,11 +4,12 @@ use core::cell::{Cell, UnsafeCell};
 use core::mem::offset_of;
 
 use xinim_abi::error::{Error, Result};
+use xinim_abi::info::state;
 use xinim_kernel_logic::list::{Link, Linked};
 use xinim_kernel_logic::refs::{Ref, Slab};
 use xinim_kernel_logic::timers::{Node, Timed};
 
-use crate::arch::cpu::cpu;
+use crate::arch::cpu::{Cpu, cpu};
 use crate::arch::entry::{Frame, USER_CODE, USER_DATA};
 use crate::endpoint::Endpoint;
 use crate::global::Global;
@@ -16,19 +17,22 @@ use crate::object::Object;
 use crate::physical;
 use crate::process::{self, Process};
 use crate::scheduler;
+use crate::smp;
 
+/// Numbered as others see it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(u32)]
 pub enum State {
-    Running,
-    Ready,
+    Running = state::RUNNING,
+    Ready = state::READY,
     /// Known to its endpoint as a receiver.
-    Receiving,
+    Receiving = state::RECEIVING,
     /// On its endpoint's `callers`.
-    Sending,
+    Sending = state::SENDING,
     /// Counted in its endpoint's `awaiting`.
-    AwaitingReply,
-    Sleeping,
-    Dead,
+    AwaitingReply = state::AWAITING_REPLY,
+    Sleeping = state::SLEEPING,
+    Dead = state::DEAD,
 }
 
 /// A thread is on one of the queues (ready, callers, receivers) at a time.
@@ -57,6 +61,8 @@ pub struct Thread {
     /// What is left of its quantum since it was preempted (TSC); 0: it gets a whole one.
     pub quantum: Cell<u64>,
     pub system_calls: Cell<u64>,
+    /// System calls and ticks at the last look of PROBE that found it after a new system call.
+    looked: Cell<(u64, u64)>,
     queue: Link<Thread>,
     sibling: Link<Thread>,
     timer: Node<Thread>,
@@ -89,9 +95,11 @@ const _: () = assert!(FRAME_END.is_multiple_of(16));
 static THREADS: Global<Slab<Thread>> = Global::new(Slab::new());
 
 /// Threads in the whole system.
-const MAX_THREADS: usize = 4096;
+pub const MAX_THREADS: usize = 4096;
 
-/// Slot numbers, so that a reply token leads to its thread without being an address.
+/// Slot numbers, so that a reply token leads to its thread without being an address. Whoever looks from
+/// outside finds the threads here, see `debug`.
+#[unsafe(export_name = "xinim_threads")]
 static SLOTS: Global<[Cell<Option<Ref<Thread>>>; MAX_THREADS]> =
     Global::new([const { Cell::new(None) }; MAX_THREADS]);
 static SLOTS_USED: Global<Cell<u32>> = Global::new(Cell::new(0));
@@ -147,6 +155,7 @@ pub fn create(process: Ref<Process>, start: Start) -> Result<Ref<Thread>> {
         ticks: Cell::new(0),
         quantum: Cell::new(0),
         system_calls: Cell::new(0),
+        looked: Cell::new((0, 0)),
         queue: Link::new(),
         sibling: Link::new(),
         timer: Node::new(),
@@ -202,6 +211,23 @@ impl Thread {
         let token = call << SLOT_BITS | u64::from(self.slot);
         self.token.set(token);
         token
+    }
+
+    /// TSC ticks it has run since a look found it with the system call behind it that is its last.
+    pub fn spinning(&self) -> u64 {
+        let (calls, ticks) = (self.system_calls.get(), self.ticks.get() + self.turn());
+        let (before, since) = self.looked.get();
+        if calls != before || !matches!(self.state.get(), State::Running | State::Ready) {
+            self.looked.set((calls, ticks));
+            return 0;
+        }
+        ticks - since
+    }
+
+    /// Ticks of its turn, if it runs now.
+    fn turn(&self) -> u64 {
+        let own = |cpu: &&Cpu| cpu.current.get().is_some_and(|thread| thread.slot == self.slot);
+        smp::all().find(own).map_or(0, Cpu::turn)
     }
 
     /// Sets the status a waiting thread will see.

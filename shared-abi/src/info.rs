@@ -106,6 +106,9 @@ pub struct Pulse {
     pub system_calls: u64,
     /// Time its process ran so far.
     pub cpu_ns: u64,
+    /// Of a process of several threads: the longest time that one of them has run since it was found with
+    /// the system call behind it that is still its last.
+    pub spinning_ns: u64,
 }
 
 /// Answers of [`PROBE`](crate::syscall::PROBE).

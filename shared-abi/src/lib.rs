@@ -5,7 +5,8 @@
 //! * service and service: [`interface`] (how an interface is declared) and [`services`];
 //! * guest and machine: [`platform`] (memory map, ports, exit device, trace page), [`trace`] (the
 //!   guest's own events), [`hostlink`]
-//!   (the byte protocol behind `--exec`), [`exit`] (process exit statuses), [`elf_core`] (core files);
+//!   (the byte protocol behind `--exec`), [`exit`] (process exit statuses), [`elf_core`] (core files),
+//!   [`debug`] (the kernel's threads as seen from outside);
 //! * driver and device model: [`hw`].
 //!
 //! The crate is `no_std`, allocates nothing and contains no policy.
@@ -15,6 +16,7 @@
 #[cfg(test)]
 extern crate std;
 
+pub mod debug;
 pub mod elf_core;
 pub mod error;
 pub mod event;

@@ -65,6 +65,12 @@ pub const CMDLINE_RAM_ZEROED: &str = "ram=zeroed";
 /// RS gives each service a copy of its program's text instead of mapping the bundle's: a host that
 /// damages a running service's text (`ctl inject`) then damages that instance alone.
 pub const CMDLINE_TEXT_PRIVATE: &str = "text=private";
+/// `heartbeat=MS`: RS finds a hung service within this time at the latest, whatever its manifest says (100
+/// to 60000). Services that are not watched stay so.
+pub const CMDLINE_HEARTBEAT: &str = "heartbeat=";
+/// RS gives no service up for crashing too often and forgives crashes after 200 ms: for experiments, in which
+/// a crash after the other is somebody else's doing.
+pub const CMDLINE_RESTARTS_UNLIMITED: &str = "restarts=unlimited";
 
 /// First 64 bytes of the trace page; a table of [`TRACE_SLOTS`] [`TraceProcess`] follows at
 /// [`TRACE_TABLE_OFFSET`]. Physically contiguous, [`TRACE_PAGES`] pages. Written by the kernel

@@ -101,7 +101,8 @@ pub const EVENT_NEXT: u64 = 26;
 /// ep: `(bits, *mut info::Pulse, len) -> info::pulse`. A supervisor's question whether the endpoint's
 /// server still comes to receive there. A server that waits there is not disturbed; else the bits
 /// are raised, and the next question tells whether they were fetched since. Where they were not, the
-/// record says what the server does (address 0: no record). Needs RECEIVE.
+/// record says what the server does (address 0: no record). Of a server of several threads it always says
+/// whether one of them runs without end. Needs RECEIVE.
 pub const PROBE: u64 = 27;
 
 /// `(resource, pid, endpoint, cookie) -> handle`, or 0. A process whose supervisor's endpoint has died

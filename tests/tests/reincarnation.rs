@@ -59,6 +59,34 @@ fn every_kind_of_service_is_watched() {
     }
 }
 
+/// A server of several threads, of which one spins while the others come.
+#[test]
+fn a_thread_that_spins_is_found() {
+    let dir = tempdir().expect("directory");
+    let (image, sum) = disk(dir.path(), 1 << 20);
+    for engine in engines("a_thread_that_spins_is_found") {
+        // Requests that wait for the disk make VFS have more threads.
+        let script = "mount /dev/vda /mnt || exit 9
+            for n in 1 2 3; do sha256sum /mnt/file > /tmp/$n & done
+            cat /dev/vda > /dev/null; wait
+            service status vfs | grep threads
+            service kill --hang vfs
+            for n in 1 2 3 4 5 6 7 8 9 10; do
+                ls /mnt > /dev/null; sleep 0.3; service history vfs | grep -q hung && break
+            done
+            service history vfs | grep -c hung
+            sha256sum /mnt/file";
+        let output = exec(engine, script, &["--disk", arg(&image)]).output();
+        let text = output.out();
+        let [threads, found, read] = text.lines().collect::<Vec<_>>()[..] else {
+            panic!("{engine}: {text}{}", output.err());
+        };
+        let number = threads.rsplit(' ').find_map(|word| word.parse::<u32>().ok());
+        assert!(number.is_some_and(|number| number > 1), "{engine}: {threads}");
+        assert_eq!((found, read), ("1", format!("{sum}  /mnt/file").as_str()), "{engine}");
+    }
+}
+
 /// Statistics, the graph, alerts and JSON: shapes that scripts rely on.
 #[test]
 fn what_can_be_seen() {

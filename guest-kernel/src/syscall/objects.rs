@@ -78,12 +78,13 @@ impl Call {
         let [bits, address, len, ..] = self.a;
         let endpoint = self.endpoint(number.into(), Rights::RECEIVE)?;
         let Some(owner) = endpoint.owner.get() else { return Err(Error::ServerDied) };
-        if endpoint.receiver().is_some() {
-            return Ok(pulse::WAITING);
-        }
-        let pending = endpoint.bits.get() & bits != 0;
-        if pending && address != 0 {
+        let waits = endpoint.receiver().is_some();
+        let pending = !waits && endpoint.bits.get() & bits != 0;
+        if (pending || owner.thread_count.get() > 1) && address != 0 {
             user::write_record(&self.process, address, len, &info::pulse(&owner))?;
+        }
+        if waits {
+            return Ok(pulse::WAITING);
         }
         endpoint::notify(endpoint, bits);
         Ok(if pending { pulse::PENDING } else { pulse::RAISED })

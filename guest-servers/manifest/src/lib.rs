@@ -23,8 +23,8 @@ mod tests;
 pub use catalog::{Catalog, Index};
 pub use error::Error;
 pub use manifest::{
-    CpuBudget, Escalate, Instances, Manifest, PciMatch, Policy, PortRange, Resource, Restart,
-    Start, Stop,
+    CpuBudget, Escalate, HEARTBEATS, Instances, Manifest, PciMatch, Policy, PortRange, Resource,
+    Restart, Start, Stop,
 };
 
 /// Longest label: instance labels add `.` and a number, and the whole is at most 32 bytes.

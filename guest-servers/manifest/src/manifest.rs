@@ -5,6 +5,7 @@ use alloc::borrow::ToOwned;
 use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
+use core::ops::RangeInclusive;
 use serde::Deserialize;
 
 /// What RS knows about a service before it runs. Labels in the lists are of manifests, not of
@@ -278,6 +279,8 @@ fn default_window() -> u32 {
 
 /// RS itself runs at 24; nothing may starve it.
 const PRIORITY_MAX: u8 = 23;
+/// Heartbeats that can be kept, ms.
+pub const HEARTBEATS: RangeInclusive<u32> = 100..=60_000;
 /// MiB kept for one service.
 const KEEP_MAX: u32 = 1024;
 /// ISA interrupts; 2 is the cascade.
@@ -338,7 +341,7 @@ impl Manifest {
         if self.dma == Some(0) {
             return bad("dma", "at least 1 (MiB)");
         }
-        if self.heartbeat != 0 && !(100..=60_000).contains(&self.heartbeat) {
+        if self.heartbeat != 0 && !HEARTBEATS.contains(&self.heartbeat) {
             return bad("heartbeat", "0 (none), or 100 to 60000 (ms)");
         }
         if let Some(cpu) = self.cpu {

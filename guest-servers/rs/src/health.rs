@@ -13,6 +13,8 @@
 //! the processor; and one that waits for somebody, or makes system calls meanwhile, has [`PATIENCE`],
 //! which does not run out while one that it relies on is itself down or late. The misses of a hung
 //! service lie apart in time, so that a machine that stood still for a while does not look like one.
+//! A service of several threads comes as long as one of them does; that another spins is seen by the time
+//! it runs without a system call.
 
 use crate::history::Cause;
 use crate::host::{Answer, Host};
@@ -39,6 +41,9 @@ pub(crate) struct Health {
     misses: u32,
     /// As it was at the last miss.
     last: Option<Pulse>,
+    /// Looks in a row at which one of its threads had run on without a system call, and how long it had by
+    /// then.
+    spins: (u32, u64),
     /// Begin of the span its processor time is measured over, and what it had used then.
     window: (u64, u64),
     /// When it was last killed for a complaint.
@@ -49,6 +54,18 @@ impl Health {
     /// It has been asked and has not answered.
     pub fn is_late(&self) -> bool {
         self.misses > 0
+    }
+
+    /// Notes how long one of its threads has spun; `true`: at [`MISSES`] looks it had run on.
+    fn spins(&mut self, pulse: &Pulse) -> bool {
+        let (looks, before) = self.spins;
+        self.spins = match pulse.spinning_ns {
+            0 => (0, 0),
+            now if now > before => (looks + 1, now),
+            // It did not get the processor.
+            _ => (looks, before),
+        };
+        self.spins.0 >= MISSES
     }
 }
 
@@ -72,6 +89,9 @@ impl Core {
         };
         let quick = now + u64::from(heartbeat) * MS / 8;
         let health = &mut self.slots[id].health;
+        if health.spins(&pulse) && pulse.spinning_ns >= u64::from(heartbeat) * MS / 2 {
+            return self.doom(host, id, Doom::Hung);
+        }
         match answer {
             pulse::PENDING => {
                 health.next = quick;
@@ -81,9 +101,11 @@ impl Core {
             }
             answer => {
                 let asked = (answer == pulse::RAISED).then_some(now);
-                let next = if asked.is_some() { quick } else { after(now, heartbeat) };
-                let Health { window, accused, .. } = *health;
-                *health = Health { next, beat: now, asked, window, accused, ..Health::default() };
+                let soon = asked.is_some() || health.spins.0 > 0;
+                let next = if soon { quick } else { after(now, heartbeat) };
+                let Health { window, accused, spins, .. } = *health;
+                *health =
+                    Health { next, beat: now, asked, window, accused, spins, ..Health::default() };
             }
         }
         let Some(budget) = budget else { return };

@@ -16,18 +16,21 @@ use xinim_abi::error::{Error, Result};
 use xinim_abi::interface::{Reply, error_message};
 use xinim_abi::ipc::{Message, bits};
 use xinim_abi::object::Protection;
+use xinim_abi::platform::{CMDLINE_HEARTBEAT, CMDLINE_RESTARTS_UNLIMITED};
 use xinim_abi::services::rs::query;
 use xinim_abi::services::rs::rs::{self, Call};
-use xinim_manifest::{Catalog, Manifest};
+use xinim_manifest::{Catalog, HEARTBEATS, Manifest};
 use xinim_rs::{Answer, Core, Host, Refusal, bundle};
 use xinim_rt::memory::{Mapping, Memory};
 use xinim_rt::server::{self, Request, Server};
-use xinim_rt::{log, start, sys};
+use xinim_rt::{kip, log, start, sys};
 
 xinim_rt::program!(main);
 
 /// Where the manifests are in the bundle.
 const MANIFESTS: &str = "etc/services/";
+/// `restarts=unlimited`: crashes are forgiven after so many ms.
+const STABLE_UNLIMITED: u32 = 200;
 /// Longest manifest that is loaded.
 const MANIFEST_MAX: usize = 64 * 1024;
 /// Longest answer to a query.
@@ -63,11 +66,33 @@ fn catalog(system: &System) -> Catalog {
             Err(_) => log!("{label}.toml: not UTF-8"),
         }
     }
+    if let Some(most) = heartbeat() {
+        for manifest in &mut manifests {
+            manifest.heartbeat = manifest.heartbeat.min(most);
+        }
+    }
+    if kip::cmdline().split_ascii_whitespace().any(|word| word == CMDLINE_RESTARTS_UNLIMITED) {
+        for manifest in &mut manifests {
+            manifest.restart.limit = u32::MAX;
+            manifest.restart.stable = manifest.restart.stable.min(STABLE_UNLIMITED);
+        }
+    }
     let (catalog, errors) = Catalog::tolerant(manifests);
     for error in errors {
         log!("{error}");
     }
     catalog
+}
+
+/// The bound of heartbeats on the kernel's command line.
+fn heartbeat() -> Option<u32> {
+    let mut words = kip::cmdline().split_ascii_whitespace();
+    let value = words.find_map(|word| word.strip_prefix(CMDLINE_HEARTBEAT))?;
+    let bound = value.parse().ok().filter(|ms| HEARTBEATS.contains(ms));
+    if bound.is_none() {
+        log!("heartbeat={value}: not {} to {} (ms)", HEARTBEATS.start(), HEARTBEATS.end());
+    }
+    bound
 }
 
 struct Rs<'a> {

@@ -89,6 +89,10 @@ pub trait Server {
         None
     }
 
+    /// It begins to work at what came, or is done with it and waits again. What came may be a bit that
+    /// none of the others hears of.
+    fn working(&mut self, _works: bool) {}
+
     /// RS asks for the end: write back what must not be lost. The exit status.
     fn terminate(&mut self) -> i32 {
         0
@@ -135,6 +139,7 @@ pub fn serve(endpoint: Handle, server: &mut impl Server) -> ! {
             }
             Err(_) => process::exit(1),
         };
+        server.working(true);
         next = match received.notification() {
             Some(raised) => {
                 standard_bits(raised, server);
@@ -150,6 +155,7 @@ pub fn serve(endpoint: Handle, server: &mut impl Server) -> ! {
                         // It may have died.
                         let _ = sys::notify(target, bits);
                     }
+                    server.working(false);
                     sys::reply_wait(endpoint, received.token, &reply)
                 }
                 None => part(endpoint, server),
@@ -160,7 +166,9 @@ pub fn serve(endpoint: Handle, server: &mut impl Server) -> ! {
 
 /// Waits, and raises what the server wants raised.
 fn part(endpoint: Handle, server: &mut impl Server) -> Result<Received> {
-    match server.parting() {
+    let parting = server.parting();
+    server.working(false);
+    match parting {
         Some((target, bits)) => sys::notify_wait(endpoint, target, bits),
         None => sys::receive(endpoint),
     }

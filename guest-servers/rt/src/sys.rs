@@ -146,7 +146,7 @@ pub fn notify(endpoint: Handle, bits: u64) -> Result<()> {
 }
 
 /// Whether the server of `endpoint` still comes to receive; see [`nr::PROBE`]. The record says what
-/// it does if the answer is [`info::pulse::PENDING`].
+/// it does if the answer is [`info::pulse::PENDING`], or if it has several threads.
 pub fn probe(endpoint: Handle, bits: u64) -> Result<(u64, info::Pulse)> {
     let mut pulse = info::Pulse::default();
     let bytes = pulse.as_mut_bytes();

@@ -10,7 +10,7 @@
 //! has heard, and one opened after a loss hears of it only if nobody has yet. `sync` has its own mark
 //! at the mount, which the next `sync` tells and clears. VFS does not learn what a server writes back
 //! by itself, so a change counts as unsaved until `fsync` or `sync` has worked. Block devices
-//! are not cached by devfs, so its death loses nothing of them. What was not told
+//! are not cached by devfs, so its death loses nothing of them, and nothing of it is ever told as lost. What was not told
 //! yet is part of the state that outlives VFS (of many closed files: as far as there is room); what is unsaved is not, so that the next instance takes
 //! everything it knows of for unsaved.
 
@@ -75,7 +75,7 @@ impl<H: Host> Vfs<H> {
     /// The server of a mount died.
     pub(crate) fn count_losses(&mut self, id: MountId) {
         let mount = self.mount_mut(id);
-        if !core::mem::replace(&mut mount.unsaved, false) {
+        if !core::mem::replace(&mut mount.unsaved, false) || !mount.keeps_state() {
             return;
         }
         mount.lost = true;

@@ -292,20 +292,24 @@ impl server::Server for VfsServer {
             let _ = request.handle(poll.notify).into_raw();
         }
         let caller = Caller { pid: request.sender, badge: request.badge, token: request.token };
-        self.workers.idle.fetch_sub(1, Ordering::Relaxed);
-        let answer = self.server.call(caller, &request.message);
-        self.workers.idle.fetch_add(1, Ordering::Relaxed);
-        answer
+        self.server.call(caller, &request.message)
     }
 
     fn notified(&mut self, raised: u64) {
-        self.workers.idle.fetch_sub(1, Ordering::Relaxed);
         if raised & bits::OBITUARY != 0 {
             while let Ok(Some(obituary)) = sys::event_next(self.endpoint) {
                 self.server.process_died(obituary.pid);
             }
         }
-        self.workers.idle.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Also while it carries out what RS asks: whoever hangs there is not idle.
+    fn working(&mut self, works: bool) {
+        if works {
+            self.workers.idle.fetch_sub(1, Ordering::Relaxed);
+        } else {
+            self.workers.idle.fetch_add(1, Ordering::Relaxed);
+        }
     }
 
     fn terminate(&mut self) -> i32 {

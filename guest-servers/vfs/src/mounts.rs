@@ -87,6 +87,11 @@ impl<F> Mount<F> {
         self.flags & mounted::VOLATILE != 0
     }
 
+    /// Whether its server's death can lose anything: what only shows what others have, cannot.
+    pub fn keeps_state(&self) -> bool {
+        self.flags & (mounted::VOLATILE | mounted::VOLATILE_DISKS) == 0
+    }
+
     /// Names of files of this kind come and go without VFS.
     pub fn volatile_kind(&self, kind: u32) -> bool {
         let disks = matches!(kind, mode::BLOCK | mode::SYMLINK);

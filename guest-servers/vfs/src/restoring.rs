@@ -233,7 +233,7 @@ fn read_mount<H: Host>(
     (mount.root, mount.server_read_only) = (root, server_read_only);
     (mount.generation, mount.server) = (generation, server);
     mount.same_server = same_server;
-    (mount.unsaved, mount.lost) = (true, lost);
+    (mount.unsaved, mount.lost) = (mount.keeps_state(), lost);
     // One that stands nowhere was being unmounted.
     mount.detached = detached || covers.is_none() && id != state.root_mount;
     state.detached += u32::from(mount.detached);

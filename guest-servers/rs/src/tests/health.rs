@@ -10,7 +10,7 @@ use xinim_abi::services::rs::query;
 
 /// Not fetched, doing `doing`; the other figures as given.
 fn pending(doing: u32, system_calls: u64, cpu_ns: u64) -> (u64, Pulse) {
-    (pulse::PENDING, Pulse { doing, waits_for: 0, system_calls, cpu_ns })
+    (pulse::PENDING, Pulse { doing, waits_for: 0, system_calls, cpu_ns, spinning_ns: 0 })
 }
 
 impl World {
@@ -66,6 +66,37 @@ fn one_that_spins_is_killed_within_its_heartbeat_and_comes_back() {
     w.reap();
     assert_eq!((w.state("a"), w.state("b")), ("recovering", "running"));
     assert!(w.history().contains("\ta\thung\t-\t"), "{}", w.history());
+}
+
+/// It comes to its endpoint; one of its threads has spun for so long.
+fn spinning(ms: u64) -> (u64, Pulse) {
+    (pulse::WAITING, Pulse { spinning_ns: ms * MS, ..Pulse::default() })
+}
+
+#[test]
+fn one_whose_other_threads_still_come_is_killed_within_two_heartbeats() {
+    let mut w = World::boot(&[("a", ""), ("b", "")]);
+    w.run();
+    w.host.now = 1000 * MS;
+    w.pass(3000, "a", |step| spinning(step * 250));
+    assert_eq!(w.host.killed, [w.id("a")]);
+    assert!(w.host.now <= 3000 * MS, "{}", w.host.now);
+    w.reap();
+    assert!(w.history().contains("\ta\thung\t-\t"), "{}", w.history());
+}
+
+#[test]
+fn a_thread_that_works_for_a_while_or_gets_no_processor_does_not_spin() {
+    let mut w = World::boot(&[("a", "")]);
+    w.run();
+    // It makes a system call before half a heartbeat is over, again and again.
+    w.pass(20_000, "a", |step| spinning(step % 4 * 120));
+    assert_eq!(w.host.killed, [0; 0]);
+    // The machine stood still for ten seconds: one look only shows it.
+    w.pass(20_000, "a", |step| spinning(if step % 2 == 0 { 10_000 } else { 0 }));
+    assert_eq!(w.host.killed, [0; 0]);
+    w.pass(20_000, "a", |_| spinning(300));
+    assert_eq!(w.host.killed, [0; 0]);
 }
 
 #[test]

@@ -469,15 +469,18 @@ pub fn vfs() -> (Direct, Rc<Control>) {
 }
 
 /// Adds /dev with devices: vda (block), null (served by devfs), tty (served elsewhere).
-pub fn with_devices(vfs: &mut Direct) {
+pub fn with_devices(vfs: &mut Direct) -> Rc<Control> {
     vfs.mkdir(PID, b"/dev", 0o755).unwrap();
-    let dev = TestFs::new("devfs");
+    let mut dev = TestFs::new("devfs");
+    dev.mount_flags = xinim_abi::services::fs::mounted::VOLATILE_DISKS;
+    let control = dev.control.clone();
     dev.devices.borrow_mut().extend([
         (b"null".to_vec(), (mode::CHARACTER, false)),
         (b"tty".to_vec(), (mode::CHARACTER, true)),
         (b"vda".to_vec(), (mode::BLOCK, false)),
     ]);
     vfs.mount_ready(dev, "devfs", b"/dev", "devfs", 0).unwrap();
+    control
 }
 
 /// Adds a server for vda of type "fat".

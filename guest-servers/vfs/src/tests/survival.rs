@@ -31,6 +31,7 @@ struct World {
     number: u16,
     token: u64,
     pub fat: Rc<Control>,
+    devices: Rc<Control>,
     pub deaths: u32,
 }
 
@@ -38,14 +39,15 @@ impl World {
     fn new(clients: u32) -> Self {
         let (mut vfs, _) = vfs();
         vfs.remove_process(PID);
-        with_devices_of_root(&mut vfs);
+        let devices = with_devices_of_root(&mut vfs);
         let fat = add_fat(&mut vfs);
         let area = TestArea::new();
         vfs.keep_in(Journal::open(area.clone()).unwrap().0);
         let host = vfs.host().clone();
         let server = Some(Server::new(vfs.into_inner()));
         let (windows, number, token) = (Vec::new(), 0, 0);
-        let mut world = Self { host, area, server, windows, number, token, fat, deaths: 0 };
+        let mut world =
+            Self { host, area, server, windows, number, token, fat, devices, deaths: 0 };
         for n in 0..clients {
             let window = TestWindow(Rc::new(RefCell::new(vec![0; LEN])));
             world.windows.push(window.clone());
@@ -202,10 +204,11 @@ impl World {
 }
 
 /// A /dev beside the root.
-fn with_devices_of_root(vfs: &mut Direct) {
+fn with_devices_of_root(vfs: &mut Direct) -> Rc<Control> {
     assert!(vfs.add_process(PID));
-    with_devices(vfs);
+    let control = with_devices(vfs);
     vfs.remove_process(PID);
+    control
 }
 
 #[test]
@@ -389,6 +392,15 @@ fn losses_that_nobody_heard_of_are_told_by_the_next_instance() {
     assert_eq!(w.call(0, &api::Sync {}).map(drop), Err(Error::Io));
     w.die();
     assert_eq!(w.call(0, &api::Sync {}).map(drop), Ok(()));
+}
+
+#[test]
+fn what_only_shows_devices_loses_nothing() {
+    let mut w = World::new(1);
+    w.die();
+    w.devices.die_after.set(Some(0));
+    assert_eq!(w.call(0, &api::Sync {}).map(drop), Ok(()));
+    assert_eq!(w.devices.mounts.get(), 2, "it died");
 }
 
 #[test]
