@@ -211,6 +211,38 @@ fn a_running_machine_is_dumped_and_goes_on() {
     assert!(said.contains("LWP 1"), "{said}");
 }
 
+/// Who waits for whom, of a guest that is left alone: with names of processes and functions.
+#[test]
+fn threads_say_what_they_wait_for() {
+    let name = "threads_say_what_they_wait_for";
+    if !has_kvm(name) {
+        return;
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let socket = directory.path().join("vm.socket").to_str().unwrap().to_owned();
+    let args = ["run", "--engine", "kvm", "--memory", "64M", "--timeout", "200s"];
+    let more = ["--control", &socket, "--exec", "echo ready; read line; echo got $line"];
+    let mut child = run(&[&args[..], &more].concat()).spawn();
+    let mut ready = [0; 6];
+    std::io::Read::read_exact(child.stdout.as_mut().unwrap(), &mut ready).unwrap();
+    // Until the shell waits for its line.
+    std::thread::sleep(std::time::Duration::from_secs(1));
+    let text = run(&["ctl", &socket, "threads"]).output().expect(0).out();
+    let json = run(&["ctl", &socket, "--json", "threads"]).output().expect(0).out();
+    std::io::Write::write_all(child.stdin.as_mut().unwrap(), b"it\n").unwrap();
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(String::from_utf8_lossy(&output.stdout), "got it\n");
+    let of = |process: &str| text.lines().filter(|l| l.contains(&format!(" {process}: "))).count();
+    for process in ["rs", "vfs", "pm", "virtio-console", "sh"] {
+        assert!(of(process) > 0, "{process}: {text}");
+    }
+    assert!(text.contains("1 rs: receiving, priority 24"), "{text}");
+    // The shell reads from something that it reaches through VFS or another server.
+    assert!(text.lines().any(|l| l.contains(" sh: awaiting reply of ")), "{text}");
+    assert!(text.contains("vfs: ") && text.contains("xinim_rt::"), "functions have names: {text}");
+    assert!(json.contains("\"waits-for\":{") && json.contains("\"ok\":true"), "{json}");
+}
+
 /// The core of a service, as its bytes come out of the guest.
 fn service_core(engine: &str, script: &str) -> Vec<u8> {
     exec(engine, script, &[]).output().expect(0).stdout

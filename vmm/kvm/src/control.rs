@@ -10,7 +10,7 @@ use xinim_devices::backend::{BayError, Clock, Drive, DriveBays, Medium};
 use xinim_devices::bus::lock;
 use xinim_devices::device::Origin;
 use xinim_devices::fault::Faults;
-use xinim_machine::control::Injection;
+use xinim_machine::control::{Injection, ThreadStatus};
 use xinim_machine::trace::TraceStatus;
 use xinim_machine::{
     DiskBus, DiskSpec, DiskStatus, FaultStatus, MachineControl, MachineStatistics, NetStatus,
@@ -23,6 +23,7 @@ use crate::fault;
 use crate::net::Card;
 use crate::reach::Reach;
 use crate::shared::Shared;
+use crate::threads::{self, Guest};
 use crate::traces::Traces;
 
 /// What it works on.
@@ -186,6 +187,21 @@ impl MachineControl for Controls {
         let states: Vec<_> =
             vcpus.filter_map(|vcpu| held.on(vcpu, |runner| runner.state())?).collect();
         dump::write(&mut core, &self.shared.ram, &states).map_err(failed)
+    }
+
+    fn threads(&self) -> Result<Vec<ThreadStatus>, String> {
+        let shared = &self.shared;
+        let held = shared.halt.hold();
+        let cpus: Vec<_> = held
+            .vcpus()
+            .into_iter()
+            .filter_map(|vcpu| {
+                let state = held.on(vcpu, |runner| runner.state())??;
+                let process = shared.page.process(&shared.ram, vcpu);
+                Some((state, process.map(|process| process.pid)))
+            })
+            .collect();
+        threads::list(&Guest { ram: &shared.ram, images: &shared.images, cpus: &cpus })
     }
 
     fn resize(&self, name: &str, bytes: u64) -> Result<(), String> {

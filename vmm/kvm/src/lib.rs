@@ -53,6 +53,7 @@ mod strict;
 mod symbols;
 #[cfg(test)]
 mod testing;
+mod threads;
 pub mod tiny;
 mod trace;
 mod traces;

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
 use elf::ElfBytes;
-use elf::abi::{PF_X, PT_LOAD, STT_FUNC, STT_NOTYPE};
+use elf::abi::{PF_X, PT_LOAD, STT_FUNC, STT_NOTYPE, STT_OBJECT};
 use elf::endian::LittleEndian;
 use xinim_devices::bus::lock;
 
@@ -26,6 +26,8 @@ const S_IFLNK: usize = 0o120_000;
 pub struct Symbols {
     /// By address.
     functions: Vec<(u64, u64, String)>,
+    /// Data, by name.
+    objects: HashMap<String, u64>,
     code: Vec<(u64, u64)>,
 }
 
@@ -43,10 +45,14 @@ impl Symbols {
         if let Ok(Some((table, names))) = file.symbol_table() {
             for symbol in table.iter() {
                 let kind = symbol.st_symtype();
-                if !(kind == STT_FUNC || kind == STT_NOTYPE) || symbol.is_undefined() {
+                if ![STT_FUNC, STT_NOTYPE, STT_OBJECT].contains(&kind) || symbol.is_undefined() {
                     continue;
                 }
                 let Ok(name) = names.get(symbol.st_name as usize) else { continue };
+                if kind == STT_OBJECT {
+                    symbols.objects.insert(name.to_owned(), symbol.st_value);
+                    continue;
+                }
                 if name.is_empty() || !symbols.is_code(symbol.st_value) {
                     continue;
                 }
@@ -61,6 +67,11 @@ impl Symbols {
     /// Whether there is code at this address.
     pub fn is_code(&self, address: u64) -> bool {
         self.code.iter().any(|(start, end)| (*start..*end).contains(&address))
+    }
+
+    /// Where the data of this name is, as the linker calls it.
+    pub fn object(&self, name: &str) -> Option<u64> {
+        self.objects.get(name).copied()
     }
 
     /// `function+0x12`.

@@ -58,6 +58,25 @@ pub struct FaultStatus {
     pub hits: u64,
 }
 
+/// A thread of the guest.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ThreadStatus {
+    pub pid: u32,
+    pub process: String,
+    /// `running`, `ready`, `receiving`, `sending`, `awaiting reply`, `sleeping`.
+    pub state: &'static str,
+    pub priority: u32,
+    pub system_calls: u64,
+    /// TSC ticks that it has run.
+    pub ticks: u64,
+    /// Whom it has called: number and name of the process.
+    pub waits_for: Option<(u32, String)>,
+    /// Notification bits that nobody has fetched where it waits.
+    pub bits: u64,
+    /// Where it is, and its callers.
+    pub stack: Vec<String>,
+}
+
 /// What is done to a process (see `xinim-vmm ctl SOCKET inject`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum InjectionKind {
@@ -145,6 +164,10 @@ pub trait MachineControl: Send + Sync {
     /// What it has done since the first call.
     fn statistics(&self) -> Result<MachineStatistics, String> {
         Err("this engine counts nothing".into())
+    }
+    /// Every thread of the guest as it is now: what it waits for, and how it came there.
+    fn threads(&self) -> Result<Vec<ThreadStatus>, String> {
+        Err("only the kvm engine can look at the guest's threads".into())
     }
     /// Writes an ELF core of the guest as it is now.
     fn dump(&self, file: &std::path::Path) -> Result<(), String>;

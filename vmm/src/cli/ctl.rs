@@ -100,6 +100,9 @@ pub enum CtlCommand {
         #[arg(long, value_name = "MS", default_value_t = 2000)]
         wait: u32,
     },
+    /// Every thread of the guest: what it does or waits for, whom it has called, and how it came there
+    /// (KVM engine; the guest need not answer any more)
+    Threads,
     /// Write an ELF core of the guest as it is now, for gdb; the guest goes on
     Dump {
         #[arg(value_name = "FILE")]

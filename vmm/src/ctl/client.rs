@@ -11,8 +11,8 @@ use crate::cli::{CtlArgs, CtlCommand, FaultCommand, LinkState, TraceState};
 use crate::error::Error;
 use crate::output;
 
-/// An answer lists disks; this is far more than there can be.
-const ANSWER_MAX: u64 = 1 << 20;
+/// An answer lists disks, or threads with their stacks; this is more than there can be.
+const ANSWER_MAX: u64 = 16 << 20;
 
 /// Sends the request, prints what is to be said; the exit status.
 pub fn run(args: &CtlArgs) -> Result<u8, Error> {
@@ -55,6 +55,7 @@ fn request(command: &CtlCommand) -> Result<Request, Error> {
         CtlCommand::Inject { process, kind, seed, wait } => {
             Request::Inject { process, kind, seed, wait: Some(wait) }
         }
+        CtlCommand::Threads => Request::Threads {},
         CtlCommand::Dump { file } => {
             let file = absolute(&file).map_err(|e| Error::file("write", &file, e))?;
             Request::Dump { file: file.to_string_lossy().into_owned() }
@@ -93,6 +94,28 @@ pub fn exchange(socket: &Path, request: &Request) -> Result<Value, Error> {
     BufReader::new(&stream).take(ANSWER_MAX).read_line(&mut answer).map_err(failed)?;
     serde_json::from_str(&answer)
         .map_err(|_| Error::Usage(format!("the machine at {} gave no answer", socket.display())))
+}
+
+/// The answer to `threads`, for people.
+pub fn threads(answer: &Value) -> String {
+    let word = |value: &Value| value.as_str().unwrap_or("?").to_owned();
+    let mut text = String::new();
+    for thread in answer["threads"].as_array().into_iter().flatten() {
+        let (name, state) = (word(&thread["process"]), word(&thread["state"]));
+        text.push_str(&format!("{} {name}: {state}", thread["pid"]));
+        if let Some(pid) = thread["waits-for"]["pid"].as_u64() {
+            text.push_str(&format!(" of {pid} {}", word(&thread["waits-for"]["process"])));
+        }
+        if let Some(bits) = thread["bits"].as_u64().filter(|bits| *bits != 0) {
+            text.push_str(&format!(", bits {bits:#x} not fetched"));
+        }
+        let (priority, calls) = (&thread["priority"], &thread["system-calls"]);
+        text.push_str(&format!(", priority {priority}, {calls} system calls\n"));
+        for line in thread["stack"].as_array().into_iter().flatten() {
+            text.push_str(&format!("    {}\n", word(line)));
+        }
+    }
+    text
 }
 
 /// The answer for people.
@@ -156,6 +179,7 @@ fn text(request: &Request, answer: &Value) -> String {
         }
         Request::Stats {} => format!("{answer:#}\n"),
         Request::Inject { .. } => format!("{}\n", answer["done"].as_str().unwrap_or("")),
+        Request::Threads {} => threads(answer),
         Request::FaultAdd { .. } => format!("{}\n", answer["id"]),
         Request::FaultList {} => {
             let line = |fault: &Value| {

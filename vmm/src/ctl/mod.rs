@@ -27,6 +27,7 @@
 //! | `fault-remove` | `id` | |
 //! | `fault-clear` | | |
 //! | `inject` | `process`, `kind` ([`InjectionKind`](xinim_machine::control::InjectionKind)); `seed`, `wait` in ms (optional) | `done` |
+//! | `threads` | | `threads`: pid, process, state, priority, system-calls, ticks, waits-for, bits, stack |
 //! | `quit` | | the machine is ended at once, as by Ctrl-A x |
 //!
 //! A relative path in `disk` counts from the directory of the machine's process; `ctl` makes paths

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use std::path::PathBuf;
 
-use xinim_machine::control::Injection;
+use xinim_machine::control::{Injection, ThreadStatus};
 use xinim_machine::net::NetModel;
 use xinim_machine::statistics::{
     CpuStatistics, DeviceStatistics, ExitStatistics, MachineStatistics, ProcessStatistics,
@@ -85,6 +85,8 @@ pub enum Request {
         #[serde(default)]
         wait: Option<u32>,
     },
+    /// What every thread of the guest waits for.
+    Threads {},
     /// An absolute path, for the machine to write to.
     Dump {
         file: String,
@@ -162,6 +164,10 @@ pub fn perform(
             let wait = Duration::from_millis(wait.map_or(INJECT_WAIT, u64::from));
             let done = machine.inject(&injection, wait.min(INJECT_WAIT_MAX))?;
             return Ok(json!({ "done": done }));
+        }
+        Request::Threads {} => {
+            let threads: Vec<Value> = machine.threads()?.iter().map(describe_thread).collect();
+            return Ok(json!({ "threads": threads }));
         }
         Request::Dump { file } => machine.dump(std::path::Path::new(&file))?,
         Request::Quit {} => {}
@@ -249,6 +255,16 @@ fn describe_statistics(sums: &MachineStatistics) -> Value {
         "cpus": sums.cpus.iter().map(cpu).collect::<Vec<_>>(),
         "processes": sums.processes.iter().map(process).collect::<Vec<_>>(),
         "services": sums.services.iter().map(service).collect::<Vec<_>>(),
+    })
+}
+
+fn describe_thread(thread: &ThreadStatus) -> Value {
+    let ThreadStatus { pid, process, state, priority, system_calls, ticks, .. } = thread;
+    json!({
+        "pid": pid, "process": process, "state": state, "priority": priority,
+        "system-calls": system_calls, "ticks": ticks,
+        "waits-for": thread.waits_for.as_ref().map(|(pid, name)| json!({ "pid": pid, "process": name })),
+        "bits": thread.bits, "stack": thread.stack,
     })
 }
 
