@@ -194,7 +194,13 @@ impl<M: Mmio, D: Dma, C: Clock> Disk<M, D, C> {
             statistics: Statistics::default(),
         };
         disk.enable_queues()?;
-        disk.read_serial()?;
+        // Clients know the disk again by it after a driver's death: one answer that got lost or came out wrong
+        // must not make it another disk.
+        for _ in 0..ATTEMPTS {
+            if disk.read_serial()? {
+                break;
+            }
+        }
         Ok(disk)
     }
 
@@ -209,9 +215,9 @@ impl<M: Mmio, D: Dma, C: Clock> Disk<M, D, C> {
         Ok(())
     }
 
-    /// Asks for the serial number (5.2.6: GET_ID) and waits for it. A device that refuses has none;
-    /// one that does not answer is reset and asked no more.
-    fn read_serial(&mut self) -> core::result::Result<(), StartError> {
+    /// Asks for the serial number (5.2.6: GET_ID) and waits for it; `false`: to be asked again. A device that
+    /// refuses has none; one that does not answer, or not in a way that can be understood, is reset.
+    fn read_serial(&mut self) -> core::result::Result<bool, StartError> {
         let area = self.slots.len() * AREA;
         let header = RequestHeader { kind: request::GET_ID, reserved: 0, sector: 0 };
         self.areas.write_value(area, &header);
@@ -228,7 +234,7 @@ impl<M: Mmio, D: Dma, C: Clock> Disk<M, D, C> {
         let queue = &mut self.queues[0];
         let answered = wait_until(&self.clock, ID_TIMEOUT_NS, || queue.has_used());
         if !answered || queue.pop().is_err() {
-            return self.restart();
+            return self.restart().map(|()| false);
         }
         let (mut status, mut id) = ([0], [0; ID_LEN]);
         self.areas.read_bytes(area + AREA_STATUS, &mut status);
@@ -236,7 +242,7 @@ impl<M: Mmio, D: Dma, C: Clock> Disk<M, D, C> {
         if status[0] == Status::Ok as u8 {
             self.unit.serial = Text::from_device(&id);
         }
-        Ok(())
+        Ok(status[0] != STATUS_PENDING && status[0] != Status::IoErr as u8)
     }
 
     pub fn statistics(&self) -> Statistics {

@@ -26,7 +26,7 @@ xinim_rt::program!(main);
 /// Data memory of a disk opened raw: several requests of the longest kind.
 const DISK_DATA: usize = 512 * 1024;
 
-/// Instances of a service asked for in a row when each is dead before it can be watched.
+/// Instances of a service asked for in a row when each is dead before it can be watched, or has answered.
 const LOOKUPS: u32 = 3;
 
 /// A service that answers for devices, as long as it lives.
@@ -48,8 +48,18 @@ impl Platform for System {
     fn units(&mut self) -> Vec<UnitInfo> {
         let mut units = Vec::new();
         for label in block_drivers().unwrap_or_default() {
-            // One that dies while it is asked: its successor's coming is told.
-            let _ = self.units_of(&label, &mut units);
+            for _ in 0..LOOKUPS {
+                let mut own = Vec::new();
+                let asked = self.units_of(&label, &mut own);
+                if asked == Err(Error::ServerDied) {
+                    // It died while it was asked, or before, and its obituary has not been read yet. Its
+                    // devices are not gone: the next look-up waits for its successor.
+                    self.found.remove(&label);
+                    continue;
+                }
+                units.append(&mut own);
+                break;
+            }
         }
         units
     }
@@ -99,7 +109,11 @@ impl System {
         }
         let present = ipc::call(driver, &block::Units {})?.present;
         for unit in (0..u32::BITS).filter(|unit| present & 1 << unit != 0) {
-            let Ok(about) = ipc::call(driver, &block::Info { unit }) else { continue };
+            let about = match ipc::call(driver, &block::Info { unit }) {
+                Err(Error::ServerDied) => return Err(Error::ServerDied),
+                Err(_) => continue,
+                Ok(about) => about,
+            };
             let text = |what| {
                 let reply = ipc::call(driver, &block::Identity { unit, what });
                 reply.map_or(String::new(), |reply| String::from(reply.text.as_str()))

@@ -83,7 +83,8 @@ pub struct Netif {
     link_was_up: bool,
     /// The lease is being asked for anew after the link came back; it holds until the answer.
     confirming: bool,
-    running_since: Option<Instant>,
+    /// When it last began or ceased to run.
+    changed: Instant,
     /// The last turn moved nothing.
     idle: bool,
     /// No router has answered, and it was told to stop asking.
@@ -166,7 +167,7 @@ impl Netif {
             up: true,
             link_was_up: false,
             confirming: false,
-            running_since: None,
+            changed: now,
             idle: false,
             alone: false,
             dhcp: None,
@@ -245,10 +246,11 @@ impl Netif {
         self.dhcp.is_some()
     }
 
-    /// Asks for its first address and has not done so for long.
+    /// Asks for its first address and has not done so for long, or its link went a moment ago (its driver may
+    /// be coming back).
     pub fn is_configuring(&self, now: Instant) -> bool {
-        let young = self.running_since.is_some_and(|since| now < since + CONFIGURING);
-        self.dhcp.is_some() && self.lease.address.is_none() && young
+        let young = now < self.changed + CONFIGURING;
+        self.up && self.dhcp.is_some() && self.lease.address.is_none() && young
     }
 
     pub fn set_dhcp(&mut self, on: bool) {
@@ -292,7 +294,7 @@ impl Netif {
             self.confirming = true;
         }
         if running != self.link_was_up {
-            self.running_since = running.then_some(now);
+            self.changed = now;
         }
         self.link_was_up = running;
         if !running {
