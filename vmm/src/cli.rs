@@ -502,6 +502,10 @@ pub struct CampaignArgs {
     #[arg(long, value_name = "CLASS")]
     pub class: Vec<String>,
 
+    /// Start no machines: add up these reports of campaigns and print the table of all
+    #[arg(long, value_name = "REPORT", num_args = 1.., conflicts_with_all = ["faults", "seed", "class"])]
+    pub merge: Vec<PathBuf>,
+
     /// Further options of the machines' `run`, behind --
     #[arg(last = true, value_name = "OPTIONS")]
     pub run: Vec<String>,

@@ -93,6 +93,18 @@ impl Part {
     }
 }
 
+impl Part {
+    /// The service whose death takes something of this part with it, by what docs/reliability.md says of it:
+    /// connections, bytes that were not synced.
+    pub const fn loses_with(self) -> Option<&'static str> {
+        match self {
+            Self::Fetch => Some("net"),
+            Self::Copy => Some("fs-fat"),
+            Self::Read | Self::Spawn => None,
+        }
+    }
+}
+
 /// The program that the machine runs: puts the disks in order, says `PREPARED` behind two checksums of the
 /// file (equal if stream and file system agree), starts the load, and then takes commands.
 pub fn program(port: u16) -> String {

@@ -15,14 +15,14 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 use xinim_abi::exit;
-use xinim_abi::platform::CMDLINE_TEXT_PRIVATE;
+use xinim_abi::platform::{CMDLINE_HEARTBEAT, CMDLINE_RESTARTS_UNLIMITED, CMDLINE_TEXT_PRIVATE};
 
 use super::MachineEnd;
 use super::load::{self, Source};
 use super::outcome::Outcome;
 use super::round::Struck;
 use crate::cli::CampaignArgs;
-use crate::ctl::client::exchange;
+use crate::ctl::client::{exchange, threads};
 use crate::ctl::protocol::Request;
 
 /// Until the guest has booted and its disk is in order.
@@ -30,9 +30,11 @@ const BOOT: Duration = Duration::from_secs(240);
 /// After `quit`.
 const QUIT: Duration = Duration::from_secs(10);
 /// For an answer to a command.
-const ANSWER: Duration = Duration::from_secs(90);
+const ANSWER: Duration = Duration::from_secs(45);
 /// Of the guest; what a process that takes it all can take.
 const MEMORY: &str = "128M";
+/// A service that spins takes the processor until it is found: sooner than by its own heartbeat.
+const HEARTBEAT_MS: u32 = 250;
 const LAST_MOMENT: Duration = Duration::from_secs(1);
 /// Of standard error, kept.
 const STDERR_MAX: u64 = 64 << 10;
@@ -80,7 +82,10 @@ impl Machine {
         let program = std::env::current_exe().map_err(|e| format!("this program: {e}"))?;
         let mut command = Command::new(program);
         command.args(["run", "--engine", "kvm", "--net", "user,host-loopback"]);
-        command.args(["--disk", "new:16M", "--cmdline", CMDLINE_TEXT_PRIVATE, "--exec"]);
+        let words = format!(
+            "{CMDLINE_TEXT_PRIVATE} {CMDLINE_RESTARTS_UNLIMITED} {CMDLINE_HEARTBEAT}{HEARTBEAT_MS}"
+        );
+        command.args(["--disk", "new:16M", "--cmdline", &words, "--exec"]);
         command.arg(load::program(source.port));
         command.arg("--disk").arg(format!("{},bus=ahci", disk.display()));
         command.arg("--control").arg(&socket).args(["--memory", MEMORY]);
@@ -222,6 +227,11 @@ impl Machine {
         (answer["ok"] == true).then_some(answer)
     }
 
+    /// What every thread of the guest waits for, as text; empty if the machine is gone.
+    pub fn threads(&self) -> String {
+        self.control(&Request::Threads {}).map_or_else(String::new, |answer| threads(&answer))
+    }
+
     /// Puts the second disk back.
     fn attach(&self) -> bool {
         let disk = format!("{},bus=ahci", self.disk.display());
@@ -269,6 +279,12 @@ impl Machine {
         };
         let leaked_kib = self.memory.map(|(first, last)| last - first);
         MachineEnd { text, leaked_kib, outcome, waiting }
+    }
+
+    /// How its process ended, in words; empty: it runs.
+    pub fn ending(&mut self) -> String {
+        let status = self.child.try_wait().ok().flatten();
+        status.map_or_else(String::new, |status| format!("; the machine has ended, {status}"))
     }
 
     /// For a machine that has ended by itself: how. `None`: it runs.

@@ -39,6 +39,9 @@ const BOOTS_MAX: u32 = 3;
 
 /// Runs the campaign; 0 when no kernel and no VMM crashed and nothing was lost in silence.
 pub fn campaign(args: &CampaignArgs) -> Result<u8, Error> {
+    if !args.merge.is_empty() {
+        return merge(args);
+    }
     let classes = plan::choose(&args.class).map_err(Error::Usage)?;
     if let Some(path) = &args.report {
         // Better to know before hours of work than after.
@@ -65,6 +68,22 @@ pub fn campaign(args: &CampaignArgs) -> Result<u8, Error> {
     }
     let report = Report::new(args, &tally);
     output::print(&if args.json { report.json() + "\n" } else { report.table() })?;
+    if let Some(path) = &args.report {
+        std::fs::write(path, report.json()).map_err(|e| Error::file("write", path, e))?;
+    }
+    Ok(if report.passed() { 0 } else { 1 })
+}
+
+/// Adds reports up: the table of all, and with `--report` its JSON.
+fn merge(args: &CampaignArgs) -> Result<u8, Error> {
+    let mut tally = Tally::default();
+    for path in &args.merge {
+        let text = std::fs::read_to_string(path).map_err(|e| Error::file("read", path, e))?;
+        let added = tally.merge(&text);
+        added.map_err(|why| Error::Usage(format!("{} {why}", path.display())))?;
+    }
+    let report = Report::merged(&tally);
+    print!("{}", report.table());
     if let Some(path) = &args.report {
         std::fs::write(path, report.json()).map_err(|e| Error::file("write", path, e))?;
     }

@@ -1,9 +1,9 @@
 //! What became of a fault.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// From nothing to the worst.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Outcome {
     /// It never struck: the process did not run, the rule's turn did not come.
@@ -14,6 +14,9 @@ pub enum Outcome {
     Recovered,
     /// It struck a device, and the driver made up for it: all results right.
     Tolerated,
+    /// A service died of it that is declared to lose something with its life (a connection, bytes that were
+    /// not synced): somebody was told, and trying again was right.
+    DeclaredLoss,
     /// Somebody was told of an error, and what was reported done was right.
     ReportedLoss,
     /// A service did not come back.
@@ -27,11 +30,12 @@ pub enum Outcome {
 }
 
 impl Outcome {
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::NotActivated,
         Self::NoEffect,
         Self::Recovered,
         Self::Tolerated,
+        Self::DeclaredLoss,
         Self::ReportedLoss,
         Self::FailedService,
         Self::Hang,
@@ -46,6 +50,7 @@ impl Outcome {
             Self::NoEffect => "no-effect",
             Self::Recovered => "recovered",
             Self::Tolerated => "tolerated",
+            Self::DeclaredLoss => "declared-loss",
             Self::ReportedLoss => "reported-loss",
             Self::FailedService => "failed-service",
             Self::Hang => "hang",
@@ -63,6 +68,11 @@ impl Outcome {
     /// Showed, and nothing was lost.
     pub const fn is_whole(self) -> bool {
         matches!(self, Self::Recovered | Self::Tolerated)
+    }
+
+    /// Showed, and nothing was lost but what is declared to be.
+    pub const fn is_as_declared(self) -> bool {
+        self.is_whole() || matches!(self, Self::DeclaredLoss)
     }
 
     /// What must never happen.

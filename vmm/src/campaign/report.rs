@@ -1,9 +1,9 @@
-//! The report: a table for people, JSON for programs.
+//! The report: a table for people, JSON for programs; and several of them added up (`--merge`).
 
 use std::collections::BTreeMap;
 
-use serde::Serialize;
-use serde_json::json;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
 
 use super::MachineEnd;
 use super::outcome::Outcome;
@@ -17,17 +17,20 @@ const FAILURES_MAX: usize = 200;
 const TEXT_MAX: usize = 2000;
 
 /// Something that went wrong.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Failure {
     pub seed: u64,
-    pub class: &'static str,
-    pub target: &'static str,
+    pub class: String,
+    pub target: String,
     pub outcome: Outcome,
     /// What was done to the machine.
     pub done: Option<String>,
     pub note: Option<String>,
     /// What its machine said at the end.
     pub text: String,
+    /// What the guest's threads waited for, where the machine could not go on.
+    #[serde(default)]
+    pub threads: String,
     /// Repeats its round.
     pub command: String,
 }
@@ -60,12 +63,16 @@ impl Tally {
         for lost in judged.struck.iter().filter(|one| one.outcome >= Outcome::ReportedLoss) {
             let failure = Failure {
                 seed: lost.fault.seed,
-                class: lost.fault.class.name(),
-                target: lost.fault.target,
+                class: lost.fault.class.name().to_owned(),
+                target: lost.fault.target.to_owned(),
                 outcome: lost.outcome,
                 done: lost.done.clone(),
                 note: lost.note.clone(),
                 text: String::new(),
+                threads: match lost.outcome {
+                    Outcome::Hang | Outcome::FailedService => judged.threads.clone(),
+                    _ => String::new(),
+                },
                 command: command.clone(),
             };
             eprintln!(
@@ -100,17 +107,51 @@ impl Tally {
     }
 }
 
-/// The whole campaign.
+impl Tally {
+    /// Adds what another campaign's report, as JSON, counted. Errors say what is wrong with it.
+    pub fn merge(&mut self, text: &str) -> Result<(), String> {
+        let report: Value = serde_json::from_str(text).map_err(|e| format!("is no report: {e}"))?;
+        let number = |value: &Value| value.as_u64().ok_or("is no report: a number is missing");
+        let classes = report["classes"].as_object().ok_or("is no report: it has no classes")?;
+        for (name, counts) in classes {
+            let known = Class::ALL.into_iter().find(|class| class.name() == name);
+            let class = known.ok_or_else(|| format!("has a class `{name}`, which is unknown"))?;
+            for outcome in Outcome::ALL {
+                let count = number(&counts[outcome.name()])?;
+                *self.counts.entry((class, outcome)).or_default() += count;
+            }
+        }
+        self.rounds += number(&report["rounds"])?;
+        self.machines += number(&report["machines"])?;
+        self.late.extend(list::<String>(&report["crashes_at_the_end"])?);
+        self.leaks.extend(list::<i64>(&report["memory_growth_kib"])?);
+        let failures = list::<Failure>(&report["failures"])?;
+        let room = FAILURES_MAX.saturating_sub(self.failures.len());
+        self.failures.extend(failures.into_iter().take(room));
+        Ok(())
+    }
+}
+
+fn list<T: serde::de::DeserializeOwned>(value: &Value) -> Result<Vec<T>, String> {
+    serde_json::from_value(value.clone()).map_err(|e| format!("is no report: {e}"))
+}
+
+/// The whole campaign, or several.
 #[derive(Debug)]
 pub struct Report<'a> {
-    faults: u64,
-    seed: u64,
+    /// Faults wanted and the first seed; `None`: of several campaigns.
+    wanted: Option<(u64, u64)>,
     tally: &'a Tally,
 }
 
 impl<'a> Report<'a> {
     pub fn new(args: &CampaignArgs, tally: &'a Tally) -> Self {
-        Self { faults: args.faults, seed: args.seed, tally }
+        Self { wanted: Some((args.faults, args.seed)), tally }
+    }
+
+    /// Of several campaigns.
+    pub fn merged(tally: &'a Tally) -> Self {
+        Self { wanted: None, tally }
     }
 
     fn count(&self, class: Option<Class>, outcome: Outcome) -> u64 {
@@ -121,11 +162,16 @@ impl<'a> Report<'a> {
 
     /// Of the faults that showed, the part after which nothing was lost, in percent.
     fn rate(&self, class: Option<Class>) -> Option<f64> {
+        self.part(class, Outcome::is_whole)
+    }
+
+    /// Of the faults that showed, the part of these outcomes, in percent.
+    fn part(&self, class: Option<Class>, which: fn(Outcome) -> bool) -> Option<f64> {
         let sum = |which: fn(Outcome) -> bool| -> u64 {
             Outcome::ALL.into_iter().filter(|o| which(*o)).map(|o| self.count(class, o)).sum()
         };
         let shown = sum(Outcome::shows);
-        (shown > 0).then(|| 100.0 * sum(Outcome::is_whole) as f64 / shown as f64)
+        (shown > 0).then(|| 100.0 * sum(which) as f64 / shown as f64)
     }
 
     pub fn passed(&self) -> bool {
@@ -139,14 +185,15 @@ impl<'a> Report<'a> {
         for outcome in Outcome::ALL {
             text.push_str(&format!(" {:>14}", outcome.name()));
         }
-        text.push_str("    whole\n");
+        text.push_str("    whole as declared\n");
         let mut row = |name: &str, class| {
             text.push_str(&format!("{name:<14}"));
             for outcome in Outcome::ALL {
                 text.push_str(&format!(" {:>14}", self.count(class, outcome)));
             }
-            let rate = self.rate(class).map_or("-".into(), |rate| format!("{rate:.2} %"));
-            text.push_str(&format!(" {rate:>8}\n"));
+            let say = |rate: Option<f64>| rate.map_or("-".into(), |rate| format!("{rate:.2} %"));
+            let declared = self.part(class, Outcome::is_as_declared);
+            text.push_str(&format!(" {:>8} {:>11}\n", say(self.rate(class)), say(declared)));
         };
         for class in Class::ALL {
             if self.tally.counts.keys().any(|(own, _)| *own == class) {
@@ -155,10 +202,12 @@ impl<'a> Report<'a> {
         }
         row("all", None);
         let (rounds, machines) = (self.tally.rounds, self.tally.machines);
+        let what = match self.wanted {
+            Some((faults, seed)) => format!("{faults} faults from seed {seed}"),
+            None => format!("{} faults", self.tally.counts.values().sum::<u64>()),
+        };
         text.push_str(&format!(
-            "{} faults from seed {}, in {rounds} rounds on {machines} machines; {}\n",
-            self.faults,
-            self.seed,
+            "{what}, in {rounds} rounds on {machines} machines; {}\n",
             if self.passed() {
                 "no kernel crash, no VMM crash, nothing lost in silence"
             } else {
@@ -179,18 +228,21 @@ impl<'a> Report<'a> {
             .map(|class| {
                 let mut object = counts(Some(class));
                 object.insert("whole_percent".into(), self.rate(Some(class)).into());
+                let declared = self.part(Some(class), Outcome::is_as_declared);
+                object.insert("as_declared_percent".into(), declared.into());
                 (class.name().to_owned(), object.into())
             })
             .collect();
         let report = json!({
             "faults": self.tally.counts.values().sum::<u64>(),
-            "wanted": self.faults,
-            "seed": self.seed,
+            "wanted": self.wanted.map(|(faults, _)| faults),
+            "seed": self.wanted.map(|(_, seed)| seed),
             "passed": self.passed(),
             "rounds": self.tally.rounds,
             "machines": self.tally.machines,
             "all": counts(None),
             "whole_percent": self.rate(None),
+            "as_declared_percent": self.part(None, Outcome::is_as_declared),
             "classes": classes,
             "crashes_at_the_end": self.tally.late,
             "memory_growth_kib": self.tally.leaks,
@@ -199,3 +251,7 @@ impl<'a> Report<'a> {
         serde_json::to_string_pretty(&report).unwrap_or_default() + "\n"
     }
 }
+
+#[cfg(test)]
+#[path = "report_tests.rs"]
+mod tests;

@@ -18,7 +18,7 @@ use super::plan::{Class, Fault, Step};
 use crate::ctl::protocol::Request;
 
 /// For the load to come through, the slowest recovery included, on a host that is busy with other things.
-const PATIENCE: Duration = Duration::from_secs(90);
+const PATIENCE: Duration = Duration::from_secs(45);
 /// Errors in a row after which a part of the load will not come right by itself.
 const REFUSALS_MAX: u32 = 30;
 /// For a service to come back that waits out its back-off.
@@ -52,6 +52,8 @@ pub struct Judged {
     pub struck: Vec<Struck>,
     /// The machine can go on.
     pub healthy: bool,
+    /// Of one that cannot: its threads, and what they wait for.
+    pub threads: String,
 }
 
 /// A line of the machine that matters.
@@ -65,10 +67,20 @@ enum Event {
 /// Runs these faults on the machine.
 pub fn run(machine: &mut Machine, faults: &[Fault], verbose: bool) -> Judged {
     machine.rounds += 1;
+    let sum = machine.sum.clone();
     let mut struck: Vec<Struck> = Vec::new();
+    let mut events = Vec::new();
     for fault in faults {
         machine.pause(Duration::from_millis(fault.wait_ms));
-        machine.say(&format!("mark F {}\n", fault.seed));
+        if matches!(fault.step, Step::Guest(_)) {
+            // The guest carries it out when its turn comes.
+            machine.say(&format!("mark F {}\n", fault.seed));
+        } else {
+            let now = Instant::now();
+            let before = std::iter::from_fn(|| machine.line(now));
+            events.extend(before.filter_map(|line| event(&line, &sum)));
+            events.push(Event::Mark(fault.seed));
+        }
         let one = strike(machine, fault);
         if verbose {
             let done = one.done.as_deref().unwrap_or("not activated");
@@ -78,7 +90,6 @@ pub fn run(machine: &mut Machine, faults: &[Fault], verbose: bool) -> Judged {
     }
     machine.put_back();
     count_rules(machine, &mut struck);
-    let mut events = Vec::new();
     let mut through = come_through(machine, &mut events);
     if matches!(through, Err(Stuck::Refused(_))) {
         // A service that was damaged answers with errors from then on: that is told, and not a hang. With a
@@ -86,25 +97,47 @@ pub fn run(machine: &mut Machine, faults: &[Fault], verbose: bool) -> Judged {
         clean(machine, &struck);
         through = come_through(machine, &mut events);
     }
-    charge(&mut struck, &events);
+    let mut threads = String::new();
+    if let Err(Stuck::Parts(parts)) = &through
+        && struck.iter().any(is_damage)
+    {
+        // A service that was damaged stands still, unnoticed. That is a hang; a new instance may end it.
+        threads = machine.threads();
+        let stuck = Stuck::Parts(parts.clone());
+        clean(machine, &struck);
+        let again = come_through(machine, &mut events);
+        if again.is_ok() {
+            hung(&mut struck, Outcome::Hang, &stuck);
+            through = again;
+        }
+    }
+    let died = match &through {
+        Err(Stuck::Silent) => Vec::new(),
+        _ => deaths_so_far(machine),
+    };
+    charge(&mut struck, &events, &died);
     if let Err(stuck) = through {
+        let threads = if threads.is_empty() { machine.threads() } else { threads };
         let outcome = machine.crash().unwrap_or(Outcome::Hang);
-        return failed(struck, outcome, &stuck.to_string());
+        let why = Stuck::Service(format!("{stuck}{}", machine.ending()));
+        return Judged { threads, ..failed(struck, outcome, &if_parts(stuck, why)) };
     }
     if struck.iter().any(|one| one.outcome == Outcome::SilentLoss) {
-        return Judged { struck, healthy: false };
+        return Judged { struck, healthy: false, threads };
     }
     let now = match services(machine) {
         Ok(now) => now,
         Err(why) => {
+            let threads = machine.threads();
             let outcome = machine.crash().unwrap_or(Outcome::FailedService);
-            return failed(struck, outcome, &why);
+            let why = Stuck::Service(why + &machine.ending());
+            return Judged { threads, ..failed(struck, outcome, &why) };
         }
     };
     assign(&mut struck, &machine.restarts, &now);
     machine.restarts = now;
     clean(machine, &struck);
-    Judged { struck, healthy: true }
+    Judged { struck, healthy: true, threads }
 }
 
 fn strike(machine: &mut Machine, fault: &Fault) -> Struck {
@@ -198,12 +231,15 @@ enum Stuck {
     Parts(Vec<Part>),
     /// All that does not come right says so, as in this line.
     Refused(String),
+    /// What is wrong with a service.
+    Service(String),
 }
 
 impl std::fmt::Display for Stuck {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Silent => f.write_str("the guest does not take commands any more"),
+            Self::Service(why) => f.write_str(why),
             Self::Refused(line) => write!(f, "the load ends with errors, again and again: {line}"),
             Self::Parts(parts) => {
                 let names: Vec<&str> = parts.iter().map(|part| part.name()).collect();
@@ -211,6 +247,11 @@ impl std::fmt::Display for Stuck {
             }
         }
     }
+}
+
+/// Parts say where to look; all else is told with how the machine ended.
+fn if_parts(stuck: Stuck, told: Stuck) -> Stuck {
+    if matches!(stuck, Stuck::Parts(_)) { stuck } else { told }
 }
 
 /// Waits until every part of the load has done a piece of work right that was begun after the last fault.
@@ -257,8 +298,18 @@ fn event(line: &str, sum: &str) -> Option<Event> {
     load::work(line, sum).map(|work| Event::Work(work, line.to_owned()))
 }
 
-/// Charges what went wrong to faults.
-fn charge(struck: &mut [Struck], events: &[Event]) {
+/// Labels of the services that have died in this round, as far as the machine can still tell.
+fn deaths_so_far(machine: &mut Machine) -> Vec<String> {
+    let lines = machine.is_running().then(|| machine.ask("list")).flatten().unwrap_or_default();
+    let now = restarts(&lines).unwrap_or_default();
+    let before = |label: &str| machine.restarts.iter().find(|(own, _)| own == label);
+    let died =
+        now.iter().filter(|(label, count)| before(label).is_some_and(|(_, old)| old < count));
+    died.map(|(label, _)| label.clone()).collect()
+}
+
+/// Charges what went wrong to faults; `died`: services that did in this round.
+fn charge(struck: &mut [Struck], events: &[Event], died: &[String]) {
     // Rules that were there before the round come before its first mark.
     let mut last = 0;
     let mut losses = 0;
@@ -284,6 +335,11 @@ fn charge(struck: &mut [Struck], events: &[Event]) {
         {
             continue;
         }
+        let lost = work.part.loses_with().filter(|label| died.iter().any(|own| own == label));
+        let outcome = match outcome {
+            Outcome::ReportedLoss if lost.is_some() => Outcome::DeclaredLoss,
+            outcome => outcome,
+        };
         let near = before().find(|at| work.part.uses(struck[*at].fault.target));
         let Some(at) = near.or_else(|| before().next()) else { continue };
         losses += 1;
@@ -292,6 +348,11 @@ fn charge(struck: &mut [Struck], events: &[Event]) {
             struck[at].note = Some(line.clone());
         }
     }
+}
+
+/// Damage to a process that may go on with it.
+fn is_damage(one: &Struck) -> bool {
+    matches!(one.fault.step, Step::Inject(_)) && did_strike(one)
 }
 
 fn did_strike(one: &Struck) -> bool {
@@ -336,24 +397,35 @@ fn assign(struck: &mut [Struck], before: &[(String, u64)], now: &[(String, u64)]
     }
 }
 
-/// The machine cannot go on: charged to the last fault that struck.
-fn failed(mut struck: Vec<Struck>, outcome: Outcome, why: &str) -> Judged {
+/// Charges what did not go on to the last fault that struck something on its way, or else to the last.
+fn hung(struck: &mut [Struck], outcome: Outcome, why: &Stuck) {
+    let parts = match why {
+        Stuck::Parts(parts) => parts.as_slice(),
+        _ => &[],
+    };
+    let near = |one: &Struck| parts.iter().any(|part| part.uses(one.fault.target));
+    let near = struck.iter().rposition(|one| did_strike(one) && near(one));
+    let last = near.or_else(|| struck.iter().rposition(did_strike)).unwrap_or(0);
+    if let Some(last) = struck.get_mut(last) {
+        last.outcome = outcome;
+        last.note = Some(why.to_string());
+    }
+}
+
+/// The machine cannot go on.
+fn failed(mut struck: Vec<Struck>, outcome: Outcome, why: &Stuck) -> Judged {
     for one in struck.iter_mut().filter(|one| did_strike(one)) {
         one.outcome = one.outcome.max(Outcome::NoEffect);
     }
-    let last = struck.iter().rposition(did_strike).unwrap_or(0);
-    if let Some(last) = struck.get_mut(last) {
-        last.outcome = outcome;
-        last.note = Some(why.to_owned());
-    }
-    Judged { struck, healthy: false }
+    hung(&mut struck, outcome, why);
+    Judged { struck, healthy: false, threads: String::new() }
 }
 
 /// Restarts what was damaged and went on, so that it does not answer for it in a later round.
 fn clean(machine: &mut Machine, struck: &[Struck]) {
     let mut damaged: Vec<&str> = struck
         .iter()
-        .filter(|one| matches!(one.fault.step, Step::Inject(_)) && did_strike(one))
+        .filter(|one| is_damage(one))
         .filter(|one| one.outcome != Outcome::Recovered)
         .map(|one| one.fault.target)
         .collect();

@@ -28,11 +28,35 @@ fn deaths_are_given_to_the_faults_that_aimed_there() {
 }
 
 #[test]
+fn what_is_declared_to_go_with_a_service_is_told_apart() {
+    let told = |line: &str| event(line, "SUM").unwrap_or_else(|| panic!("{line}"));
+    for (died, outcome) in [("net", Outcome::DeclaredLoss), ("pci", Outcome::ReportedLoss)] {
+        let mut struck = [fault("net", guest())];
+        let events = [Event::Mark(1), told("fetch 12 service died")];
+        charge(&mut struck, &events, &[died.to_owned()]);
+        assert_eq!(struck[0].outcome, outcome);
+        let wrong = told("fetch 12 0 OTHER");
+        charge(&mut struck, &[wrong], &[died.to_owned()]);
+        assert_eq!(struck[0].outcome, Outcome::SilentLoss, "never declared");
+    }
+}
+
+#[test]
+fn a_part_that_stands_still_is_charged_to_what_struck_its_way() {
+    let mut struck = [fault("net", guest()), fault("virtio-net", guest()), fault("ahci", guest())];
+    hung(&mut struck, Outcome::Hang, &Stuck::Parts(vec![Part::Fetch]));
+    assert_eq!(struck[1].outcome, Outcome::Hang);
+    assert_eq!(struck[1].note.as_deref(), Some("the load does not go on: fetch"));
+    hung(&mut struck, Outcome::Hang, &Stuck::Silent);
+    assert_eq!(struck[2].outcome, Outcome::Hang, "the last, where nobody is nearer");
+}
+
+#[test]
 fn a_dead_machine_is_charged_to_the_last_that_struck() {
     let mut idle = fault("vfs", guest());
     idle.done = None;
     let struck = vec![fault("pm", guest()), idle];
-    let judged = failed(struck, Outcome::Hang, "it hangs");
+    let judged = failed(struck, Outcome::Hang, &Stuck::Service("it hangs".into()));
     assert_eq!(judged.struck[0].outcome, Outcome::Hang);
     assert_eq!(judged.struck[0].note.as_deref(), Some("it hangs"));
     assert_eq!(judged.struck[1].outcome, Outcome::NotActivated);
@@ -59,7 +83,7 @@ fn a_loss_is_charged_to_what_its_work_goes_through() {
     ];
     let events: Vec<Event> = lines.iter().filter_map(|line| event(line, "S")).collect();
     assert_eq!(events.len(), lines.len());
-    charge(&mut struck, &events);
+    charge(&mut struck, &events, &[]);
     use Outcome::{NotActivated, ReportedLoss, SilentLoss};
     let outcomes: Vec<Outcome> = struck.iter().map(|one| one.outcome).collect();
     assert_eq!(outcomes, [ReportedLoss, SilentLoss, NotActivated]);
@@ -70,9 +94,9 @@ fn a_loss_is_charged_to_what_its_work_goes_through() {
 fn a_disk_that_was_pulled_out_may_be_missed() {
     let mut struck = vec![fault("ahci.0", Step::Removal { out_ms: 1 })];
     let events = ["F 1 1", "read 1 no such device"].map(|line| event(line, "S").unwrap());
-    charge(&mut struck, &events);
+    charge(&mut struck, &events, &[]);
     assert_eq!(struck[0].outcome, Outcome::NotActivated);
     let wrong = event("read 1 0 T", "S").unwrap();
-    charge(&mut struck, &[wrong]);
+    charge(&mut struck, &[wrong], &[]);
     assert_eq!(struck[0].outcome, Outcome::SilentLoss);
 }

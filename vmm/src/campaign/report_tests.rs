@@ -1,0 +1,61 @@
+use super::*;
+
+fn tally(kills: u64) -> Tally {
+    let failure = Failure {
+        seed: 7,
+        class: "ring".into(),
+        target: "virtio-blk.0".into(),
+        outcome: Outcome::Hang,
+        done: None,
+        note: Some("it hangs".into()),
+        text: String::new(),
+        threads: "1 rs: receiving".into(),
+        command: "xinim-vmm campaign".into(),
+    };
+    let counts = [
+        ((Class::Kill, Outcome::Recovered), kills),
+        ((Class::Ring, Outcome::Hang), 1),
+        ((Class::Ring, Outcome::NoEffect), 5),
+    ];
+    Tally {
+        counts: counts.into_iter().collect(),
+        failures: vec![failure],
+        rounds: 3,
+        machines: 1,
+        leaks: vec![-4],
+        ..Tally::default()
+    }
+}
+
+#[test]
+fn reports_add_up() {
+    let mut sum = Tally::default();
+    for kills in [3, 4] {
+        let one = tally(kills);
+        sum.merge(&Report { wanted: Some((9, 1)), tally: &one }.json()).unwrap();
+    }
+    let report = Report::merged(&sum);
+    assert_eq!(report.count(Some(Class::Kill), Outcome::Recovered), 7);
+    assert_eq!(report.count(None, Outcome::Hang), 2);
+    assert_eq!((sum.rounds, sum.machines, &sum.leaks), (6, 2, &vec![-4, -4]));
+    assert_eq!(sum.failures[1].threads, "1 rs: receiving");
+    let text = report.table();
+    assert!(text.contains("19 faults, in 6 rounds on 2 machines; no kernel crash"), "{text}");
+    // The sum is a report like any other.
+    Tally::default().merge(&report.json()).unwrap();
+}
+
+#[test]
+fn what_is_no_report_is_refused() {
+    let good = Report { wanted: None, tally: &tally(1) }.json();
+    for (bad, why) in [
+        ("", "is no report"),
+        ("{}", "no classes"),
+        (&good.replace("\"kill\"", "\"weather\""), "`weather`"),
+        (&good.replace("\"rounds\": 3", "\"rounds\": -3"), "number"),
+        (&good.replace("\"failures\": [", "\"failures\": [7,"), "is no report"),
+    ] {
+        let told = Tally::default().merge(bad).unwrap_err();
+        assert!(told.contains(why), "{told}");
+    }
+}
