@@ -211,7 +211,7 @@ storage() {
     sleep 2
     "$vmm" ctl "$control" detach "$name"
     ready resize
-    "$vmm" ctl "$control" resize "$("$vmm" ctl "$control" info | grep -o 'disk[0-9]*' | sed -n 2p)" 128M
+    "$vmm" ctl "$control" resize "$("$vmm" ctl "$control" info | awk '$2 == "virtio" { print $1 }')" 128M
     finish storage
     # What the host's own tools find.
     for name in ahci virtio; do
