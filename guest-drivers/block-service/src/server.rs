@@ -24,6 +24,7 @@ use xinim_driver_rt::{Interrupt, PciDevice, PinnedMemory};
 use xinim_rt::handle::OwnedHandle;
 use xinim_rt::memory::Memory;
 use xinim_rt::server::{Request, Server, answer};
+use xinim_rt::time::Alarm;
 use xinim_rt::{log, process, server, sys, time};
 
 use crate::device::BlockDevice;
@@ -69,8 +70,7 @@ struct BlockServer<B> {
     told: Option<Rc<OwnedHandle>>,
     /// Clients whose death we are told of, by process id.
     watched: BTreeSet<u32>,
-    /// When the timer that is set runs out.
-    timer: Option<u64>,
+    timer: Alarm,
     /// INTERRUPT may mean what ATTENTION would.
     shared: bool,
 }
@@ -96,7 +96,7 @@ pub fn run<B: BlockDevice>(
         interrupts: interrupts.to_vec(),
         endpoint,
         watched: BTreeSet::new(),
-        timer: None,
+        timer: Alarm::default(),
         shared,
         parting: Parting::default(),
         told: None,
@@ -133,7 +133,7 @@ impl<B: BlockDevice> Server for BlockServer<B> {
             self.bury();
         }
         if raised & bits::TIMER != 0 {
-            self.timer = None;
+            self.timer.rang();
         }
         let due = self.service.device().wake_at().is_some_and(|at| at <= time::now_ns());
         if due || raised & 1 << ATTENTION_BIT != 0 {
@@ -233,12 +233,10 @@ impl<B: BlockDevice> BlockServer<B> {
         }
     }
 
-    /// Has a timer run out when the device wants to be looked at. One that runs out earlier is left
-    /// alone, as setting it costs a system call.
+    /// Has a timer run out when the device wants to be looked at.
     fn set_timer(&mut self) {
-        let Some(at) = self.service.device().wake_at() else { return };
-        if self.timer.is_none_or(|set| set > at) {
-            self.timer = sys::timer_set(self.endpoint, at).is_ok().then_some(at);
+        if let Some(at) = self.service.device().wake_at() {
+            self.timer.set(self.endpoint, at);
         }
     }
 }

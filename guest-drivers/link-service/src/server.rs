@@ -17,6 +17,7 @@ use xinim_driver_rt::{Interrupt, PciDevice, PinnedMemory};
 use xinim_rt::handle::OwnedHandle;
 use xinim_rt::memory::Memory;
 use xinim_rt::server::{Request, Server, answer};
+use xinim_rt::time::Alarm;
 use xinim_rt::{log, process, server, sys, time};
 
 use crate::device::LinkDevice;
@@ -52,8 +53,7 @@ struct LinkServer<L> {
     interrupt: Interrupt,
     /// The process whose death we are told of.
     watched: u32,
-    /// When the timer that is set runs out.
-    timer: Option<u64>,
+    timer: Alarm,
     /// INTERRUPT may mean what ATTENTION would.
     shared: bool,
 }
@@ -69,7 +69,7 @@ pub fn run<L: LinkDevice>(
     let Ok(endpoint) = server::own_endpoint() else { process::exit(1) };
     xinim_driver_kit::trace::connect(xinim_rt::trace::event);
     let service = Service::new(logic);
-    let (watched, timer) = (0, None);
+    let (watched, timer) = (0, Alarm::default());
     let mut server =
         LinkServer { name, service, device, endpoint, interrupt, watched, timer, shared };
     server.set_timer();
@@ -117,7 +117,7 @@ impl<L: LinkDevice> Server for LinkServer<L> {
             }
         }
         if raised & bits::TIMER != 0 {
-            self.timer = None;
+            self.timer.rang();
         }
         let due = self.service.device().wake_at().is_some_and(|at| at <= time::now_ns());
         let interrupt = raised & 1 << INTERRUPT_BIT != 0;
@@ -189,9 +189,8 @@ impl<L: LinkDevice> LinkServer<L> {
     }
 
     fn set_timer(&mut self) {
-        let Some(at) = self.service.device().wake_at() else { return };
-        if self.timer.is_none_or(|set| set > at) {
-            self.timer = sys::timer_set(self.endpoint, at).is_ok().then_some(at);
+        if let Some(at) = self.service.device().wake_at() {
+            self.timer.set(self.endpoint, at);
         }
     }
 }

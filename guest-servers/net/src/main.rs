@@ -34,6 +34,7 @@ use xinim_abi::services::socket::poll;
 use xinim_net::stack::{INTERFACES_MAX, Stack};
 use xinim_rt::handle::OwnedHandle;
 use xinim_rt::server::{ClientWindows, Request, Server};
+use xinim_rt::time::Alarm;
 use xinim_rt::{kip, log, rs, server, sys, time};
 
 use driver::{Driver, SERVING};
@@ -65,8 +66,7 @@ struct NetServer {
     /// Users of processes as VFS told them, until they are used.
     vouched: BTreeMap<u32, u32>,
     buffer: Vec<u8>,
-    /// When the timer that is set runs out, in nanoseconds.
-    timer: Option<u64>,
+    timer: Alarm,
 }
 
 fn now() -> Instant {
@@ -89,7 +89,7 @@ fn main() -> i32 {
         armed: Vec::new(),
         vouched: BTreeMap::new(),
         buffer: Vec::new(),
-        timer: None,
+        timer: Alarm::default(),
     };
     net.find_drivers();
     net.work();
@@ -110,7 +110,7 @@ impl Server for NetServer {
 
     fn notified(&mut self, raised: u64) {
         if raised & bits::TIMER != 0 {
-            self.timer = None;
+            self.timer.rang();
         }
         if raised & bits::OBITUARY != 0 {
             self.bury();
@@ -198,12 +198,8 @@ impl NetServer {
         }
         let patience = self.waiting.iter().filter_map(|waiting| waiting.deadline).min();
         let due = due.map(|at| (at.total_micros() as u64).saturating_mul(1000));
-        // One that runs out too early costs a turn; one set for each packet costs more.
-        if let Some(at) = [due, patience].into_iter().flatten().min()
-            && self.timer.is_none_or(|set| at < set)
-        {
-            let set = sys::timer_set(self.endpoint, at.max(time::now_ns() + 1)).is_ok();
-            self.timer = set.then_some(at);
+        if let Some(at) = [due, patience].into_iter().flatten().min() {
+            self.timer.set(self.endpoint, at.max(time::now_ns() + 1));
         }
     }
 

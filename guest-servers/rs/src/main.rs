@@ -23,6 +23,7 @@ use xinim_manifest::{Catalog, HEARTBEATS, Manifest};
 use xinim_rs::{Answer, Core, Host, Refusal, bundle};
 use xinim_rt::memory::{Mapping, Memory};
 use xinim_rt::server::{self, Request, Server};
+use xinim_rt::time::Alarm;
 use xinim_rt::{kip, log, start, sys};
 
 xinim_rt::program!(main);
@@ -46,7 +47,7 @@ fn main() -> i32 {
     };
     let core = Core::new(catalog(&system), start::pid());
     let endpoint = system.endpoint();
-    let mut server = Rs { core, armed: None, system: &mut system };
+    let mut server = Rs { core, timer: Alarm::default(), system: &mut system };
     server.core.boot(server.system);
     server.arm();
     server::serve(endpoint, &mut server)
@@ -98,19 +99,14 @@ fn heartbeat() -> Option<u32> {
 struct Rs<'a> {
     core: Core,
     system: &'a mut System,
-    /// The time the kernel's timer is set to.
-    armed: Option<u64>,
+    timer: Alarm,
 }
 
 impl Rs<'_> {
-    /// Sets the timer for the next deadline. One that rings too early costs less than setting it
-    /// anew at every event, so it is only moved forward.
+    /// Sets the timer for the next deadline.
     fn arm(&mut self) {
-        let Some(next) = self.core.next_deadline(self.system.now()) else { return };
-        if self.armed.is_none_or(|armed| next < armed)
-            && sys::timer_set(self.system.endpoint(), next).is_ok()
-        {
-            self.armed = Some(next);
+        if let Some(next) = self.core.next_deadline(self.system.now()) {
+            self.timer.set(self.system.endpoint(), next);
         }
     }
 
@@ -238,7 +234,7 @@ impl Server for Rs<'_> {
             }
         }
         if raised & bits::TIMER != 0 {
-            self.armed = None;
+            self.timer.rang();
             self.core.tick(self.system);
         }
         self.arm();
