@@ -211,21 +211,14 @@ impl<W: Write> Perfetto<W> {
                 let open = self.line.begin_lane(time, process, "driver requests", &slice);
                 self.chains.block(client, b).driver = Some(open);
             }
-            kind::DRIVER_ISSUE if self.chains.frame_of(owner, a).is_some() => {
-                let Some(frame) = self.chains.frame_of(owner, a) else { return };
-                let (chain, open) = (frame.chain, frame.driver);
-                let place = ((b >> 16) as u32, b as u32 & 0xFFFF);
-                if let Some(chain) = chain {
-                    self.chains.issued(owner, place, chain);
-                }
-                if let Some(open) = open {
-                    let slice = Slice::new("driver", format!("issue tag {}", place.1)).flow(chain);
-                    self.line.instant(time, open.track(), &slice);
-                }
-            }
             kind::DRIVER_ISSUE => {
-                let Some(block) = self.chains.by_cookie(owner, a, false) else { return };
-                let (chain, open) = (block.chain, block.driver);
+                // A network driver's number for a frame, or a block driver's for a request.
+                let frame = self.chains.frame_of(owner, a).map(|frame| (frame.chain, frame.driver));
+                let known = frame.or_else(|| {
+                    let block = self.chains.by_cookie(owner, a, false)?;
+                    Some((block.chain, block.driver))
+                });
+                let Some((chain, open)) = known else { return };
                 let place = ((b >> 16) as u32, b as u32 & 0xFFFF);
                 if let Some(chain) = chain {
                     self.chains.issued(owner, place, chain);
