@@ -110,15 +110,19 @@ fn power() -> bool {
 }
 
 fn look_up() -> bool {
-    let labels = ["rs", "pci", "ramfs", "devfs", "procfs", "virtio-blk", "virtio-console", "init"];
+    may_not_find(&["rs", "pci", "ramfs", "devfs", "procfs", "virtio-blk", "virtio-console", "init"])
+}
+
+/// RS tells us of none of these.
+pub(super) fn may_not_find(labels: &[&str]) -> bool {
     labels.iter().all(|label| {
         let Ok(name) = Name::new(label) else { return false };
         denied(ipc::call(start::rs(), &rs::Lookup { name, wait: false }))
     })
 }
 
-fn act_as_service() -> bool {
-    let Ok(program) = Name::new("fs-fat") else { return false };
+/// RS takes no PCI functions from us, nor that there are no more.
+pub(super) fn may_not_announce_functions() -> bool {
     let Ok(endpoint) = sys::endpoint_create() else { return false };
     let function = rs::AddFunction {
         location: 8,
@@ -127,10 +131,15 @@ fn act_as_service() -> bool {
         device: endpoint,
         pci: endpoint,
     };
+    denied(ipc::call(start::rs(), &function))
+        && denied(ipc::call(start::rs(), &rs::FunctionsDone {}))
+}
+
+fn act_as_service() -> bool {
+    let Ok(program) = Name::new("fs-fat") else { return false };
     denied(ipc::call(start::rs(), &rs::Announce {}))
         && denied(ipc::call(start::rs(), &rs::Spawn { program }))
-        && denied(ipc::call(start::rs(), &function))
-        && denied(ipc::call(start::rs(), &rs::FunctionsDone {}))
+        && may_not_announce_functions()
 }
 
 fn act_as_manager() -> bool {

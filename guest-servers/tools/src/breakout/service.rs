@@ -31,9 +31,11 @@ use super::{Attempt, BROKE_OUT, calls, denied, faults, limits, load};
 
 /// What only a service can try.
 pub const ATTEMPTS: &[(&str, &str, Attempt)] = &[
-    ("others", "looking up services that its manifest does not list", look_up),
+    ("others", "looking up services that its manifest does not list", || {
+        calls::may_not_find(&OTHERS)
+    }),
     ("spawn", "starting instances of services", || denied(spawn())),
-    ("functions", "announcing PCI functions", functions),
+    ("functions", "announcing PCI functions", calls::may_not_announce_functions),
     ("control", "starting, stopping and killing services", control_others),
     ("load", "loading, unloading and updating services", load_others),
     ("shut-down", "shutting the system down", shut_down),
@@ -138,27 +140,8 @@ fn name(label: &str) -> Name {
     Name::new(label).unwrap_or_default()
 }
 
-fn look_up() -> bool {
-    OTHERS
-        .iter()
-        .all(|label| denied(ipc::call(start::rs(), &rs::Lookup { name: name(label), wait: false })))
-}
-
 fn spawn() -> Result<rs::Spawned> {
     ipc::call(start::rs(), &rs::Spawn { program: name("fs-fat") })
-}
-
-fn functions() -> bool {
-    let Ok(endpoint) = sys::endpoint_create() else { return false };
-    let function = rs::AddFunction {
-        location: 8,
-        id: 0x1042_1AF4,
-        class: 0x01_0000,
-        device: endpoint,
-        pci: endpoint,
-    };
-    denied(ipc::call(start::rs(), &function))
-        && denied(ipc::call(start::rs(), &rs::FunctionsDone {}))
 }
 
 fn control_others() -> bool {
