@@ -19,7 +19,7 @@ const SCRIPTS: &[&str] = &[
     "case $x in a|b) echo ab;; (c*) echo c;; *) ;; esac",
     "f() { echo $1 \"$@\"; }; f x",
     "( cd /; pwd ) | { cat; }",
-    "echo ${x:-a b} ${x=c} \"${y:+\"q\"}\" ${#x} ${z#*/} ${z%%.*} $# $? ${10}",
+    "echo ${x:-a b} ${x=c} \"${y:+\"q\"}\" \"${y:+\"\"}\" ${#x} ${z#*/} ${z%%.*} $# $? ${10}",
     "echo $(echo `echo nested`) \"$(ls \"a b\")\" $((1 + x * (2 - 3)))",
     "cat <<EOF; echo after\nline $x\n\\$y\nEOF\necho next",
     "cat <<'A' <<-B\nraw $x\nA\n\ttabs\n\tB\n",

@@ -228,6 +228,7 @@ fn quoted_if(out: &mut String, quoted: bool, write: impl FnOnce(&mut String)) {
 fn write_in_quotes(out: &mut String, word: &Word) {
     for part in word {
         match part {
+            Part::Quoted(text) if text.is_empty() => out.push_str("\"\""),
             Part::Literal(text) | Part::Quoted(text) => {
                 for c in text.chars() {
                     if matches!(c, '$' | '`' | '"' | '\\' | '}') {
