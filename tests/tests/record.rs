@@ -88,15 +88,13 @@ fn qemus_devices_differ_from_ours_only_where_it_is_known() {
     std::fs::write(&cd, vec![7; 1 << 20]).expect("disc");
     let file = dir.path().join("run.rec");
     let work = format!("{WORK}; dd if=/dev/sr0 of=/dev/null bs=64k count=4 2>/dev/null");
-    // The 82574L is not in the list: see the limits in docs/record-replay.md.
+    // Killed while what it has to do is not done: the same frames go out and come in again.
+    let killed = "ping -c 3 10.0.2.2 > /dev/null || exit 7; service kill e1000; \
+          ping -c 3 10.0.2.2 > /dev/null || exit 6; echo done";
     let nets = [
         ("virtio,queues=1", "virtio-net.0", WORK),
-        (
-            "e1000",
-            "e1000.0",
-            "ping -c 3 10.0.2.2 > /dev/null || exit 7; service kill e1000; \
-          sleep 1; ping -c 3 10.0.2.2 > /dev/null || exit 6; echo done",
-        ),
+        ("e1000", "e1000.0", killed),
+        ("e1000e", "e1000.0", killed),
     ];
     for (model, card, work_there) in nets {
         let net = format!("user,model={model}");
@@ -133,7 +131,7 @@ fn qemus_devices_differ_from_ours_only_where_it_is_known() {
     let text = run(&["replay", arg(&file), "--against", "qemu", "--device", "e1000.0"]);
     let text = text.output().expect(0).out();
     assert!(text.starts_with("e1000.0: ") && text.contains(" 0 unknown\n"), "{text}");
-    assert!(text.contains("e1000-reset, QEMU deviates"), "{text}");
+    assert!(text.contains("82574-auto-mask, QEMU deviates"), "{text}");
     // What cannot be repeated there is said, and is no success.
     let net = ["--record", arg(&file), "--net", "user,queues=2"];
     exec("kvm", "echo done", &net).output().expect(0);

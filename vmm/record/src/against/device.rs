@@ -1,6 +1,6 @@
 //! The same device as QEMU's.
 
-use super::peer::{PeerError, SLOT, Sockets};
+use super::peer::{Far, PeerError, SLOT, Sockets};
 use super::steps::Survey;
 use crate::entry::{Description, DiskInfo, DriveSpec, Kind};
 use std::fs::File;
@@ -18,8 +18,7 @@ const PORTS: u16 = 6;
 /// QEMU's arguments, and what goes with them.
 pub struct Machine {
     pub args: Vec<String>,
-    /// Whether the device has a far side: a network, a stream.
-    pub far: bool,
+    pub far: Far,
     /// End of the memory; the last page is ours.
     pub memory: u64,
 }
@@ -64,7 +63,7 @@ pub fn machine(
     let far = path("far");
     let stream = format!("stream,id=net,server=off,addr.type=unix,addr.path={far}");
     let name = |mac: &[u8; 6]| mac.map(|byte| format!("{byte:02x}")).join(":");
-    let mut has_far = true;
+    let mut far_side = Far::None;
     match &description.kind {
         Kind::Block { id, queues, queue_size } => {
             let disk = survey.disks.get(&0).copied().unwrap_or_default();
@@ -81,9 +80,9 @@ pub fn machine(
                     if disk.write_cache { "on" } else { "off" },
                 ),
             );
-            has_far = false;
         }
         Kind::Console { .. } => {
+            far_side = Far::Stream;
             add("-chardev", format!("socket,id=far,path={far}"));
             add(
                 "-device",
@@ -96,6 +95,7 @@ pub fn machine(
                 let text = format!("it has {pairs} pairs of queues; QEMU's back end has one");
                 return Err(NoDevice::Unsupported(text));
             }
+            far_side = Far::Network;
             add("-netdev", stream);
             add(
                 "-device",
@@ -117,6 +117,7 @@ pub fn machine(
                     return Err(NoDevice::Unsupported(text));
                 }
             };
+            far_side = Far::Network;
             add("-netdev", stream);
             add(
                 "-device",
@@ -128,10 +129,9 @@ pub fn machine(
             for drive in drives {
                 add_drive(&mut add, sockets, survey, drive)?;
             }
-            has_far = false;
         }
     }
-    Ok(Machine { args, far: has_far, memory })
+    Ok(Machine { args, far: far_side, memory })
 }
 
 /// Instead of a BIOS: a processor that does nothing. (`-accel qtest` has none, but QEMU as Debian

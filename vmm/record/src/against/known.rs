@@ -336,6 +336,14 @@ pub const KNOWN: &[Known] = &[
          QEMU leaves the checksum 0, and its 82540EM says that it has not looked (IXSM)",
     ),
     entry(
+        "82574-special",
+        Verdict::Qemu,
+        E1000E,
+        &["memory receive descriptor +0xe"],
+        ALL,
+        "of a frame without a VLAN tag the special field is 0 (8254x 3.2.3.3); QEMU leaves what was there",
+    ),
+    entry(
         "e1000-padding",
         Verdict::Qemu,
         CARDS,

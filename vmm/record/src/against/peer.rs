@@ -33,6 +33,14 @@ fn io_error(context: &'static str) -> impl FnOnce(io::Error) -> PeerError {
     move |source| PeerError::Io { context, source }
 }
 
+/// What is on the far side of a device.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Far {
+    None,
+    Stream,
+    Network,
+}
+
 /// What is to be connected to QEMU, before it runs.
 pub struct Sockets {
     pub dir: TempDir,
@@ -55,8 +63,8 @@ impl Sockets {
         self.dir.path().join(name)
     }
 
-    /// Takes QEMU's connections; `far`: whether its device has a far side.
-    pub fn accept(self, mut process: Box<dyn Running>, far: bool) -> Result<Peer, PeerError> {
+    /// Takes QEMU's connections; `far`: what is on its device's far side.
+    pub fn accept(self, mut process: Box<dyn Running>, far: Far) -> Result<Peer, PeerError> {
         let mut take = |listener: &UnixListener| -> Result<UnixStream, PeerError> {
             listener.set_nonblocking(true).map_err(io_error("waiting for QEMU"))?;
             let deadline = Instant::now() + PATIENCE;
@@ -78,7 +86,8 @@ impl Sockets {
         };
         let qtest = take(&self.qtest)?;
         let monitor = take(&self.monitor)?;
-        let far = if far { Some(take(&self.far)?) } else { None };
+        let is_network = far == Far::Network;
+        let far = if far == Far::None { None } else { Some(take(&self.far)?) };
         for stream in [&qtest, &monitor] {
             stream.set_read_timeout(Some(PATIENCE)).map_err(io_error("setting a time limit"))?;
         }
@@ -110,6 +119,9 @@ impl Sockets {
         };
         peer.monitor("{\"execute\": \"qmp_capabilities\"}")?;
         peer.command("irq_intercept_in ioapic")?;
+        if is_network {
+            peer.connected()?;
+        }
         Ok(peer)
     }
 }
@@ -191,14 +203,29 @@ impl Peer {
         u64::from_str_radix(digits, 16).map_err(|_| PeerError::Refused(command.into(), answer))
     }
 
-    /// A command of the monitor.
-    pub fn monitor(&mut self, command: &str) -> Result<(), PeerError> {
+    /// Waits until QEMU knows that its network is connected: it does that when it is idle, for which
+    /// commands in close succession leave it no time, and loses what is sent until then.
+    fn connected(&mut self) -> Result<(), PeerError> {
+        const QUESTION: &str = r#"{"execute": "human-monitor-command", "arguments":
+            {"command-line": "info network"}}"#;
+        let deadline = Instant::now() + PATIENCE;
+        while !self.monitor(&QUESTION.replace('\n', " "))?.contains("type=stream,unix:") {
+            if Instant::now() > deadline {
+                return Err(PeerError::Ended("it does not connect its network".into()));
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        Ok(())
+    }
+
+    /// A command of the monitor; the line with its answer.
+    pub fn monitor(&mut self, command: &str) -> Result<String, PeerError> {
         let result = self.monitor.stream.write_all(format!("{command}\n").as_bytes());
         result.map_err(io_error("asking its monitor"))?;
         loop {
             let line = self.monitor.line().map_err(io_error("waiting for its monitor"))?;
             if line.starts_with("{\"return\"") {
-                return Ok(());
+                return Ok(line);
             }
             if line.starts_with("{\"error\"") {
                 return Err(PeerError::Refused(command.to_owned(), line));

@@ -2,7 +2,8 @@
 //!
 //! ```text
 //!   call of the recording
-//!     memory: what our device read during the call (and will read before the guest's next) is put there
+//!     memory: what a card will write is made different, so that it is seen when it does;
+//!             what our device read during the call (and will read before the guest's next) is put there
 //!     access: the same, where QEMU's device has that register; frames, bytes, cables from outside
 //!     wait:   until its memory holds what our device wrote, its used rings what ours completed
 //!     even:   when nothing is under way on either side, interrupts since the last such moment
@@ -68,6 +69,8 @@ pub struct Session {
     pub(super) id: u16,
     pub(super) writes: u64,
     pub(super) is_net: bool,
+    /// Whether it is one of the E1000 family.
+    is_card: bool,
     /// Whether the other can send interrupts as messages.
     pub(super) has_messages: bool,
 }
@@ -83,6 +86,7 @@ impl Session {
         let theirs = Places::read(|offset, size| peer.config_read(offset, size))?;
         let ours = |offset, size| Ok::<_, PeerError>(config.get(offset as usize, size).into());
         let ours = Places::read(ours)?;
+        let is_card = is_net && !theirs.is_virtio();
         let message = |id: u8| matches!(id, CAP_MSI | CAP_MSIX);
         let has_messages = theirs.capabilities.iter().any(|capability| message(capability.id));
         let mut session = Self {
@@ -108,6 +112,7 @@ impl Session {
             id: config.get(2, 2) as u16,
             writes: 0,
             is_net,
+            is_card,
         };
         session.listen()?;
         session.compare_capabilities();
@@ -165,6 +170,7 @@ impl Session {
         ahead: &VecDeque<Step>,
         register: Option<&str>,
     ) -> Result<(), Stop> {
+        self.disturb(step)?;
         self.preload(step, ahead)?;
         let told = match step.call {
             Call::Bar { bar, touch } if touch.write.is_some() => {
@@ -188,6 +194,25 @@ impl Session {
         self.wait(step)?;
         self.far_side(step)?;
         self.even(step, register)
+    }
+
+    /// A card writes the same as before when the same frames come again, and what is there already
+    /// tells nothing: it is made different. Other devices may be ahead of ours; a card is not, it
+    /// waits for the frame or the tail.
+    fn disturb(&mut self, step: &Step) -> Result<(), PeerError> {
+        if !self.is_card {
+            return Ok(());
+        }
+        for (ask, _) in &step.asks {
+            let Ask::Write { address, data } = ask else { continue };
+            let mut there = vec![0; data.len()];
+            self.peer.read(*address, &mut there)?;
+            if there == *data {
+                let other: Vec<u8> = there.iter().map(|byte| !byte).collect();
+                self.peer.write(*address, &other)?;
+            }
+        }
+        Ok(())
     }
 
     fn preload(&mut self, step: &Step, ahead: &VecDeque<Step>) -> Result<(), PeerError> {
@@ -261,7 +286,7 @@ impl Session {
             Call::Link { up } => {
                 let arguments = format!("{{\"name\": \"card\", \"up\": {up}}}");
                 let command = format!("{{\"execute\": \"set_link\", \"arguments\": {arguments}}}");
-                self.peer.monitor(&command)?;
+                self.peer.monitor(&command).map(drop)?;
             }
             Call::Reset => {
                 self.peer.reset()?;
