@@ -22,14 +22,16 @@ use alloc::vec::Vec;
 use xinim_abi::error::{Error, Result};
 use xinim_abi::interface::Name;
 use xinim_abi::ipc::bits;
-use xinim_abi::object::{MemoryFlags, Protection, Rights};
+use xinim_abi::object::{LARGE_PAGE_SIZE, MemoryFlags, Protection, Rights};
 use xinim_abi::services::block::{
     Completion, DATA_OFFSET, ENTRIES, Submission, Text, block, identity, info,
 };
 use xinim_abi::services::rs::query;
+use xinim_keep::Found;
 use xinim_rt::ipc::{Endpoint, Service};
+use xinim_rt::keep::KeptArea;
 use xinim_rt::memory::{Mapping, Memory};
-use xinim_rt::{sys, time, trace};
+use xinim_rt::{log, sys, time, trace};
 
 use crate::names::Device;
 use crate::partition::partitions;
@@ -404,4 +406,39 @@ pub fn open_cache(name: &str, cache_len: usize) -> Result<Cache<Box<dyn Transpor
     disk.claim(first, sectors)?;
     let disk: Box<dyn Transport> = Box::new(disk);
     Cache::new(disk, first, sectors)
+}
+
+/// Key of the memory that RS keeps.
+const KEPT: u64 = 1;
+
+/// As [`open_cache`], and what is not written yet when this service dies is written by its next instance,
+/// as far as its manifest allows `keep`. Where that cannot be, the log says so.
+pub fn open_kept_cache(name: &str, cache_len: usize) -> Result<Cache<Box<dyn Transport>>> {
+    let mut cache = open_cache(name, cache_len)?;
+    if cache.read_only() {
+        return Ok(cache);
+    }
+    let len = (cache.kept_len() as u64).next_multiple_of(LARGE_PAGE_SIZE as u64);
+    // The device is the one of this name: a disk that was torn away in between has lost its claim, and
+    // one that replaced it has another serial number.
+    let identity = xinim_keep::sum(cache.len(), &identity(name)?);
+    let kept = KeptArea::open(KEPT, len).and_then(|area| cache.keep(Box::new(area), identity));
+    match kept {
+        Ok(Found::Garbage) => log!("{name}: what an earlier instance kept is not of use"),
+        Ok(_) => {}
+        Err(error) => log!("{name}: what is not written yet is not kept: {error}"),
+    }
+    Ok(cache)
+}
+
+/// Name and serial number of a device, in whole words.
+fn identity(name: &str) -> Result<Vec<u8>> {
+    let (label, unit) = find(names::parse(name)?.device)?;
+    let what = identity::SERIAL;
+    let serial = Service::with_name(label).call(&block::Identity { unit, what })?.text;
+    let mut bytes = Vec::from(name);
+    bytes.push(0);
+    bytes.extend_from_slice(serial.as_str().as_bytes());
+    bytes.resize(bytes.len().next_multiple_of(8), 0);
+    Ok(bytes)
 }

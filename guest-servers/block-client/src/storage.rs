@@ -53,6 +53,11 @@ pub trait Storage {
         let _ = tick;
         false
     }
+
+    /// Nothing is lost of what an earlier instance of this server had written and not flushed.
+    fn recovered(&self) -> bool {
+        false
+    }
 }
 
 impl<T: Transport> Storage for Cache<T> {
@@ -82,6 +87,9 @@ impl<T: Transport> Storage for Cache<T> {
     }
     fn background(&mut self, tick: bool) -> bool {
         Cache::background(self, tick)
+    }
+    fn recovered(&self) -> bool {
+        Cache::recovered(self)
     }
 }
 
@@ -114,6 +122,9 @@ macro_rules! pointers {
         }
         fn background(&mut self, tick: bool) -> bool {
             (**self).background(tick)
+        }
+        fn recovered(&self) -> bool {
+            (**self).recovered()
         }
         }
     )*};
@@ -180,5 +191,8 @@ impl<S: Storage> Storage for Watched<S> {
     }
     fn background(&mut self, tick: bool) -> bool {
         self.storage.background(tick)
+    }
+    fn recovered(&self) -> bool {
+        self.storage.recovered()
     }
 }

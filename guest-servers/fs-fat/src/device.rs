@@ -100,6 +100,9 @@ impl Storage for Shared {
     fn background(&mut self, tick: bool) -> bool {
         self.0.borrow_mut().storage.background(tick)
     }
+    fn recovered(&self) -> bool {
+        self.0.borrow().storage.recovered()
+    }
 }
 
 /// A storage with a position.

@@ -6,6 +6,7 @@ use alloc::vec::Vec;
 
 use lamfat::{Read, Seek, SeekFrom, Write};
 use xinim_abi::error::{Error, Result};
+use xinim_abi::services::fs::mounted;
 use xinim_abi::services::vfs::{Stat, StatFs, mode, mount};
 use xinim_block_client::Storage;
 use xinim_fs_kit::{DirBuffer, FileSystem, Ino, MountInfo, NewFile, SetAttributes};
@@ -246,7 +247,10 @@ impl FileSystem for Fat {
             mounted.remove_orphans()?;
         }
         self.mounted = Some(mounted);
-        let granted = if read_only { flags | mount::READ_ONLY } else { flags };
+        let mut granted = if read_only { flags | mount::READ_ONLY } else { flags };
+        if self.mounted()?.storage.recovered() {
+            granted |= mounted::RESTORED;
+        }
         Ok(MountInfo { root: ROOT, flags: granted })
     }
 

@@ -9,19 +9,19 @@ use alloc::boxed::Box;
 
 use xinim_abi::error::Result;
 use xinim_block_client::Storage;
-use xinim_block_client::disk::open_cache;
+use xinim_block_client::disk::open_kept_cache;
 use xinim_fs_fat::Fat;
 use xinim_rt::kip;
 
 xinim_rt::program!(main);
 
-/// Of the block cache; an eighth of the memory where that is less.
+/// Of the block cache; a sixteenth of the memory where that is less. As much is kept.
 const CACHE_LEN: u64 = 8 << 20;
 
 fn main() -> i32 {
-    let cache_len = (kip::memory_total() / 8).min(CACHE_LEN) as usize;
+    let cache_len = (kip::memory_total() / 16).min(CACHE_LEN) as usize;
     let open = move |source: &str| -> Result<Box<dyn Storage>> {
-        Ok(Box::new(open_cache(source, cache_len)?))
+        Ok(Box::new(open_kept_cache(source, cache_len)?))
     };
     let fat = Fat::new(Box::new(open), kip::wall_clock_ns);
     xinim_fs_server::run(fat)

@@ -7,6 +7,7 @@ use alloc::vec::Vec;
 use core::ops::ControlFlow;
 
 use xinim_abi::error::{Error, Result};
+use xinim_abi::services::fs::mounted;
 use xinim_abi::services::vfs::{Stat, StatFs, mode, mount};
 use xinim_block_client::Storage;
 use xinim_fs_kit::{DirBuffer, FileSystem, Ino, MountInfo, NewFile, SetAttributes, check_name};
@@ -157,8 +158,9 @@ impl<S: Storage> FileSystem for Minix<S> {
             tree.open_for_writing()?;
         }
         let flags = if read_only { flags | mount::READ_ONLY } else { flags };
+        let restored = if tree.volume.storage.recovered() { mounted::RESTORED } else { 0 };
         self.mounted = Some(Mounted { tree, read_only, flags });
-        Ok(MountInfo { root: ROOT.into(), flags })
+        Ok(MountInfo { root: ROOT.into(), flags: flags | restored })
     }
 
     fn unmount(&mut self) -> Result<()> {

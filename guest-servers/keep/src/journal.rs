@@ -368,8 +368,9 @@ fn word_at(bytes: &[u8], at: usize) -> u64 {
     bytes.get(at..at + 8).and_then(|b| b.try_into().ok()).map_or(0, u64::from_le_bytes)
 }
 
-/// Not against malice: whoever can write the memory can write the sum as well.
-fn sum(seed: u64, bytes: &[u8]) -> u64 {
+/// Over whole words of 8 bytes. Not against malice: whoever can write the memory can write the sum as
+/// well.
+pub fn sum(seed: u64, bytes: &[u8]) -> u64 {
     let mut sum = seed ^ 0x9E37_79B9_7F4A_7C15;
     for word in bytes.as_chunks::<8>().0 {
         sum = (sum ^ u64::from_le_bytes(*word)).wrapping_mul(0xD6E8_FEB8_6659_FD93);

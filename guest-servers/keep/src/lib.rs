@@ -26,7 +26,7 @@ mod journal;
 mod tests;
 mod ticket;
 
-pub use journal::{Found, Journal};
+pub use journal::{Found, Journal, sum};
 pub use ticket::Ticket;
 
 use xinim_abi::error::Result;

@@ -95,12 +95,11 @@ impl Part {
 
 impl Part {
     /// The service whose death takes something of this part with it, by what docs/reliability.md says of it:
-    /// connections, bytes that were not synced.
+    /// connections.
     pub const fn loses_with(self) -> Option<&'static str> {
         match self {
             Self::Fetch => Some("net"),
-            Self::Copy => Some("fs-fat"),
-            Self::Read | Self::Spawn => None,
+            Self::Copy | Self::Read | Self::Spawn => None,
         }
     }
 }

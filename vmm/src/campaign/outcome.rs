@@ -14,8 +14,8 @@ pub enum Outcome {
     Recovered,
     /// It struck a device, and the driver made up for it: all results right.
     Tolerated,
-    /// A service died of it that is declared to lose something with its life (a connection, bytes that were
-    /// not synced): somebody was told, and trying again was right.
+    /// A service died of it that is declared to lose something with its life (a connection): somebody was
+    /// told, and trying again was right.
     DeclaredLoss,
     /// Somebody was told of an error, and what was reported done was right.
     ReportedLoss,

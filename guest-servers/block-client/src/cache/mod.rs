@@ -26,14 +26,18 @@
 //! * Order: the cache may write anything dirty at any time, in any order, except across
 //!   [`Cache::barrier`] and [`Cache::flush`].
 //!
+//! What is dirty when the server dies is in memory that outlives it, where it has some ([`kept`]).
 //! What is dirty when the driver dies is still here; what was under way is sent again by the
 //! transport. When the device itself is gone every operation fails with `NxIo`.
 
 mod ahead;
+mod kept;
 mod line;
 mod requests;
 mod writeback;
 
+#[cfg(test)]
+mod kept_tests;
 #[cfg(test)]
 mod power_tests;
 #[cfg(test)]
@@ -46,6 +50,7 @@ use xinim_abi::error::{Error, Result};
 
 use crate::{Info, Limits, Transport};
 use ahead::Streams;
+use kept::Kept;
 use line::{Line, NO_LINE, Recency, mask};
 use requests::{Plan, Request};
 pub use writeback::OLD;
@@ -106,6 +111,10 @@ pub struct Cache<T> {
     /// Something was written since the device was flushed, as far as we know.
     unflushed: bool,
     failure: Option<Error>,
+    /// Account of what is dirty, for the next instance.
+    kept: Option<Kept>,
+    /// Nothing that an earlier instance had written is lost.
+    recovered: bool,
     pub stats: Stats,
 }
 
@@ -144,6 +153,8 @@ impl<T: Transport> Cache<T> {
             last_written: NO_LINE,
             unflushed: true,
             failure: None,
+            kept: None,
+            recovered: false,
             stats: Stats::default(),
         })
     }
@@ -208,6 +219,7 @@ impl<T: Transport> Cache<T> {
             let slot = self.writable(&piece)?;
             let to = slot * self.line_len() + piece.at;
             self.transport.write_data(to, &data[done..done + piece.len])?;
+            self.note(slot, piece.at, &data[done..done + piece.len]);
             self.soil(slot, piece.granules);
             done += piece.len;
         }

@@ -212,6 +212,8 @@ impl<T: Transport> Cache<T> {
             line.refused = self.round;
             self.dirty.insert(line.number);
             self.failure.get_or_insert(error);
+        } else {
+            self.settle(slot, granules);
         }
     }
 }

@@ -202,6 +202,7 @@ impl<T: Transport> Cache<T> {
             if line.dirty == 0 {
                 self.dirty.remove(&number);
             }
+            self.settle(slot, granules);
         }
         Ok(())
     }
