@@ -47,6 +47,8 @@ pub struct Endpoint {
     timer: Node<Endpoint>,
     /// Obituaries not fetched yet.
     pub events: List<Watch, 0>,
+    /// A supervisor's obituary that was fetched last: it is heard of when the next is asked for.
+    fetched: Cell<Option<Ref<Watch>>>,
     /// Watches on living processes that will report here.
     pub watches: List<Watch, 1>,
     pub interrupts: List<Interrupt, 0>,
@@ -120,6 +122,7 @@ fn allocate(owner: Option<Ref<Process>>) -> Option<Ref<Endpoint>> {
         owned: Link::new(),
         timer: Node::new(),
         events: List::new(),
+        fetched: Cell::new(None),
         watches: List::new(),
         interrupts: List::new(),
     };
@@ -250,7 +253,9 @@ fn keep_unheard(limbo: Ref<Endpoint>, watch: Ref<Watch>) {
     limbo.events.push_back(watch);
     UNHEARD.set(UNHEARD.get() + 1);
     if UNHEARD.get() > MAX_UNHEARD {
-        next_event(limbo);
+        if let Some(oldest) = limbo.events.pop_front() {
+            WATCHES.release(oldest);
+        }
         UNHEARD.set(MAX_UNHEARD);
     }
 }
@@ -262,6 +267,9 @@ fn orphan(endpoint: Ref<Endpoint>) {
         endpoint.watches.remove(watch);
         watch.endpoint.set(limbo);
         limbo.watches.push_back(watch);
+    }
+    if let Some(watch) = endpoint.fetched.take() {
+        keep_unheard(limbo, watch);
     }
     for watch in endpoint.events.iter().filter(|watch| watch.supervises) {
         endpoint.events.remove(watch);
@@ -298,11 +306,18 @@ pub fn withdraw_all(process: Ref<Process>) {
     process.watches.iter().for_each(unwatch);
 }
 
-/// The next obituary, if one waits.
+/// Takes the next obituary, if one waits. A supervisor's is kept until it asks again: one that dies of what
+/// it does with it, or before it has written it down, leaves it to whoever adopts.
 pub fn next_event(endpoint: Ref<Endpoint>) -> Option<Obituary> {
+    if let Some(heard) = endpoint.fetched.take() {
+        WATCHES.release(heard);
+    }
     let watch = endpoint.events.pop_front()?;
     let obituary = watch.obituary.get();
-    WATCHES.release(watch);
+    match watch.supervises {
+        true => endpoint.fetched.set(Some(watch)),
+        false => WATCHES.release(watch),
+    }
     Some(obituary)
 }
 

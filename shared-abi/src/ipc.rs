@@ -105,6 +105,9 @@ pub mod bits {
     pub const OBITUARY: u64 = 1 << 63;
     /// RS asks for an orderly end.
     pub const TERMINATE: u64 = 1 << 62;
+    /// With `TERMINATE`: the next instance follows at once and takes up the state. Whoever relies on the service
+    /// is to go on.
+    pub const SUCCEEDED: u64 = 1 << 55;
     /// RS's heartbeat: raised where no thread waits at the endpoint; coming to fetch it is the answer
     /// (see `syscall::PROBE`).
     pub const PING: u64 = 1 << 61;
@@ -119,7 +122,8 @@ pub mod bits {
     /// RS injects a hang of the other kind for a test: the library sleeps for ever.
     pub const INJECT_BLOCK: u64 = 1 << 56;
     /// All that RS raises and the run-time library serves.
-    pub const STANDARD: u64 = TERMINATE | PING | INJECT_FAULT | INJECT_HANG | INJECT_BLOCK;
+    pub const STANDARD: u64 =
+        TERMINATE | SUCCEEDED | PING | INJECT_FAULT | INJECT_HANG | INJECT_BLOCK;
 }
 
 /// Badge layout that RS gives to the handles it hands out on look-up: the label's number and

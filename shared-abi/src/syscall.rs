@@ -96,7 +96,8 @@ pub const TIMER_SET: u64 = 24;
 /// `(pid, endpoint, cookie)`. An obituary of `pid` will come to the endpoint; needs RECEIVE. `Srch`
 /// if there is no such live process.
 pub const WATCH: u64 = 25;
-/// `(endpoint, *mut Obituary, len) -> 1`, or 0 when none waits. Needs RECEIVE.
+/// `(endpoint, *mut Obituary, len) -> 1`, or 0 when none waits. Needs RECEIVE. What a supervisor fetched
+/// counts as heard when it asks again: if its endpoint dies before, the obituary goes to whoever adopts.
 pub const EVENT_NEXT: u64 = 26;
 /// ep: `(bits, *mut info::Pulse, len) -> info::pulse`. A supervisor's question whether the endpoint's
 /// server still comes to receive there. A server that waits there is not disturbed; else the bits

@@ -51,6 +51,27 @@ fn state_is_the_same_after_the_death_of_those_who_keep_it() {
     }
 }
 
+/// Restarts and updates are orderly ends with a successor: programs, files and statuses go on as over a death.
+#[test]
+fn state_is_the_same_after_an_orderly_restart() {
+    for engine in engines("state_is_the_same_after_an_orderly_restart") {
+        for victim in ["vfs", "pm", "devfs", "ramfs"] {
+            let mut script = state_script(victim).replace("service kill", "service restart");
+            if victim == "ramfs" {
+                script = script.replace("rm gone", "mv gone /tmp/named");
+            }
+            let output = exec(engine, &script, &[]).output();
+            assert_eq!(output.out(), STATE, "{engine}, {victim}: {}", output.err());
+            assert_eq!((output.status, output.err().as_str()), (0, ""), "{engine}, {victim}");
+        }
+        let script = "(sleep 3; exit 7) & child=$!; service update pm /sbin/pm; echo updated $?
+            wait $child; echo status $?; service stop pm";
+        let output = exec(engine, script, &[]).output();
+        assert_eq!(output.out(), "updated 0\nstatus 7\n", "{engine}: {}", output.err());
+        assert_eq!(output.status, 123, "no program outlives the end of all management");
+    }
+}
+
 /// A copy from disk to disk, with everything between them dying: the file is the same, on the host too.
 #[test]
 fn a_copy_outlives_everybody_who_carries_it() {

@@ -43,6 +43,14 @@ pub fn of(config: &RunConfig, ended: &Ended, reason: Option<&StopReason>) -> Ver
             exit::STRICT,
             "xinim-vmm: a driver broke a rule of the strict checker\n".into(),
         ),
+        (_, Some(State::Exited(status)))
+            if config.verbose > 0 && status > exit::GUEST_MAX.into() =>
+        {
+            let told = clamp(status);
+            let text =
+                format!("xinim-vmm: the command ended with status {status}, told as {told}\n");
+            Verdict::Status(told, text)
+        }
         (_, Some(State::Exited(status))) => quiet(clamp(status)),
         (End::PowerOff, None | Some(State::Running)) => quiet(0),
         (End::PowerOff, Some(State::Start)) => Verdict::Status(

@@ -6,7 +6,11 @@ use super::*;
 use crate::cli::RunArgs;
 
 fn judge(end: End, link: Option<State>, reason: Option<StopReason>) -> Verdict {
-    let config = crate::config::resolve(RunArgs::default()).unwrap();
+    judge_with(0, end, link, reason)
+}
+
+fn judge_with(verbose: u8, end: End, link: Option<State>, reason: Option<StopReason>) -> Verdict {
+    let config = crate::config::resolve(RunArgs { verbose, ..RunArgs::default() }).unwrap();
     let stats = RunStats { stopped_at: Some("cpu 0: rip=0x1234".into()), ..RunStats::default() };
     let outcome = Outcome { end, stats };
     of(&config, &Ended { outcome, link, debug: b"panic: oh no".to_vec() }, reason.as_ref())
@@ -28,6 +32,14 @@ fn a_commands_status_is_the_processes() {
     assert_eq!(status(End::PowerOff, exited(124), None), 123);
     assert_eq!(status(End::PowerOff, exited(u32::MAX), None), 123);
     assert_eq!(status(End::Reboot, exited(3), None), 3);
+}
+
+#[test]
+fn a_status_that_is_too_large_is_told_to_who_asks_for_more() {
+    let ended = |status| judge_with(1, End::PowerOff, Some(State::Exited(status)), None);
+    let text = "xinim-vmm: the command ended with status 143, told as 123\n";
+    assert_eq!(ended(143), Verdict::Status(123, text.into()));
+    assert_eq!(ended(123), Verdict::Status(123, String::new()));
 }
 
 #[test]

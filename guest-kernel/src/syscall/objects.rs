@@ -238,7 +238,10 @@ impl Call {
     fn event_next(&self) -> Result<u64> {
         let [number, address, len, ..] = self.a;
         let endpoint = self.endpoint(number, Rights::RECEIVE)?;
-        let Some(event) = endpoint.events.first() else { return Ok(0) };
+        let Some(event) = endpoint.events.first() else {
+            endpoint::next_event(endpoint);
+            return Ok(0);
+        };
         // Written before it is taken, so that a bad pointer loses nothing.
         user::write_record(&self.process, address, len, &event.obituary.get())?;
         endpoint::next_event(endpoint);

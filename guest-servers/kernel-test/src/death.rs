@@ -165,6 +165,14 @@ pub fn orphans(c: &mut Checks) {
     let living = spawn::child(first, sleeper, &[], &[]);
     let unheard = spawn::child(first, sleeper, &[], &[]);
     let ended = spawn::child(first, sleeper, &[], &[]);
+    let heard = spawn::child(first, sleeper, &[], &[]);
+    let fetched = spawn::child(first, sleeper, &[], &[]);
+    c.equal(heard.kill(2), Ok(0), "ends, and is heard of");
+    c.equal(fetched.kill(3), Ok(0), "ends, and its obituary is fetched");
+    c.that(
+        [2, 3].map(|code| obituary(first).is_some_and(|o| o.code == code)) == [true; 2],
+        "fetched",
+    );
     c.equal(adopt(living.pid, second, 1), Err(Error::Perm), "it has a supervisor");
     c.equal(unheard.kill(4), Ok(0), "ends while its supervisor lives, who does not look");
     c.equal(close(first), Ok(0), "the supervisor's endpoint dies");
@@ -172,10 +180,12 @@ pub fn orphans(c: &mut Checks) {
     let handle = adopt(living.pid, second, 7);
     c.that(handle.is_ok_and(|handle| handle != 0), "adopt one that lives");
     c.equal(adopt(living.pid, second, 8), Err(Error::Perm), "once");
-    for (child, code) in [(&unheard, 4), (&ended, 5)] {
+    c.equal(adopt(heard.pid, second, 9), Err(Error::Srch), "the next one was asked for");
+    for (child, code) in [(&fetched, 3), (&unheard, 4), (&ended, 5)] {
         c.equal(adopt(child.pid, second, 9), Ok(0), "adopt one that has ended");
         let heard = obituary(second);
         c.that(heard.is_some_and(|o| o.cookie == 9 && o.code == code), "its obituary");
+        c.that(matches!(sys::event(second), Ok(None)), "one");
         c.equal(adopt(child.pid, second, 9), Err(Error::Srch), "that is told once");
     }
     let handle = handle.unwrap_or(0);
@@ -184,7 +194,7 @@ pub fn orphans(c: &mut Checks) {
     c.equal(adopt(1 << 30, second, 1), Err(Error::Srch), "nobody");
     c.equal(call(nr::PROCESS_ADOPT, &[second, living.pid, second, 1]), Err(Error::BadHandle), "");
     c.equal(close(handle), Ok(0), "close");
-    for child in [living, unheard, ended] {
+    for child in [living, unheard, ended, heard, fetched] {
         child.forget();
     }
     c.equal(close(second), Ok(0), "close");

@@ -59,6 +59,11 @@ impl<A: Area> Records<A> {
         Self { journal, pid }
     }
 
+    /// The next instance will know what this one does.
+    pub fn are_kept(&self) -> bool {
+        self.journal.is_some()
+    }
+
     /// What the last instance left; `NoEnt`: there was none.
     pub fn restore(&self) -> Result<Restored> {
         let journal = self.journal.as_ref().ok_or(Error::NoEnt)?;

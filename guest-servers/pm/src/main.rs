@@ -440,11 +440,16 @@ impl Server for Pm {
         }
     }
 
-    /// The system goes down: no program outlives its manager.
+    /// Nobody manages programs from now on: none outlives its manager.
     fn terminate(&mut self) -> i32 {
         for process in self.processes.values() {
             let _ = sys::process_kill(process.raw(), signal::TERM.into());
         }
         0
+    }
+
+    /// Everything is kept: the next instance adopts the programs.
+    fn hand_over(&mut self) -> i32 {
+        if self.records.are_kept() { 0 } else { self.terminate() }
     }
 }

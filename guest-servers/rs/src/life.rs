@@ -125,7 +125,8 @@ impl Core {
         let manifest = self.slots[id].manifest;
         for (peer, slot) in self.slots() {
             let listens = self.catalog.notify(slot.manifest).contains(&manifest);
-            if peer != id && slot.state == State::Running && listens {
+            // One that is starting may have looked for it a moment ago.
+            if peer != id && slot.state.is_live() && listens {
                 host.notify(peer, bits::PEER_UP);
             }
         }
@@ -344,6 +345,9 @@ impl Core {
             State::Running => {
                 let manifest = self.catalog.get(self.slots[id].manifest);
                 match manifest.stop {
+                    Stop::Terminate if restart => {
+                        host.notify(id, bits::TERMINATE | bits::SUCCEEDED);
+                    }
                     Stop::Terminate => host.notify(id, bits::TERMINATE),
                     Stop::Kill => host.kill(id),
                 }

@@ -218,7 +218,10 @@ impl Core {
     }
 
     fn classes(&self, text: &mut String) -> core::fmt::Result {
-        for (_, slot) in self.slots().filter(|(_, slot)| slot.state == State::Running) {
+        // One that died and comes back is there: a look-up waits for it.
+        let there =
+            |slot: &Slot| slot.state == State::Running || slot.was_up && slot.state.is_coming();
+        for (_, slot) in self.slots().filter(|(_, slot)| there(slot)) {
             if let Some(class) = &self.catalog.get(slot.manifest).class {
                 writeln!(text, "{class}\t{}", slot.label)?;
             }

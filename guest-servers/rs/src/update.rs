@@ -105,7 +105,7 @@ impl Core {
         slot.update = Some(Update { old, token, trial: None });
         slot.enter(State::Stopping { deadline: now + STOP_TIMEOUT, restart: true }, now);
         host.log(format_args!("{}: update", slot.label));
-        host.notify(id, bits::TERMINATE);
+        host.notify(id, bits::TERMINATE | bits::SUCCEEDED);
     }
 
     /// The new program has announced itself.

@@ -97,6 +97,12 @@ pub trait Server {
     fn terminate(&mut self) -> i32 {
         0
     }
+
+    /// RS asks for the end and starts the next instance at once (a restart, an update): what relies on this
+    /// service is to go on.
+    fn hand_over(&mut self) -> i32 {
+        self.terminate()
+    }
 }
 
 /// The message that answers with `result`, and `Some` around it: for [`Server::call`].
@@ -190,7 +196,10 @@ fn standard_bits(raised: u64, server: &mut impl Server) {
     }
     // The heartbeat (`PING`) is answered by having been fetched.
     if raised & bits::TERMINATE != 0 {
-        process::exit(server.terminate());
+        process::exit(match raised & bits::SUCCEEDED {
+            0 => server.terminate(),
+            _ => server.hand_over(),
+        });
     }
 }
 

@@ -73,7 +73,8 @@ pub mod query {
     /// Deaths and restarts, oldest first, of one service or (empty name) all:
     /// `time_us label cause detail down_us`.
     pub const HISTORY: u32 = 3;
-    /// `class label` of each running service of a device class (manifest key `class`).
+    /// `class label` of each service of a device class (manifest key `class`) that runs, or is coming back after
+    /// a death.
     pub const CLASSES: u32 = 4;
     /// `location id class label` of each PCI function.
     pub const FUNCTIONS: u32 = 5;

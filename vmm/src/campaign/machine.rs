@@ -5,6 +5,7 @@
 //!   faults   --control socket--> devices, processes
 //! ```
 
+use std::collections::VecDeque;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::process::ExitStatusExt;
 use std::path::PathBuf;
@@ -37,7 +38,7 @@ const MEMORY: &str = "128M";
 const HEARTBEAT_MS: u32 = 250;
 const LAST_MOMENT: Duration = Duration::from_secs(1);
 /// Of standard error, kept.
-const STDERR_MAX: u64 = 64 << 10;
+const STDERR_MAX: usize = 64 << 10;
 
 /// See the module's head. Ends with its process when dropped.
 pub struct Machine {
@@ -81,7 +82,8 @@ impl Machine {
         made.map_err(|e| format!("{}: {e}", disk.display()))?;
         let program = std::env::current_exe().map_err(|e| format!("this program: {e}"))?;
         let mut command = Command::new(program);
-        command.args(["run", "--engine", "kvm", "--net", "user,host-loopback"]);
+        // The guest's log tells why a machine ended.
+        command.args(["run", "-vv", "--engine", "kvm", "--net", "user,host-loopback"]);
         let words = format!(
             "{CMDLINE_TEXT_PRIVATE} {CMDLINE_RESTARTS_UNLIMITED} {CMDLINE_HEARTBEAT}{HEARTBEAT_MS}"
         );
@@ -102,16 +104,7 @@ impl Machine {
                 }
             });
         }
-        let stderr = child.stderr.take().map(|pipe| {
-            std::thread::spawn(move || {
-                let mut text = Vec::new();
-                let mut pipe = pipe;
-                let _ = (&mut pipe).take(STDERR_MAX).read_to_end(&mut text);
-                // The rest must not stop the machine.
-                let _ = std::io::copy(&mut pipe, &mut std::io::sink());
-                String::from_utf8_lossy(&text).into_owned()
-            })
-        });
+        let stderr = child.stderr.take().map(|pipe| std::thread::spawn(|| last_words(pipe)));
         let stdin = child.stdin.take();
         let mut machine = Self {
             child,
@@ -310,6 +303,16 @@ impl Drop for Machine {
         let _ = self.child.wait();
         let _ = std::fs::remove_dir_all(&self.directory);
     }
+}
+
+/// The last [`STDERR_MAX`] bytes of a stream.
+fn last_words(mut stream: impl Read) -> String {
+    let (mut kept, mut part) = (VecDeque::new(), [0; 4096]);
+    while let Ok(count @ 1..) = stream.read(&mut part) {
+        kept.extend(&part[..count]);
+        kept.drain(..kept.len().saturating_sub(STDERR_MAX));
+    }
+    String::from_utf8_lossy(kept.make_contiguous()).into_owned()
 }
 
 /// Label and restarts of each service, from `service list`; the label of one that is not well.

@@ -143,7 +143,7 @@ impl Shared<'_> {
             };
             let judged = round::run(&mut current, &faults, self.args.verbose > 0);
             let healthy = judged.healthy;
-            self.tally(|tally| tally.round(self.args, &judged));
+            self.tally(|tally| tally.round(self.args, &faults, &judged));
             if healthy && current.rounds < ROUNDS_MAX {
                 machine = Some(current);
             } else {

@@ -7,14 +7,15 @@ use serde_json::{Value, json};
 
 use super::MachineEnd;
 use super::outcome::Outcome;
-use super::plan::Class;
+use super::plan::{Class, Fault};
 use super::round::Judged;
 use crate::cli::CampaignArgs;
 
 /// Failures described in full at most; all are counted.
 const FAILURES_MAX: usize = 200;
-/// Of a machine's last words.
-const TEXT_MAX: usize = 2000;
+/// Of a machine's last words, the guest's log among them: kept, and lines shown at once.
+const TEXT_MAX: usize = 8000;
+const LINES_SHOWN: usize = 25;
 
 /// Something that went wrong.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -49,14 +50,15 @@ pub struct Tally {
 }
 
 impl Tally {
-    pub fn round(&mut self, args: &CampaignArgs, judged: &Judged) {
+    /// `faults`: those the round was made of; rules of earlier ones may be judged in it.
+    pub fn round(&mut self, args: &CampaignArgs, faults: &[Fault], judged: &Judged) {
         self.rounds += 1;
         for one in &judged.struck {
             *self.counts.entry((one.fault.class, one.outcome)).or_default() += 1;
         }
-        let Some(first) = judged.struck.first() else { return };
+        let Some(first) = faults.first() else { return };
         let classes: String = args.class.iter().map(|class| format!(" --class {class}")).collect();
-        let (count, seed) = (judged.struck.len(), first.fault.seed);
+        let (count, seed) = (faults.len(), first.seed);
         let command = format!(
             "xinim-vmm campaign --faults {count} --seed {seed} --burst {count} --jobs 1{classes}"
         );
@@ -96,15 +98,24 @@ impl Tally {
         for one in &end.waiting {
             *self.counts.entry((one.fault.class, Outcome::NotActivated)).or_default() += 1;
         }
-        let start = end.text.len().saturating_sub(TEXT_MAX);
-        let text = end.text.get(start..).unwrap_or("").to_owned();
+        let text = tail(&end.text).to_owned();
         if healthy && end.outcome.is_some() {
             eprintln!("xinim-vmm: a machine crashed at its end: {text}");
             self.late.push(text);
         } else if !healthy && let Some(failure) = self.failures.last_mut() {
+            let lines: Vec<&str> = text.lines().collect();
+            let last = &lines[lines.len().saturating_sub(LINES_SHOWN)..];
+            eprintln!("xinim-vmm: that machine's last words:\n  {}", last.join("\n  "));
             failure.text = text;
         }
     }
+}
+
+/// The last [`TEXT_MAX`] bytes, or a little less.
+fn tail(text: &str) -> &str {
+    let start = text.len().saturating_sub(TEXT_MAX);
+    let start = (start..=text.len()).find(|at| text.is_char_boundary(*at));
+    &text[start.unwrap_or(text.len())..]
 }
 
 impl Tally {

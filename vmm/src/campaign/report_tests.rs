@@ -1,4 +1,5 @@
 use super::*;
+use crate::campaign::round::Struck;
 
 fn tally(kills: u64) -> Tally {
     let failure = Failure {
@@ -58,4 +59,46 @@ fn what_is_no_report_is_refused() {
         let told = Tally::default().merge(bad).unwrap_err();
         assert!(told.contains(why), "{told}");
     }
+}
+
+#[test]
+fn a_machines_last_words_are_with_its_failure() {
+    let mut one = tally(1);
+    // A character of two bytes where it is cut.
+    let said = ["é".repeat(TEXT_MAX), "x\npm died\n".into()].concat();
+    let end = MachineEnd { text: said, leaked_kib: None, outcome: None, waiting: Vec::new() };
+    one.machine(false, end);
+    let text = &one.failures[0].text;
+    assert!(text.ends_with("éx\npm died\n") && text.len() <= TEXT_MAX, "{}", text.len());
+}
+
+#[test]
+fn the_command_repeats_the_round_whatever_was_judged_in_it() {
+    let args = CampaignArgs {
+        faults: 9,
+        seed: 90,
+        jobs: 1,
+        report: None,
+        burst: 3,
+        json: false,
+        class: Vec::new(),
+        merge: Vec::new(),
+        run: Vec::new(),
+        verbose: 0,
+    };
+    let faults = [100, 101, 102].map(|seed| Fault::new(seed, &[Class::Kill]));
+    // A rule of an earlier round has struck in this one.
+    let lost = Struck {
+        fault: Fault::new(97, &[Class::Ring]),
+        done: Some("device=virtio-blk.0".into()),
+        rule: Some(1),
+        rounds: 1,
+        outcome: Outcome::ReportedLoss,
+        note: None,
+    };
+    let judged = Judged { struck: vec![lost], healthy: true, threads: String::new() };
+    let mut tally = Tally::default();
+    tally.round(&args, &faults, &judged);
+    let command = "xinim-vmm campaign --faults 3 --seed 100 --burst 3 --jobs 1";
+    assert_eq!((tally.failures[0].seed, tally.failures[0].command.as_str()), (97, command));
 }

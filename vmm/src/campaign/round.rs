@@ -38,9 +38,9 @@ pub struct Struck {
     /// What the machine said it had done; `None`: nothing.
     pub done: Option<String>,
     /// Of a rule.
-    rule: Option<u64>,
+    pub rule: Option<u64>,
     /// Rounds a rule has waited for its turn.
-    rounds: u64,
+    pub rounds: u64,
     pub outcome: Outcome,
     /// What went wrong, where something did.
     pub note: Option<String>,

@@ -47,7 +47,7 @@ fn dependents_are_restarted_once() {
     ]);
     crash(&mut w, "a", 2);
     let (b, c) = (w.id("b"), w.id("c"));
-    assert_eq!(w.host.notified, [(b, bits::TERMINATE)]);
+    assert_eq!(w.host.notified, [(b, bits::TERMINATE | bits::SUCCEEDED)]);
     assert_eq!(w.host.killed, [c]);
     w.exit("b", 0);
     w.reap();

@@ -34,6 +34,8 @@ fn drivers_per_function() {
     // Whoever listens hears of the restart.
     w.host.notified.clear();
     w.fault("disk.1");
+    let text = w.core.query(&w.host, query::CLASSES, &name(""), 4096).unwrap();
+    assert_eq!(text, "block\tdisk\nblock\tdisk.1\n", "a look-up waits for it");
     w.run();
     assert_eq!(w.host.notified, [(w.id("vfs"), bits::PEER_UP)]);
     assert_eq!(w.slot("disk.1").function, Some(1));
@@ -63,4 +65,19 @@ fn a_driver_waits_for_the_new_pci_service() {
         w.core.add_function(&mut w.host, 0, 50, &function(0x18, 50)),
         Answer::Error(Error::Perm)
     );
+}
+
+#[test]
+fn whoever_is_starting_hears_of_a_peer_that_came_up() {
+    let mut w = World::boot(&PCI);
+    w.add(function(0x08, 10));
+    w.done();
+    w.run();
+    // It dies, and what it listens to while it starts: that one may come up before it is done.
+    w.fault("vfs");
+    w.fault("disk");
+    assert_eq!(w.state("vfs"), "recovering");
+    w.host.notified.clear();
+    w.announce("disk");
+    assert_eq!(w.host.notified, [(w.id("vfs"), bits::PEER_UP)]);
 }

@@ -27,7 +27,7 @@ fn an_update_that_holds() {
     w.run();
     let (token, answer) = w.update("a", 7);
     assert_eq!(answer, None);
-    assert_eq!(w.host.notified, [(w.id("a"), bits::TERMINATE)]);
+    assert_eq!(w.host.notified, [(w.id("a"), bits::TERMINATE | bits::SUCCEEDED)]);
     assert_eq!(w.update("a", 8).1, Some(Answer::Error(Error::Busy)), "one at a time");
     assert_eq!(w.host.dropped, [8]);
     w.exit("a", 0);
