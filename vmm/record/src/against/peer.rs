@@ -211,7 +211,8 @@ impl Peer {
         let deadline = Instant::now() + PATIENCE;
         while !self.monitor(&QUESTION.replace('\n', " "))?.contains("type=stream,unix:") {
             if Instant::now() > deadline {
-                return Err(PeerError::Ended("it does not connect its network".into()));
+                let late = ErrorKind::TimedOut.into();
+                return Err(io_error("waiting until its network is connected")(late));
             }
             std::thread::sleep(Duration::from_millis(5));
         }
