@@ -3,14 +3,20 @@
 #   scripts/test.sh           everything
 #   scripts/test.sh FILTER    only tests whose names contain FILTER
 #   scripts/test.sh --peers   everything, and the Linux kernel that judges our devices (docs/linux-peer.md)
+#   scripts/test.sh --fuzz    everything, and each libFuzzer target for some seconds (vmm/fuzz/README.md)
 set -euo pipefail
 cd "$(dirname "$0")/.."
 export PATH=$PATH:/usr/sbin:/sbin
 peers=
-if [ "${1:-}" = --peers ]; then
-    peers=--peers
+fuzz=
+while true; do
+    case ${1:-} in
+    --peers) peers=--peers ;;
+    --fuzz) fuzz=yes ;;
+    *) break ;;
+    esac
     shift
-fi
+done
 # shellcheck disable=SC2086
 scripts/install-test-tools.sh $peers
 
@@ -45,6 +51,11 @@ fi
 if [ -n "$peers" ]; then
     step "Linux as a judge"
     XINIM_VMM=$(realpath "${CARGO_TARGET_DIR:-target}/debug/xinim-vmm") scripts/linux-peer.sh
+fi
+
+if [ -n "$fuzz" ]; then
+    step "libFuzzer"
+    scripts/fuzz.sh
 fi
 
 step "done"
