@@ -10,7 +10,7 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::process::ExitStatusExt;
 use std::path::PathBuf;
 use std::process::{Child, ChildStdin, Command, Stdio};
-use std::sync::mpsc::{Receiver, channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -21,6 +21,7 @@ use xinim_abi::platform::{CMDLINE_HEARTBEAT, CMDLINE_RESTARTS_UNLIMITED, CMDLINE
 use super::MachineEnd;
 use super::load::{self, Source};
 use super::outcome::Outcome;
+use super::patience::Patience;
 use super::round::Struck;
 use crate::cli::CampaignArgs;
 use crate::ctl::client::{exchange, threads};
@@ -64,7 +65,7 @@ pub struct Machine {
     /// Commands that were asked for an answer.
     questions: u64,
     /// Restarts of each service so far.
-    pub restarts: Vec<(String, u64)>,
+    pub restarts: Restarts,
     /// KiB in use: after the first round, after the last.
     pub memory: Option<(i64, i64)>,
 }
@@ -157,11 +158,11 @@ impl Machine {
 
     /// The lines before the one that is, or begins with, `mark`; `None`: it did not come in time, or the
     /// machine ended.
-    fn until(&mut self, mark: &str, patience: Duration) -> Option<Vec<String>> {
-        let end = Instant::now() + patience;
+    fn until(&mut self, mark: &str, limit: Duration) -> Option<Vec<String>> {
+        let patience = self.patience(limit);
         let mut seen = Vec::new();
         loop {
-            let line = self.line(end)?;
+            let line = self.line(&patience)?;
             if line.starts_with(mark) {
                 return Some(seen);
             }
@@ -169,10 +170,27 @@ impl Machine {
         }
     }
 
+    /// For so much of its time.
+    pub fn patience(&self, limit: Duration) -> Patience {
+        Patience::with(self.child.id(), limit)
+    }
+
     /// The next line; `None`: it did not come in time, or the machine ended.
-    pub fn line(&mut self, end: Instant) -> Option<String> {
-        let left = end.saturating_duration_since(Instant::now());
-        self.lines.recv_timeout(left).ok()
+    pub fn line(&mut self, patience: &Patience) -> Option<String> {
+        loop {
+            // The line may be there already: looked for at least once.
+            let left = patience.left();
+            match self.lines.recv_timeout(left) {
+                Ok(line) => return Some(line),
+                Err(RecvTimeoutError::Timeout) if !left.is_zero() => {}
+                Err(_) => return None,
+            }
+        }
+    }
+
+    /// A line that has come already.
+    pub fn line_there(&mut self) -> Option<String> {
+        self.lines.try_recv().ok()
     }
 
     /// What the guest answers to a command, among lines of the load; `None`: nothing.
@@ -261,6 +279,7 @@ impl Machine {
         let _ = self.child.kill();
         let status = self.child.wait().ok();
         let text = self.stderr.take().and_then(|t| t.join().ok()).unwrap_or_default();
+        let text = without_rules(&text);
         let outcome = match status {
             Some(status) if status.code() == Some(i32::from(exit::GUEST_DIED)) => {
                 Some(Outcome::KernelCrash)
@@ -305,6 +324,12 @@ impl Drop for Machine {
     }
 }
 
+/// The counts of all rules, which come last, would leave no room for what the guest said.
+fn without_rules(text: &str) -> String {
+    let lines = text.lines().filter(|line| !line.starts_with("xinim-vmm: fault "));
+    lines.flat_map(|line| [line, "\n"]).collect()
+}
+
 /// The last [`STDERR_MAX`] bytes of a stream.
 fn last_words(mut stream: impl Read) -> String {
     let (mut kept, mut part) = (VecDeque::new(), [0; 4096]);
@@ -315,20 +340,31 @@ fn last_words(mut stream: impl Read) -> String {
     String::from_utf8_lossy(kept.make_contiguous()).into_owned()
 }
 
-/// Label and restarts of each service, from `service list`; the label of one that is not well.
-pub fn restarts(lines: &[String]) -> Result<Vec<(String, u64)>, String> {
-    let mut all = Vec::new();
+/// Restarts of each service by label.
+pub type Restarts = Vec<(String, u64)>;
+
+/// Restarts of each service, from `service list`, and the label of one that is not well.
+pub fn listed(lines: &[String]) -> (Restarts, Option<String>) {
+    let (mut all, mut ill) = (Vec::new(), None);
     for line in lines {
         // As RS tells it: fields between tabs.
         let words: Vec<&str> = line.split('\t').collect();
         let [label, state, _, restarts, ..] = words.as_slice() else { continue };
         let Ok(restarts) = restarts.parse() else { continue };
         if matches!(*state, "failed" | "dead" | "crashed") {
-            return Err((*label).to_owned());
+            ill.get_or_insert((*label).to_owned());
         }
         all.push(((*label).to_owned(), restarts));
     }
-    Ok(all)
+    (all, ill)
+}
+
+/// As [`listed`], if all are well; else the label of one that is not.
+pub fn restarts(lines: &[String]) -> Result<Restarts, String> {
+    match listed(lines) {
+        (all, None) => Ok(all),
+        (_, Some(ill)) => Err(ill),
+    }
 }
 
 /// KiB in use, from `counts`.

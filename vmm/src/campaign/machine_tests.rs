@@ -31,3 +31,9 @@ fn of_a_long_story_the_end_is_kept() {
     let kept = last_words(&story[..]);
     assert_eq!((kept.len(), kept.ends_with("xthe end")), (STDERR_MAX, true));
 }
+
+#[test]
+fn counts_of_rules_are_no_last_words() {
+    let said = "rs: pm died\nxinim-vmm: fault 3 matched 1 times\nxinim-vmm: the guest died\n";
+    assert_eq!(without_rules(said), "rs: pm died\nxinim-vmm: the guest died\n");
+}

@@ -15,6 +15,7 @@
 mod load;
 mod machine;
 mod outcome;
+mod patience;
 mod plan;
 mod report;
 mod round;

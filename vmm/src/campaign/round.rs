@@ -7,12 +7,12 @@
 //! line that struck something it goes through. A round is over when every part of the load has done a piece of
 //! work, begun after the last fault, right.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use serde_json::Value;
 
 use super::load::{self, Part, Verdict, Work};
-use super::machine::{Machine, restarts};
+use super::machine::{Machine, Restarts, listed, restarts};
 use super::outcome::Outcome;
 use super::plan::{Class, Fault, Step};
 use crate::ctl::protocol::Request;
@@ -76,8 +76,7 @@ pub fn run(machine: &mut Machine, faults: &[Fault], verbose: bool) -> Judged {
             // The guest carries it out when its turn comes.
             machine.say(&format!("mark F {}\n", fault.seed));
         } else {
-            let now = Instant::now();
-            let before = std::iter::from_fn(|| machine.line(now));
+            let before = std::iter::from_fn(|| machine.line_there());
             events.extend(before.filter_map(|line| event(&line, &sum)));
             events.push(Event::Mark(fault.seed));
         }
@@ -259,13 +258,13 @@ fn come_through(machine: &mut Machine, events: &mut Vec<Event>) -> Result<(), St
     machine.marks += 1;
     let end = format!("END {} ", machine.marks);
     machine.say(&format!("mark {}\n", end.trim_end()));
-    let deadline = Instant::now() + PATIENCE;
+    let patience = machine.patience(PATIENCE);
     let mut ended = None;
     let mut missing: Vec<Part> = Part::ALL.to_vec();
     let mut refusal = String::new();
     let mut told = [0u32; Part::ALL.len()];
     while !missing.is_empty() || ended.is_none() {
-        let Some(line) = machine.line(deadline) else {
+        let Some(line) = machine.line(&patience) else {
             return Err(if ended.is_none() { Stuck::Silent } else { Stuck::Parts(missing) });
         };
         if let Some(time) = line.strip_prefix(&end) {
@@ -301,7 +300,7 @@ fn event(line: &str, sum: &str) -> Option<Event> {
 /// Labels of the services that have died in this round, as far as the machine can still tell.
 fn deaths_so_far(machine: &mut Machine) -> Vec<String> {
     let lines = machine.is_running().then(|| machine.ask("list")).flatten().unwrap_or_default();
-    let now = restarts(&lines).unwrap_or_default();
+    let (now, _) = listed(&lines);
     let before = |label: &str| machine.restarts.iter().find(|(own, _)| own == label);
     let died =
         now.iter().filter(|(label, count)| before(label).is_some_and(|(_, old)| old < count));
@@ -310,13 +309,17 @@ fn deaths_so_far(machine: &mut Machine) -> Vec<String> {
 
 /// Charges what went wrong to faults; `died`: services that did in this round.
 fn charge(struck: &mut [Struck], events: &[Event], died: &[String]) {
-    // Rules that were there before the round come before its first mark.
-    let mut last = 0;
+    let marked = |one: &Struck| {
+        events.iter().any(|event| matches!(event, Event::Mark(seed) if *seed == one.fault.seed))
+    };
+    // Rules that were there before the round come before its first mark. After that faults are taken as their
+    // marks come: the guest may be late with its own while we go on with ours.
+    let mut begun: Vec<usize> = (0..struck.len()).filter(|at| !marked(&struck[*at])).collect();
     let mut losses = 0;
     for event in events {
         let (work, line) = match event {
             Event::Mark(seed) => {
-                last = struck.iter().position(|one| one.fault.seed == *seed).unwrap_or(last);
+                begun.extend(struck.iter().position(|one| one.fault.seed == *seed));
                 continue;
             }
             Event::Work(work, line) => (work, line),
@@ -326,7 +329,7 @@ fn charge(struck: &mut [Struck], events: &[Event], died: &[String]) {
             Verdict::Told => Outcome::ReportedLoss,
             Verdict::Wrong => Outcome::SilentLoss,
         };
-        let before = || (0..=last).rev().filter(|at| struck.get(*at).is_some_and(did_strike));
+        let before = || begun.iter().rev().copied().filter(|at| did_strike(&struck[*at]));
         // A disk that is not there cannot be read: that belongs to the fault.
         let removed = |at: &usize| matches!(struck[*at].fault.step, Step::Removal { .. });
         if outcome == Outcome::ReportedLoss
@@ -360,14 +363,14 @@ fn did_strike(one: &Struck) -> bool {
 }
 
 /// Restarts of each service, once all are well again.
-fn services(machine: &mut Machine) -> Result<Vec<(String, u64)>, String> {
-    let end = Instant::now() + BACK_OFF;
+fn services(machine: &mut Machine) -> Result<Restarts, String> {
+    let patience = machine.patience(BACK_OFF);
     loop {
         let lines = machine.ask("list").ok_or("the services cannot be listed")?;
         match restarts(&lines) {
             Ok(now) if now.is_empty() => return Err("the services cannot be listed".into()),
             Ok(now) => return Ok(now),
-            Err(label) if Instant::now() > end => return Err(format!("{label} is down")),
+            Err(label) if patience.left().is_zero() => return Err(format!("{label} is down")),
             Err(_) => machine.pause(Duration::from_millis(100)),
         }
     }
@@ -431,17 +434,29 @@ fn clean(machine: &mut Machine, struck: &[Struck]) {
         .collect();
     damaged.sort_unstable();
     damaged.dedup();
+    let before = (!damaged.is_empty()).then(|| services(machine).ok()).flatten();
     for label in &damaged {
         // Those that keep nothing come back as they do from a crash, so that nobody above them notices.
         let how = if DRIVERS.contains(label) { "kill" } else { "restart" };
         machine.say(&format!("{how} {label}\n"));
     }
     if !damaged.is_empty()
-        && let Ok(now) = services(machine)
+        && let (Some(before), Ok(now)) = (before, services(machine))
     {
-        machine.restarts = now;
+        // What died before is still to be counted in this round.
+        machine.restarts = forgiven(&machine.restarts, &before, &now);
     }
     machine.count();
+}
+
+/// `counted` with the restarts that came between `before` and `now`.
+fn forgiven(counted: &Restarts, before: &Restarts, now: &Restarts) -> Restarts {
+    let of = |list: &Restarts, label: &str| list.iter().find(|one| one.0 == label).map(|one| one.1);
+    let own = |(label, now): &(String, u64)| {
+        let new = now.saturating_sub(of(before, label).unwrap_or(*now));
+        (label.clone(), of(counted, label).unwrap_or(*now - new) + new)
+    };
+    now.iter().map(own).collect()
 }
 
 #[cfg(test)]

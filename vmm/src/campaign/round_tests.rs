@@ -100,3 +100,33 @@ fn a_disk_that_was_pulled_out_may_be_missed() {
     charge(&mut struck, &[wrong], &[]);
     assert_eq!(struck[0].outcome, Outcome::SilentLoss);
 }
+
+#[test]
+fn restarts_of_our_own_doing_are_not_counted_and_others_are() {
+    let list = |net, blk| vec![("net".to_owned(), net), ("virtio-blk".to_owned(), blk)];
+    // net has died since the round began, then virtio-blk was replaced.
+    let counted = forgiven(&list(2, 5), &list(3, 5), &list(3, 6));
+    assert_eq!(counted, list(2, 6));
+    let mut struck = [fault("net", guest()), fault("virtio-blk", guest())];
+    assign(&mut struck, &counted, &list(3, 6));
+    assert_eq!(struck.map(|one| one.outcome), [Outcome::Recovered, Outcome::NoEffect]);
+    // One that was not there before.
+    let one = forgiven(&Restarts::new(), &Restarts::new(), &list(1, 1));
+    assert_eq!(one, list(1, 1));
+}
+
+#[test]
+fn a_guest_that_is_late_with_its_faults_does_not_undo_ours() {
+    let mut struck = vec![fault("services", guest()), fault("ahci.0", Step::Removal { out_ms: 1 })];
+    struck[1].fault.seed = 2;
+    let events = ["F 2 9", "F 1 8", "read 1 no such file or directory"];
+    charge(&mut struck, &events.map(|line| event(line, "S").unwrap()), &[]);
+    let outcomes: Vec<Outcome> = struck.iter().map(|one| one.outcome).collect();
+    assert_eq!(outcomes, [Outcome::NotActivated; 2], "the disk was out");
+    // And one that has not come to its fault is not charged for it.
+    let mut struck = vec![fault("vfs", guest()), fault("virtio-net.0", guest())];
+    struck[1].fault.seed = 2;
+    let events = ["F 2 9", "fetch 1 connection reset", "F 1 8"];
+    charge(&mut struck, &events.map(|line| event(line, "S").unwrap()), &[]);
+    assert_eq!(struck[1].outcome, Outcome::ReportedLoss);
+}
