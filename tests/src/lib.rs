@@ -4,6 +4,7 @@
 
 pub mod ahci;
 pub mod block;
+pub mod gdb;
 pub mod host;
 pub mod machine;
 pub mod net;

@@ -101,6 +101,39 @@ pub fn exec(engine: &str, commands: &str, more: &[&str]) -> Run {
     run
 }
 
+/// What the kernel says at each boot.
+const BANNER: &str = "XINIM 0.";
+
+/// A machine at a terminal, with more arguments: one of these lines is typed at the first prompt of each
+/// boot. The last has to end it.
+pub fn boots(engine: &str, more: &[&str], lines: &[&str]) -> Output {
+    let args = [&["run", "--engine", engine, "--timeout", "200s"], more].concat();
+    let start = Instant::now();
+    let mut machine = run(&args).spawn();
+    let mut keyboard = machine.stdin.take().expect("piped");
+    let mut screen = machine.stdout.take().expect("piped");
+    let report = collect(machine.stderr.take().expect("piped"));
+    let mut text = Vec::new();
+    for (boot, line) in lines.iter().enumerate() {
+        let boots = |text: &[u8]| String::from_utf8_lossy(text).matches(BANNER).count();
+        while !text.ends_with(b"# ") || boots(&text) <= boot {
+            let mut byte = [0];
+            if screen.read(&mut byte).expect("screen") == 0 {
+                let (shown, report) = (text, report.join().expect("stderr reader"));
+                let words = [shown, report].concat();
+                panic!("{engine}: no prompt: {}", String::from_utf8_lossy(&words));
+            }
+            text.push(byte[0]);
+        }
+        keyboard.write_all(line.as_bytes()).expect("typed");
+        keyboard.write_all(b"\n").expect("typed");
+    }
+    screen.read_to_end(&mut text).expect("screen");
+    let status = wait(&mut machine, start).code().unwrap_or(-1);
+    let stderr = report.join().expect("stderr reader");
+    Output { status, stdout: text, stderr, took: start.elapsed() }
+}
+
 impl Run {
     pub fn stdin(mut self, bytes: impl Into<Vec<u8>>) -> Self {
         self.stdin = bytes.into();

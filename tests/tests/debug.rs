@@ -1,32 +1,12 @@
 //! gdb on a live guest and on a core, as it comes from Debian; the report when time runs out.
 
 use std::path::Path;
-use std::process::{Command, Stdio};
 
-use xinim_tests::machine::{Output, engines, exec, run, vmm};
-
-fn has_gdb(test: &str) -> bool {
-    let found = Command::new("gdb").arg("--version").stdout(Stdio::null()).status();
-    let found = found.is_ok_and(|status| status.success());
-    if !found {
-        xinim_tests::machine::skip(test, "gdb is not installed");
-    }
-    found
-}
+use xinim_tests::gdb::{gdb, has_gdb};
+use xinim_tests::machine::{Output, engines, exec, run};
 
 fn has_kvm(test: &str) -> bool {
     engines(test).contains(&"kvm")
-}
-
-/// `xinim-vmm gdb TARGET -batch` with these commands; what gdb said.
-fn gdb(target: &str, commands: &[&str]) -> String {
-    let mut gdb = Command::new(vmm());
-    gdb.args(["gdb", target, "-batch", "-nx"]);
-    for command in commands {
-        gdb.args(["-ex", command]);
-    }
-    let output = gdb.stdin(Stdio::null()).output().expect("gdb runs");
-    String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr)
 }
 
 /// A machine that waits for gdb, debugged with these commands; what both said.

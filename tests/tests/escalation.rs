@@ -1,10 +1,8 @@
 //! What follows a service that cannot be kept alive: each `escalate` of the manifests, and the end of RS.
 
-use std::io::{Read, Write};
-
 use tempfile::tempdir;
 use xinim_tests::host::arg;
-use xinim_tests::machine::{engines, exec, run};
+use xinim_tests::machine::{boots, engines, exec};
 
 /// A service that dies 300 ms after it has come up, always; it has failed after two crashes.
 fn dying(escalate: &str) -> String {
@@ -91,32 +89,6 @@ fn only_safe_services_go_on_in_safe_mode() {
     }
 }
 
-/// What the kernel says at each boot.
-const BANNER: &str = "XINIM 0.";
-
-/// Types a line at the first prompt of each boot; what the screen showed, standard error, and the status.
-fn session(engine: &str, lines: &[&str]) -> (String, String, Option<i32>) {
-    let mut machine = run(&["run", "--engine", engine, "--timeout", "200s"]).spawn();
-    let mut keyboard = machine.stdin.take().expect("piped");
-    let mut screen = machine.stdout.take().expect("piped");
-    let mut text = Vec::new();
-    for (boot, line) in lines.iter().enumerate() {
-        let boots = |text: &[u8]| String::from_utf8_lossy(text).matches(BANNER).count();
-        while !text.ends_with(b"# ") || boots(&text) <= boot {
-            let mut byte = [0];
-            let count = screen.read(&mut byte).expect("screen");
-            assert_eq!(count, 1, "{engine}: no prompt: {}", String::from_utf8_lossy(&text));
-            text.push(byte[0]);
-        }
-        keyboard.write_all(line.as_bytes()).expect("typed");
-        keyboard.write_all(b"\n").expect("typed");
-    }
-    screen.read_to_end(&mut text).expect("screen");
-    let output = machine.wait_with_output().expect("end");
-    let words = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-    (words(&text), words(&output.stderr), output.status.code())
-}
-
 #[test]
 fn the_system_boots_again() {
     for engine in engines("the_system_boots_again") {
@@ -125,8 +97,9 @@ fn the_system_boots_again() {
         let first =
             format!("touch /tmp/first; {load} service start dying; sleep 100; echo not rebooted");
         let second = "ls /tmp/first; echo second $((1 + 1)); poweroff";
-        let (text, report, status) = session(engine, &[&first, second]);
-        assert_eq!(status, Some(0), "{engine}: {text}{report}");
+        let output = boots(engine, &[], &[&first, second]);
+        let (text, report) = (output.out(), output.err());
+        assert_eq!(output.status, 0, "{engine}: {text}{report}");
         assert!(text.contains("second 2"), "{engine}: {text}{report}");
         assert!(!text.contains("\nnot rebooted"), "{engine}: {text}");
         assert!(text.contains("/tmp/first: no such file"), "{engine}: {text}");
@@ -137,9 +110,9 @@ fn the_system_boots_again() {
 #[test]
 fn the_end_of_rs_is_reported_and_the_machine_boots_again() {
     for engine in engines("the_end_of_rs_is_reported_and_the_machine_boots_again") {
-        let (text, report, status) =
-            session(engine, &["service kill rs", "echo second $((1 + 1)); poweroff"]);
-        assert_eq!(status, Some(0), "{engine}: {report}");
+        let output = boots(engine, &[], &["service kill rs", "echo second $((1 + 1)); poweroff"]);
+        let (text, report) = (output.out(), output.err());
+        assert_eq!(output.status, 0, "{engine}: {report}");
         assert!(report.contains("reincarnation server died: exit status 9"), "{engine}: {report}");
         assert!(text.contains("second 2"), "{engine}: {text}");
     }
