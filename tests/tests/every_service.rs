@@ -16,9 +16,8 @@ use xinim_tests::net::{serve, sha256};
 
 /// Not declared survivable (docs/reliability.md): the machine ends with rs, this test's command with init.
 const SPARED: [&str; 2] = ["rs", "init"];
-/// Whose deaths a piece of work may be told of: ext's of what was not synced, the network server's of its
-/// connections.
-const TOLD: [(&str, &str); 2] = [("ext", "fs-ext"), ("fetch", "net")];
+/// Whose deaths a piece of work may be told of: the network server's of its connections.
+const TOLD: [(&str, &str); 1] = [("fetch", "net")];
 /// Times that each is killed under load before the first count, and between the two.
 const ROUNDS: [usize; 2] = [1, 1];
 /// KiB that may be in use at one time and not at another: lines of the kernel's log, heaps of who has

@@ -22,7 +22,11 @@ fn empty(path: &Path, mkfs: &str, options: &[&str]) {
     tool(mkfs, &[options, &[arg(path)]].concat());
 }
 
-const FORMATS: [Format; 3] = [
+fn check_ext(path: &Path) {
+    tool("e2fsck", &["-fn", arg(path)]);
+}
+
+const FORMATS: [Format; 5] = [
     Format { server: "fs-fat", make: |path| fat_image(path, LEN, 16), check: fsck_fat },
     Format { server: "fs-fat", make: |path| fat_image(path, 40 << 20, 32), check: fsck_fat },
     Format {
@@ -33,6 +37,16 @@ const FORMATS: [Format; 3] = [
             let bad = ["Warning", "ad ", "used", "Clear"].iter().find(|word| text.contains(**word));
             assert_eq!(bad, None, "{text}");
         },
+    },
+    Format {
+        server: "fs-ext",
+        make: |path| empty(path, "mke2fs", &["-q", "-F", "-t", "ext4"]),
+        check: check_ext,
+    },
+    Format {
+        server: "fs-ext",
+        make: |path| empty(path, "mke2fs", &["-q", "-F", "-t", "ext2", "-b", "1024"]),
+        check: check_ext,
     },
 ];
 

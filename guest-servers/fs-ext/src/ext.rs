@@ -5,12 +5,15 @@ use alloc::vec;
 use alloc::vec::Vec;
 
 use xinim_abi::error::{Error, Result};
+use xinim_abi::services::fs::mounted;
 use xinim_abi::services::vfs::{Stat, StatFs, mode, mount};
 use xinim_fs_kit::{DirBuffer, FileSystem, Ino, MountInfo, NewFile, SetAttributes, Source};
+use xinim_keep::Area;
 
 use crate::dir::{mode_of, slots};
 use crate::file::WRITE_MAX;
 use crate::inode::{Inode, Time};
+use crate::kept::Account;
 use crate::layout::{dirent, feature::compat, inode};
 use crate::meta::Seal;
 use crate::volume::{Surroundings, Volume, refuse};
@@ -19,9 +22,13 @@ use xinim_block_client::Storage;
 /// Opens the block device or partition that a mount names ("vda1").
 pub type OpenDevice = Box<dyn FnMut(&str) -> Result<Box<dyn Storage>>>;
 
+/// Memory that outlives the server.
+pub type OpenAccount = Box<dyn FnMut() -> Result<Box<dyn Area>>>;
+
 /// One ext2, ext3 or ext4 file system, mounted or not.
 pub struct Ext {
     open: OpenDevice,
+    account: Option<OpenAccount>,
     around: Surroundings,
     volume: Option<Volume<'static>>,
 }
@@ -32,7 +39,21 @@ const FIRST_COOKIE: u64 = 3;
 
 impl Ext {
     pub fn new(open: OpenDevice, around: Surroundings) -> Self {
-        Self { open, around, volume: None }
+        Self { open, account: None, around, volume: None }
+    }
+
+    /// What is answered and not committed is kept in `account`: the server's death does not lose it.
+    #[must_use]
+    pub fn kept(self, account: OpenAccount) -> Self {
+        Self { account: Some(account), ..self }
+    }
+
+    fn open_account(&mut self) -> Option<Account> {
+        let opened = self.account.as_mut()?().and_then(Account::open);
+        let log = self.around.log;
+        opened
+            .inspect_err(|error| log(format_args!("what is not committed is not kept: {error}")))
+            .ok()
     }
 
     fn volume(&mut self) -> Result<&mut Volume<'static>> {
@@ -178,9 +199,14 @@ impl FileSystem for Ext {
         }
         let device = (self.open)(source)?;
         let around = self.around;
-        let volume = Volume::mount(device, flags & mount::READ_ONLY != 0, around)
+        let read_only = flags & mount::READ_ONLY != 0 || device.read_only();
+        let account = if read_only { None } else { self.open_account() };
+        let volume = Volume::mount(device, read_only, around, account)
             .map_err(|refusal| refuse(around, refusal))?;
-        let granted = if volume.read_only { flags | mount::READ_ONLY } else { flags };
+        let mut granted = if volume.read_only { flags | mount::READ_ONLY } else { flags };
+        if volume.restored() {
+            granted |= mounted::RESTORED;
+        }
         self.volume = Some(volume);
         Ok(MountInfo { root: inode::ROOT.into(), flags: granted })
     }
@@ -334,7 +360,8 @@ impl FileSystem for Ext {
             let Some(old) = self.volume.take() else { return Err(Error::NoDev) };
             let around = self.around;
             let holds = old.holds;
-            let mut volume = Volume::mount(old.meta.device, read_only, around)
+            let account = if read_only { None } else { self.open_account() };
+            let mut volume = Volume::mount(old.meta.device, read_only, around, account)
                 .map_err(|refusal| refuse(around, refusal))?;
             volume.holds = holds;
             self.volume = Some(volume);

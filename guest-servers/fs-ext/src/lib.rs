@@ -43,6 +43,7 @@ mod indirect;
 mod inline;
 mod inode;
 mod journal;
+mod kept;
 mod layout;
 mod meta;
 mod names;
@@ -51,7 +52,7 @@ mod recovery;
 mod superblock;
 mod volume;
 
-pub use ext::{Ext, OpenDevice};
+pub use ext::{Ext, OpenAccount, OpenDevice};
 pub use volume::Surroundings;
 
 #[cfg(test)]

@@ -105,6 +105,47 @@ struct Buffer {
     used: u64,
     /// Operation that saved it last.
     saved: u64,
+    /// Changed outside of operations: what changed is known to nobody.
+    unknown: bool,
+}
+
+/// What an operation did to a block.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Change {
+    pub block: u64,
+    /// `None`: it is metadata no more.
+    pub content: Option<Content>,
+}
+
+/// See [`Change`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Content {
+    /// What it held before does not matter: zeros.
+    pub fresh: bool,
+    pub seal: Seal,
+    /// Places and their new bytes.
+    pub ranges: Vec<(u32, Box<[u8]>)>,
+}
+
+/// Equal words between two differences that make them two.
+const APART: usize = 4;
+
+/// Where `new` differs from `old`, or from zeros.
+fn differences(old: Option<&[u8]>, new: &[u8]) -> Vec<(u32, Box<[u8]>)> {
+    let mut ranges: Vec<(usize, usize)> = Vec::new();
+    for (at, word) in new.as_chunks::<8>().0.iter().enumerate() {
+        let same = match old {
+            Some(old) => old.get(at * 8..at * 8 + 8) == Some(&word[..]),
+            None => *word == [0; 8],
+        };
+        match ranges.last_mut() {
+            _ if same => {}
+            Some((_, end)) if *end + APART > at => *end = at + 1,
+            _ => ranges.push((at, at + 1)),
+        }
+    }
+    let range = |(from, end): (usize, usize)| ((from * 8) as u32, new[from * 8..end * 8].into());
+    ranges.into_iter().map(range).collect()
 }
 
 /// The buffers; see the module.
@@ -145,8 +186,15 @@ impl<'d> Meta<'d> {
         let mut data = vec![0; self.block_size].into_boxed_slice();
         let offset = self.offset(block)?;
         self.device.read(offset, &mut data).map_err(|_| Error::Io)?;
-        let buffer =
-            Buffer { data, dirty: false, verified: false, seal: Seal::None, used: 0, saved: 0 };
+        let buffer = Buffer {
+            data,
+            dirty: false,
+            verified: false,
+            seal: Seal::None,
+            used: 0,
+            saved: 0,
+            unknown: false,
+        };
         self.buffers.insert(block, buffer);
         Ok(())
     }
@@ -229,6 +277,7 @@ impl<'d> Meta<'d> {
         self.dirty += usize::from(!buffer.dirty);
         buffer.dirty = true;
         buffer.seal = seal;
+        buffer.unknown |= self.undo.is_none();
         Ok(&mut buffer.data)
     }
 
@@ -245,6 +294,7 @@ impl<'d> Meta<'d> {
             seal,
             used: clock,
             saved: operation,
+            unknown: self.undo.is_none(),
         };
         let buffer = match self.buffers.entry(block) {
             Entry::Vacant(place) => {
@@ -279,8 +329,40 @@ impl<'d> Meta<'d> {
         self.undo = Some(Vec::new());
     }
 
-    pub fn keep(&mut self) {
-        self.undo = None;
+    /// The operation is done. What it changed, for who asks.
+    pub fn keep(&mut self, account: bool) -> Vec<Change> {
+        let undo = self.undo.take().unwrap_or_default();
+        if !account {
+            return Vec::new();
+        }
+        let changes = undo.into_iter().filter_map(|(block, old)| {
+            let Some(new) = self.buffers.get_mut(&block) else {
+                return old.map(|_| Change { block, content: None });
+            };
+            let known = !core::mem::take(&mut new.unknown);
+            let old = old.filter(|old| known && !old.unknown);
+            let ranges = differences(old.as_ref().map(|old| &*old.data), &new.data);
+            let content = Content { fresh: old.is_none(), seal: new.seal, ranges };
+            Some(Change { block, content: Some(content) })
+        });
+        changes.collect()
+    }
+
+    /// Does a change again, to what the disk has.
+    pub fn redo(&mut self, change: Change) -> Result<()> {
+        let Some(content) = change.content else {
+            self.forget(change.block);
+            return Ok(());
+        };
+        let data = match content.fresh {
+            true => self.fresh(change.block, content.seal),
+            false => self.modify(change.block, content.seal)?,
+        };
+        for (at, bytes) in content.ranges {
+            let place = data.get_mut(at as usize..at as usize + bytes.len()).ok_or(Error::Io)?;
+            place.copy_from_slice(&bytes);
+        }
+        Ok(())
     }
 
     pub fn undo(&mut self) {
@@ -310,7 +392,7 @@ impl<'d> Meta<'d> {
         }
         self.device.write(run.0 * self.block_size as u64, &run.1)?;
         for buffer in self.buffers.values_mut() {
-            buffer.dirty = false;
+            (buffer.dirty, buffer.unknown) = (false, false);
         }
         self.dirty = 0;
         self.make_room();

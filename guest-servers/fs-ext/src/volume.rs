@@ -25,8 +25,9 @@ use xinim_abi::error::{Error, Result};
 
 use crate::alloc_blocks::Window;
 use crate::journal::{Journal, jsb};
+use crate::kept::Account;
 use crate::layout::{feature::incompat, feature::ro_compat, sb};
-use crate::meta::{Meta, Seal};
+use crate::meta::{Change, Meta, Seal};
 use crate::recovery;
 use crate::superblock::{Geometry, Refusal};
 use xinim_block_client::Storage;
@@ -83,6 +84,8 @@ pub struct Volume<'d> {
     reported: bool,
     /// Transactions that its mount found in the journal.
     pub replayed: u32,
+    /// What is not committed, for the next instance of the server.
+    account: Option<Account>,
     started: u64,
 }
 
@@ -112,11 +115,13 @@ fn read_superblock(device: &mut dyn Storage) -> core::result::Result<Vec<u8>, Re
 }
 
 impl<'d> Volume<'d> {
-    /// Mounts what lies on `device`. The journal is replayed even for reading, as on Linux.
+    /// Mounts what lies on `device`. The journal is replayed even for reading, as on Linux. With an
+    /// account the volume goes on where an earlier instance of the server ended.
     pub fn mount(
         device: Box<dyn Storage + 'd>,
         read_only: bool,
         around: Surroundings,
+        account: Option<Account>,
     ) -> core::result::Result<Self, Refusal> {
         let mut device = device;
         let raw = read_superblock(&mut *device)?;
@@ -148,6 +153,10 @@ impl<'d> Volume<'d> {
             (around.log)(format_args!("not cleanly unmounted or damaged: fsck is advised"));
         }
         volume.read_only = read_only;
+        if let Some(mut account) = account.filter(|_| !read_only) {
+            volume.take_up(&mut account)?;
+            volume.account = Some(account);
+        }
         volume.count().map_err(|_| Refusal::Damaged("a group cannot be read".into()))?;
         if read_only {
             volume.journal = None;
@@ -203,7 +212,50 @@ impl<'d> Volume<'d> {
             damaged: false,
             reported: false,
             replayed: 0,
+            account: None,
             started: 0,
+        }
+    }
+
+    /// Nothing is lost of what an earlier instance of the server had answered.
+    pub fn restored(&self) -> bool {
+        self.meta.device.recovered() && self.account.as_ref().is_some_and(Account::restored)
+    }
+
+    /// Goes on with the transaction that an earlier instance of the server had not committed.
+    fn take_up(&mut self, account: &mut Account) -> core::result::Result<(), Refusal> {
+        match account.take_up(&self.geo, &mut self.meta) {
+            Ok(left) => {
+                if left.operations > 0 {
+                    let count = left.operations;
+                    (self.around.log)(format_args!("{count} operations of the last instance kept"));
+                }
+                self.touched.extend(left.touched);
+                self.revokes.extend(left.revoked);
+            }
+            Err(Error::BadMessage) => {
+                (self.around.log)(format_args!(
+                    "what was kept of the last instance makes no sense"
+                ));
+            }
+            Err(_) => {
+                return Err(Refusal::Damaged("a block that was changed cannot be read".into()));
+            }
+        }
+        let len = self.meta.device.len();
+        self.geo = Geometry::parse_torn(self.superblock()?, len)?;
+        Ok(())
+    }
+
+    /// Notes what the operation that is over did; it is in memory as the next commit is to have it.
+    fn note(&mut self, changes: Vec<Change>) {
+        let Some(account) = &mut self.account else { return };
+        if changes.is_empty() && self.revoked.is_empty() {
+            return;
+        }
+        let noted = account.note(&self.geo, changes, self.touched.iter(), &self.revoked);
+        if let Err(error) = noted {
+            (self.around.log)(format_args!("what is not committed is not kept: {error}"));
         }
     }
 
@@ -345,7 +397,8 @@ impl<'d> Volume<'d> {
         }
         let dirty = self.meta.dirty();
         let old = dirty > 0 && (self.around.now)().saturating_sub(self.started) > COMMIT_AFTER;
-        if old || dirty + CREDITS > self.transaction_max() {
+        let full = self.account.as_ref().is_some_and(|account| !account.has_room());
+        if old || (full && dirty > 0) || dirty + CREDITS > self.transaction_max() {
             self.commit_as(false)?;
         }
         match self.attempt(&mut action) {
@@ -367,7 +420,8 @@ impl<'d> Volume<'d> {
         let result = action(self);
         match &result {
             Ok(_) => {
-                self.meta.keep();
+                let changes = self.meta.keep(self.account.is_some());
+                self.note(changes);
                 for (group, start, len) in self.freed.drain(..) {
                     self.pending.entry(group).or_default().push((start, len));
                 }
@@ -449,6 +503,9 @@ impl<'d> Volume<'d> {
         }
         self.pending.clear();
         self.revokes.clear();
+        if let Some(account) = &mut self.account {
+            account.clear()?;
+        }
         Ok(())
     }
 

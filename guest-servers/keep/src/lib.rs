@@ -29,6 +29,8 @@ mod ticket;
 pub use journal::{Found, Journal, sum};
 pub use ticket::Ticket;
 
+use alloc::boxed::Box;
+
 use xinim_abi::error::Result;
 
 /// Memory that is kept. Nobody else writes it.
@@ -40,4 +42,16 @@ pub trait Area {
     }
     fn read(&self, at: usize, out: &mut [u8]) -> Result<()>;
     fn write(&self, at: usize, bytes: &[u8]) -> Result<()>;
+}
+
+impl<A: Area + ?Sized> Area for Box<A> {
+    fn len(&self) -> usize {
+        (**self).len()
+    }
+    fn read(&self, at: usize, out: &mut [u8]) -> Result<()> {
+        (**self).read(at, out)
+    }
+    fn write(&self, at: usize, bytes: &[u8]) -> Result<()> {
+        (**self).write(at, bytes)
+    }
 }

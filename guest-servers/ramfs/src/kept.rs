@@ -40,18 +40,6 @@ pub trait KeptMemory: Area + Debug + Send + Sync {}
 
 impl<T: Area + Debug + Send + Sync> KeptMemory for T {}
 
-impl Area for Box<dyn KeptMemory> {
-    fn len(&self) -> usize {
-        (**self).len()
-    }
-    fn read(&self, at: usize, out: &mut [u8]) -> Result<()> {
-        (**self).read(at, out)
-    }
-    fn write(&self, at: usize, bytes: &[u8]) -> Result<()> {
-        (**self).write(at, bytes)
-    }
-}
-
 /// See the module's head.
 #[derive(Debug)]
 pub struct Account(Journal<Box<dyn KeptMemory>>);

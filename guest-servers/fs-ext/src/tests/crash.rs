@@ -63,79 +63,89 @@ impl Worker<'_> {
         self.image.mark(self.history.allowed.len() as u64 - 1);
     }
 
-    /// A file's or directory's number by its path.
-    fn find(&mut self, path: &str) -> Option<Ino> {
-        let mut here = self.root;
-        for name in path.split('/').filter(|name| !name.is_empty()) {
-            here = self.ext.lookup(here, name.as_bytes()).ok()?.ino;
-        }
-        Some(here)
-    }
-
     fn step(&mut self, number: usize, random: &mut Random) {
-        let directories = ["", "a", "a/b", "c"];
-        let mut place = || {
-            let dir = directories[random.below(4) as usize];
-            (dir, format!("name-{}-of-some-length", random.below(30)))
-        };
-        let ((dir, name), (other, to)) = (place(), place());
-        let Some(at) = self.find(dir) else { return self.make_directory(dir) };
         self.about_to();
-        match random.below(12) {
-            0..3 => {
-                let _ = self.ext.create(at, name.as_bytes(), &NewFile::new(FILE));
-            }
-            3..6 => {
-                // An append of any length; the old bytes stay.
-                if let Ok(stat) = self.ext.lookup(at, name.as_bytes()) {
-                    let data = vec![number as u8; 1 + random.below(30_000) as usize];
-                    let _ = self.ext.write(stat.ino, stat.size, &data);
-                }
-            }
-            6 => {
-                // Whole blocks go: what is left was not touched.
-                if let Ok(stat) = self.ext.lookup(at, name.as_bytes()) {
-                    let size = Some(random.below(4).min(stat.size / 4096) * 4096);
-                    let set = SetAttributes { size, ..SetAttributes::default() };
-                    let _ = self.ext.set_attributes(stat.ino, &set);
-                }
-            }
-            7 => drop(self.ext.unlink(at, name.as_bytes(), false)),
-            8 => {
-                if let Some(target) = self.find(other) {
-                    let _ = self.ext.rename((at, name.as_bytes()), (target, to.as_bytes()));
-                }
-            }
-            9 => {
-                let target = vec![b't'; 1 + random.below(200) as usize];
-                let _ = self.ext.create(at, name.as_bytes(), &NewFile::link(LINK, &target));
-            }
-            10 => {
-                if let (Ok(stat), Some(target)) =
-                    (self.ext.lookup(at, name.as_bytes()), self.find(other))
-                {
-                    let _ = self.ext.link(stat.ino, target, to.as_bytes());
-                }
-            }
-            _ => drop(self.ext.rename((self.root, b"c"), (self.root, b"moved"))),
-        }
+        let synced = operation(&mut self.ext, self.root, number, random);
         self.done();
         if random.below(6) == 0 {
-            let result = match random.below(2) {
-                0 => self.ext.fsync(at),
+            let result = match (random.below(2), synced) {
+                (0, Some(directory)) => self.ext.fsync(directory),
                 _ => self.ext.sync(),
             };
             result.expect("synced");
             self.durable();
         }
     }
+}
 
-    fn make_directory(&mut self, path: &str) {
-        let (parent, name) = path.rsplit_once('/').unwrap_or(("", path));
-        let Some(parent) = self.find(parent) else { return self.make_directory(parent) };
-        self.about_to();
-        self.ext.create(parent, name.as_bytes(), &NewFile::new(DIR)).expect("mkdir");
-        self.done();
+/// A file's or directory's number by its path.
+fn find(ext: &mut Ext, root: Ino, path: &str) -> Option<Ino> {
+    let mut here = root;
+    for name in path.split('/').filter(|name| !name.is_empty()) {
+        here = ext.lookup(here, name.as_bytes()).ok()?.ino;
+    }
+    Some(here)
+}
+
+/// One random operation, with whatever result. The directory it was in, if there is one.
+pub fn operation(ext: &mut Ext, root: Ino, number: usize, random: &mut Random) -> Option<Ino> {
+    let directories = ["", "a", "a/b", "c"];
+    let mut place = || {
+        let dir = directories[random.below(4) as usize];
+        (dir, format!("name-{}-of-some-length", random.below(30)))
+    };
+    let ((dir, name), (other, to)) = (place(), place());
+    let Some(at) = find(ext, root, dir) else {
+        make_directory(ext, root, dir);
+        return None;
+    };
+    match random.below(12) {
+        0..3 => {
+            let _ = ext.create(at, name.as_bytes(), &NewFile::new(FILE));
+        }
+        3..6 => {
+            // An append of any length; the old bytes stay.
+            if let Ok(stat) = ext.lookup(at, name.as_bytes()) {
+                let data = vec![number as u8; 1 + random.below(30_000) as usize];
+                let _ = ext.write(stat.ino, stat.size, &data);
+            }
+        }
+        6 => {
+            // Whole blocks go: what is left was not touched.
+            if let Ok(stat) = ext.lookup(at, name.as_bytes()) {
+                let size = Some(random.below(4).min(stat.size / 4096) * 4096);
+                let set = SetAttributes { size, ..SetAttributes::default() };
+                let _ = ext.set_attributes(stat.ino, &set);
+            }
+        }
+        7 => drop(ext.unlink(at, name.as_bytes(), false)),
+        8 => {
+            if let Some(target) = find(ext, root, other) {
+                let _ = ext.rename((at, name.as_bytes()), (target, to.as_bytes()));
+            }
+        }
+        9 => {
+            let target = vec![b't'; 1 + random.below(200) as usize];
+            let _ = ext.create(at, name.as_bytes(), &NewFile::link(LINK, &target));
+        }
+        10 => {
+            if let (Ok(stat), Some(target)) =
+                (ext.lookup(at, name.as_bytes()), find(ext, root, other))
+            {
+                let _ = ext.link(stat.ino, target, to.as_bytes());
+            }
+        }
+        _ => drop(ext.rename((root, b"c"), (root, b"moved"))),
+    }
+    Some(at)
+}
+
+/// Or the first of those above it that is missing.
+fn make_directory(ext: &mut Ext, root: Ino, path: &str) {
+    let (parent, name) = path.rsplit_once('/').unwrap_or(("", path));
+    match find(ext, root, parent) {
+        Some(parent) => drop(ext.create(parent, name.as_bytes(), &NewFile::new(DIR))),
+        None => make_directory(ext, root, parent),
     }
 }
 

@@ -5,6 +5,7 @@ mod conform;
 mod crash;
 mod fsck;
 mod hostile;
+mod kept;
 mod make;
 
 use std::boxed::Box;
