@@ -66,5 +66,5 @@ pub use keeping::has_state;
 pub use locking::Locking;
 pub use mounts::ServerName;
 pub use server::Server;
-pub use vfs::{Host, Vfs};
+pub use vfs::{Host, QUICK_TURNS, Vfs};
 pub use xinim_fs_kit::{FileSystem, conformance};

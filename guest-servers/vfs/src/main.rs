@@ -34,7 +34,7 @@ use xinim_rt::memory::Memory;
 use xinim_rt::server::{self, Request};
 use xinim_rt::{kip, log, start, sys, thread};
 use xinim_vfs::server::{Caller, Server};
-use xinim_vfs::{Host, ServerName, Vfs, has_state};
+use xinim_vfs::{Host, QUICK_TURNS, ServerName, Vfs, has_state};
 
 xinim_rt::program!(main);
 
@@ -117,6 +117,8 @@ struct Workers {
 /// for threads of a process is 16.
 const WORKERS_MAX: u32 = 15;
 const STACK_LEN: usize = 64 * 1024;
+/// A worker's sleep while another one has what it needs.
+const PAUSE_NS: u64 = 1_000_000;
 
 impl Workers {
     /// One worker more, if all are busy and there is something to work with.
@@ -259,8 +261,10 @@ impl Host for Machine {
         kip::wall_clock_ns()
     }
 
-    fn pause(&self) {
-        sys::thread_sleep(0);
+    fn pause(&self, turn: u32) {
+        // Programs want to run, too, if it takes longer.
+        let until = if turn < QUICK_TURNS { 0 } else { kip::now_ns() + PAUSE_NS };
+        sys::thread_sleep(until);
     }
 
     fn about_to_wait(&self) {

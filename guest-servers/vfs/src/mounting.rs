@@ -214,14 +214,14 @@ impl<H: Host> Vfs<H> {
     /// stays empty, and the next path tries again.
     pub(crate) fn mount_now(&mut self, node: NodeId) {
         let place = |vfs: &Self| vfs.later.iter().position(|later| later.covers == node);
-        loop {
+        for turn in 0.. {
             let Some(at) = place(self) else { return };
             let later = &mut self.later[at];
             if !core::mem::replace(&mut later.starting, true) {
                 break;
             }
             // Somebody is at it: soon it is there.
-            self.unlocked(|host| host.pause());
+            self.unlocked(|host| host.pause(turn));
         }
         let Some(at) = place(self) else { return };
         let fs_type = self.later[at].fs_type;

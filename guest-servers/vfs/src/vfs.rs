@@ -81,11 +81,16 @@ pub trait Host: Clone {
     fn log(&mut self, line: &str);
     /// Nanoseconds since 1970.
     fn now(&self) -> u64;
-    /// Another worker holds what this one needs: lets it run.
-    fn pause(&self);
+    /// Another worker holds what this one needs: lets it run, the `turn`th time in a row.
+    fn pause(&self, turn: u32);
     /// This worker is about to wait for a file system. Somebody else should be there for clients.
     fn about_to_wait(&self);
 }
+
+/// Turns in a row for which the state may be another worker's: some seconds, as most turns are a sleep.
+pub(crate) const TURNS_MAX: u32 = 5000;
+/// Of these, turns without a sleep.
+pub const QUICK_TURNS: u32 = 50;
 
 /// Where the state is while no worker has it.
 pub struct Shared<H: Host>(Mutex<Option<Box<State<H>>>>);
@@ -165,12 +170,18 @@ impl<H: Host> Vfs<H> {
         &mut self.host
     }
 
-    /// Takes the state.
+    /// Takes the state. Nobody keeps it while he waits for others, so one that does not come back for
+    /// [`TURNS_MAX`] turns was lost with a worker that went astray. Only a new instance helps then: it has what
+    /// is kept.
     pub fn enter(&mut self) {
-        while self.state.is_none() {
+        for turn in 0.. {
+            if self.state.is_some() {
+                return;
+            }
             self.state = self.shared.0.lock().take();
             if self.state.is_none() {
-                self.host.pause();
+                assert!(turn < TURNS_MAX, "the state does not come back");
+                self.host.pause(turn);
             }
         }
     }
@@ -225,12 +236,15 @@ impl<H: Host> Vfs<H> {
         if self.owned.contains(&id) {
             return Ok(());
         }
-        while self.mount(id).busy {
+        for turn in 0.. {
+            if !self.mount(id).busy {
+                break;
+            }
             if !self.committed {
                 self.wanted = Some(id);
                 return Err(Error::Intr);
             }
-            self.unlocked(|host| host.pause());
+            self.unlocked(|host| host.pause(turn));
         }
         self.mount_mut(id).busy = true;
         self.owned.push(id);

@@ -425,9 +425,7 @@ impl Host for TestHost {
     fn now(&self) -> u64 {
         self.inner().now
     }
-    fn pause(&self) {
-        std::thread::yield_now();
-    }
+    fn pause(&self, _turn: u32) {}
     fn about_to_wait(&self) {}
 }
 

@@ -17,7 +17,7 @@ use xinim_ramfs::RamFs;
 
 use super::host::ramfs;
 use crate::server::{Caller, Server};
-use crate::{Host, ServerName, Vfs};
+use crate::{Host, QUICK_TURNS, ServerName, Vfs};
 
 /// Lets nobody pass while it is shut.
 #[derive(Default)]
@@ -204,8 +204,11 @@ impl Host for Machine {
     fn now(&self) -> u64 {
         1
     }
-    fn pause(&self) {
-        thread::yield_now();
+    fn pause(&self, turn: u32) {
+        match turn < QUICK_TURNS {
+            true => thread::yield_now(),
+            false => thread::sleep(std::time::Duration::from_millis(1)),
+        }
     }
     fn about_to_wait(&self) {}
 }

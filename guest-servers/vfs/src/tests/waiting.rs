@@ -231,3 +231,15 @@ fn locks_wait_through_messages() {
     c.server.process_died(PID);
     assert_eq!(c.answered::<api::Lock>(token).unwrap().unwrap().kind, lock::WRITE);
 }
+
+/// A worker that went astray has the state and never gives it back. Whoever waits for it must not wait for ever:
+/// the death of VFS is survived, and this is not.
+#[test]
+#[should_panic(expected = "the state does not come back")]
+fn a_state_that_is_lost_ends_the_server() {
+    let (vfs, _) = vfs();
+    let astray = vfs.into_inner();
+    let mut worker = astray.another();
+    core::mem::forget(astray);
+    worker.enter();
+}
