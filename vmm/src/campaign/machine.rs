@@ -11,6 +11,7 @@ use std::os::unix::process::ExitStatusExt;
 use std::path::PathBuf;
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -46,7 +47,9 @@ pub struct Machine {
     child: Child,
     stdin: Option<ChildStdin>,
     lines: Receiver<String>,
-    stderr: Option<JoinHandle<String>>,
+    /// The end of its standard error, and who reads it.
+    words: Words,
+    stderr: Option<JoinHandle<()>>,
     directory: PathBuf,
     socket: PathBuf,
     disk: PathBuf,
@@ -105,12 +108,17 @@ impl Machine {
                 }
             });
         }
-        let stderr = child.stderr.take().map(|pipe| std::thread::spawn(|| last_words(pipe)));
+        let words = Words::default();
+        let stderr = child.stderr.take().map(|pipe| {
+            let words = words.clone();
+            std::thread::spawn(move || listen(pipe, &words))
+        });
         let stdin = child.stdin.take();
         let mut machine = Self {
             child,
             stdin,
             lines,
+            words,
             stderr,
             directory,
             socket,
@@ -135,7 +143,8 @@ impl Machine {
         let services = prepared.as_ref().and_then(|_| self.ask("list"));
         let (Some(lines), Some(services)) = (prepared, services) else {
             let _ = self.child.kill();
-            let text = self.stderr.take().and_then(|t| t.join().ok()).unwrap_or_default();
+            self.stderr.take().map(JoinHandle::join);
+            let text = self.said();
             return Err(format!("the guest did not get ready: {text}"));
         };
         self.restarts = restarts(&services).unwrap_or_default();
@@ -263,6 +272,11 @@ impl Machine {
         matches!(self.child.try_wait(), Ok(None))
     }
 
+    /// What it said last on standard error: the guest's log, above all.
+    pub fn said(&self) -> String {
+        without_rules(&said(&self.words))
+    }
+
     /// Ends it.
     pub fn finish(mut self) -> MachineEnd {
         let waiting = std::mem::take(&mut self.waiting);
@@ -278,8 +292,8 @@ impl Machine {
         let stuck = self.is_running();
         let _ = self.child.kill();
         let status = self.child.wait().ok();
-        let text = self.stderr.take().and_then(|t| t.join().ok()).unwrap_or_default();
-        let text = without_rules(&text);
+        self.stderr.take().map(JoinHandle::join);
+        let text = self.said();
         let outcome = match status {
             Some(status) if status.code() == Some(i32::from(exit::GUEST_DIED)) => {
                 Some(Outcome::KernelCrash)
@@ -331,12 +345,20 @@ fn without_rules(text: &str) -> String {
 }
 
 /// The last [`STDERR_MAX`] bytes of a stream.
-fn last_words(mut stream: impl Read) -> String {
-    let (mut kept, mut part) = (VecDeque::new(), [0; 4096]);
+type Words = Arc<Mutex<VecDeque<u8>>>;
+
+fn listen(mut stream: impl Read, words: &Words) {
+    let mut part = [0; 4096];
     while let Ok(count @ 1..) = stream.read(&mut part) {
+        let mut kept = words.lock().unwrap_or_else(PoisonError::into_inner);
         kept.extend(&part[..count]);
-        kept.drain(..kept.len().saturating_sub(STDERR_MAX));
+        let more = kept.len().saturating_sub(STDERR_MAX);
+        kept.drain(..more);
     }
+}
+
+fn said(words: &Words) -> String {
+    let mut kept = words.lock().unwrap_or_else(PoisonError::into_inner);
     String::from_utf8_lossy(kept.make_contiguous()).into_owned()
 }
 

@@ -27,7 +27,7 @@ pub struct Failure {
     /// What was done to the machine.
     pub done: Option<String>,
     pub note: Option<String>,
-    /// What its machine said at the end.
+    /// What its machine said on standard error by then: the guest's log, above all.
     pub text: String,
     /// What the guest's threads waited for, where the machine could not go on.
     #[serde(default)]
@@ -70,7 +70,7 @@ impl Tally {
                 outcome: lost.outcome,
                 done: lost.done.clone(),
                 note: lost.note.clone(),
-                text: String::new(),
+                text: tail(&judged.said).to_owned(),
                 threads: match lost.outcome {
                     Outcome::Hang | Outcome::FailedService => judged.threads.clone(),
                     _ => String::new(),

@@ -96,9 +96,11 @@ fn the_command_repeats_the_round_whatever_was_judged_in_it() {
         outcome: Outcome::ReportedLoss,
         note: None,
     };
-    let judged = Judged { struck: vec![lost], healthy: true, threads: String::new() };
+    let (threads, said) = (String::new(), "[4.1] rs: pm died".to_owned());
+    let judged = Judged { struck: vec![lost], healthy: true, threads, said };
     let mut tally = Tally::default();
     tally.round(&args, &faults, &judged);
     let command = "xinim-vmm campaign --faults 3 --seed 100 --burst 3 --jobs 1";
     assert_eq!((tally.failures[0].seed, tally.failures[0].command.as_str()), (97, command));
+    assert_eq!(tally.failures[0].text, "[4.1] rs: pm died");
 }

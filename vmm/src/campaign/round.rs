@@ -54,6 +54,8 @@ pub struct Judged {
     pub healthy: bool,
     /// Of one that cannot: its threads, and what they wait for.
     pub threads: String,
+    /// What the machine said by then, where something was lost.
+    pub said: String,
 }
 
 /// A line of the machine that matters.
@@ -66,6 +68,14 @@ enum Event {
 
 /// Runs these faults on the machine.
 pub fn run(machine: &mut Machine, faults: &[Fault], verbose: bool) -> Judged {
+    let mut judged = judge(machine, faults, verbose);
+    if judged.struck.iter().any(|one| one.outcome >= Outcome::ReportedLoss) {
+        judged.said = machine.said();
+    }
+    judged
+}
+
+fn judge(machine: &mut Machine, faults: &[Fault], verbose: bool) -> Judged {
     machine.rounds += 1;
     let sum = machine.sum.clone();
     let mut struck: Vec<Struck> = Vec::new();
@@ -122,7 +132,7 @@ pub fn run(machine: &mut Machine, faults: &[Fault], verbose: bool) -> Judged {
         return Judged { threads, ..failed(struck, outcome, &if_parts(stuck, why)) };
     }
     if struck.iter().any(|one| one.outcome == Outcome::SilentLoss) {
-        return Judged { struck, healthy: false, threads };
+        return Judged { struck, healthy: false, threads, said: String::new() };
     }
     let now = match services(machine) {
         Ok(now) => now,
@@ -136,7 +146,7 @@ pub fn run(machine: &mut Machine, faults: &[Fault], verbose: bool) -> Judged {
     assign(&mut struck, &machine.restarts, &now);
     machine.restarts = now;
     clean(machine, &struck);
-    Judged { struck, healthy: true, threads }
+    Judged { struck, healthy: true, threads, said: String::new() }
 }
 
 fn strike(machine: &mut Machine, fault: &Fault) -> Struck {
@@ -421,7 +431,7 @@ fn failed(mut struck: Vec<Struck>, outcome: Outcome, why: &Stuck) -> Judged {
         one.outcome = one.outcome.max(Outcome::NoEffect);
     }
     hung(&mut struck, outcome, why);
-    Judged { struck, healthy: false, threads: String::new() }
+    Judged { struck, healthy: false, threads: String::new(), said: String::new() }
 }
 
 /// Restarts what was damaged and went on, so that it does not answer for it in a later round.

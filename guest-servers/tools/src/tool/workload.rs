@@ -15,7 +15,7 @@ use alloc::vec;
 use core::fmt::Write;
 
 use sha2::{Digest, Sha256};
-use xinim_os::{Error, Fd, Os, Result, STDERR, STDOUT, Spawn, open, write_all};
+use xinim_os::{Fd, Os, Result, STDERR, STDOUT, Spawn, open, write_all};
 
 use crate::Context;
 use crate::tool::BUFFER;
@@ -43,7 +43,12 @@ pub fn run(c: &mut Context<'_>) -> i32 {
     }
 }
 
-fn again(os: &dyn Os, name: &str, pause: u64, work: impl Fn() -> Result<String>) -> i32 {
+fn again<E: core::fmt::Display>(
+    os: &dyn Os,
+    name: &str,
+    pause: u64,
+    work: impl Fn() -> core::result::Result<String, E>,
+) -> i32 {
     loop {
         let start = os.now_ns() / 1_000_000;
         let line = match work() {
@@ -106,8 +111,18 @@ fn sum_of(os: &dyn Os, path: &str, limit: u64) -> Result<String> {
     Ok(text)
 }
 
-/// The words that came through; the caller's `sum`.
-fn spawn(os: &dyn Os) -> Result<String> {
+/// Whether the words came through; or why not, in words.
+fn spawn(os: &dyn Os) -> core::result::Result<String, String> {
+    let (got, status) = echo(os).map_err(|error| error.to_string())?;
+    match status {
+        0 if got == WORDS.as_bytes() => Ok("right".into()),
+        0 => Ok("wrong".into()),
+        status => Err(format!("echo ended with status {status} behind {} bytes", got.len())),
+    }
+}
+
+/// What `echo` wrote, and its status.
+fn echo(os: &dyn Os) -> Result<(vec::Vec<u8>, u32)> {
     let (read, write) = os.pipe()?;
     let read = Open(os, read);
     let args = ["echo".to_string(), WORDS.trim_end().to_string()];
@@ -125,8 +140,5 @@ fn spawn(os: &dyn Os) -> Result<String> {
         }
     }
     let ended = os.wait(started, false)?;
-    if ended.status != 0 {
-        return Err(Error::Io);
-    }
-    Ok(if got == WORDS.as_bytes() { "right".into() } else { "wrong".into() })
+    Ok((got, ended.status))
 }
