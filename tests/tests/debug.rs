@@ -208,7 +208,7 @@ fn threads_say_what_they_wait_for() {
     // Until the shell waits for its line.
     std::thread::sleep(std::time::Duration::from_secs(1));
     let text = run(&["ctl", &socket, "threads"]).output().expect(0).out();
-    let json = run(&["ctl", &socket, "--json", "threads"]).output().expect(0).out();
+    let json = run(&["ctl", &socket, "threads", "--json"]).output().expect(0).out();
     std::io::Write::write_all(child.stdin.as_mut().unwrap(), b"it\n").unwrap();
     let output = child.wait_with_output().unwrap();
     assert_eq!(String::from_utf8_lossy(&output.stdout), "got it\n");

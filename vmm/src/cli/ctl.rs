@@ -11,7 +11,7 @@ pub struct CtlArgs {
     pub socket: PathBuf,
 
     /// Print the answer as it came, as JSON
-    #[arg(long)]
+    #[arg(long, global = true)]
     pub json: bool,
 
     #[command(subcommand)]

@@ -137,7 +137,9 @@ fn json_event(event: &Event<'_>, owner: Option<String>) -> Value {
 fn stat(input: &TraceInput, as_json: bool) -> Result<u8, Error> {
     let filter = filter(input.filter.as_deref())?;
     let mut stat = Stat::default();
-    let read = read(&input.file, filter.as_ref(), |event| stat.event(event));
+    // What is no trace has no sums.
+    let mut reader = Reader::open(&input.file).map_err(|error| failed(&input.file, error))?;
+    let read = convert::each(&mut reader, filter.as_ref(), |event| stat.event(event));
     if let Ok(lost) = &read {
         stat.lost(*lost);
     }

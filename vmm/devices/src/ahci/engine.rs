@@ -294,7 +294,7 @@ impl Port {
     ) {
         let queued = self.engine.queued();
         let (port, code) = (self.number, fis.command);
-        let (lba, count) = (fis.lba48(), fis.count16());
+        let (lba, count) = super::ata::place(fis);
         context.tracer.emit(context.origin, || EventKind::AtaCommand {
             port,
             slot,

@@ -56,6 +56,29 @@ pub struct Breakpoints {
     pub planted: HashMap<u64, Planted>,
 }
 
+impl std::fmt::Display for Slot {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self.kind {
+            Kind::Execute => write!(f, "executes {:#x}", self.address),
+            Kind::Write => write!(f, "writes {:#x}+{}", self.address, self.length),
+            Kind::Access => write!(f, "accesses {:#x}+{}", self.address, self.length),
+        }
+    }
+}
+
+/// In words: the debug registers, then what is in memory.
+impl std::fmt::Display for Breakpoints {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let mut planted: Vec<_> = self.planted.keys().collect();
+        planted.sort_unstable();
+        let slots = self.slots.iter().flatten().map(Slot::to_string);
+        let all: Vec<_> =
+            slots.chain(planted.into_iter().map(|at| format!("int3 at {at:#x}"))).collect();
+        f.write_str(if all.is_empty() { "none" } else { "" })?;
+        f.write_str(&all.join(", "))
+    }
+}
+
 impl Breakpoints {
     /// Takes a debug register; `false`: none is free, or it cannot watch that.
     pub fn add(&mut self, slot: Slot) -> bool {
@@ -173,6 +196,8 @@ mod tests {
         assert_eq!(debug.arch.debugreg[7], 0x400 | 0b1010 | 0b1001 << 20);
         assert_eq!(breaks.hit(0b10).unwrap().address, 0x2008);
         assert_eq!(breaks.execution_at(0x1000).unwrap().kind, Kind::Execute);
+        assert_eq!(breaks.to_string(), "executes 0x1000, writes 0x2008+8");
+        assert_eq!(Breakpoints::default().to_string(), "none");
     }
 
     #[test]

@@ -126,7 +126,7 @@ impl Debugger<'_> {
                 "this host's KVM has no breakpoints in ring 3 (see docs/debugging.md)".into(),
             );
         }
-        lines.push(format!("breakpoints: {:x?}", self.breaks));
+        lines.push(format!("breakpoints in place: {}", self.breaks));
         lines.join("\n")
     }
 }

@@ -392,3 +392,15 @@ const READ: Operation = Operation::Read;
 fn refuse(error: Error) -> Work {
     Work::Done(Ending::failed(error.bits()))
 }
+
+/// Address and count of sectors that a command names, for the trace: 28-bit commands have a part of the
+/// address in the device field, queued ones the count in the features field.
+pub(super) fn place(fis: &RegisterH2d) -> (u64, u16) {
+    use command::*;
+    match fis.command {
+        READ_FPDMA_QUEUED | WRITE_FPDMA_QUEUED => (fis.lba48(), fis.features16()),
+        READ_DMA | READ_SECTORS | READ_MULTIPLE | READ_VERIFY | WRITE_DMA | WRITE_SECTORS
+        | WRITE_MULTIPLE => (fis.lba28(), u16::from(fis.count[0])),
+        _ => (fis.lba48(), fis.count16()),
+    }
+}

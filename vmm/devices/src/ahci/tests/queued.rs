@@ -158,3 +158,17 @@ fn comreset_in_the_middle_leaves_nothing_behind() {
     rig.issue(3, &read(3, 50));
     assert_eq!((rig.px(hw::PX_SACT), rig.memory.dump(DATA + 3 * 512, 1)), (0, vec![50]));
 }
+
+#[test]
+fn the_trace_has_the_place_where_each_kind_of_command_names_it() {
+    use crate::ahci::ata::place;
+    let queued = Cmd::queued(command::READ_FPDMA_QUEUED, 5, 1 << 40, 300).fis;
+    assert_eq!(place(&queued), (1 << 40, 300));
+    let mut short = queued;
+    (short.command, short.lba_low, short.device, short.count) =
+        (command::READ_DMA, [1, 2, 3], 0x4A, [8, 0]);
+    assert_eq!(place(&short), (0x0A03_0201, 8));
+    let mut long = queued;
+    (long.command, long.count) = (command::WRITE_DMA_EXT, 700u16.to_le_bytes());
+    assert_eq!(place(&long), (1 << 40, 700));
+}
