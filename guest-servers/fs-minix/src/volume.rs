@@ -314,8 +314,8 @@ impl<S: Storage> Volume<S> {
                 Err(Error::NoSpc) if done > 0 => break,
                 Err(error) => return Err(error),
             };
-            goal = zone + 1;
             let at = self.geometry.zone_at(zone)?;
+            goal = zone + 1;
             if fresh && count < block {
                 let mut whole = vec![0; block];
                 whole[within..within + count].copy_from_slice(&data[done..done + count]);
