@@ -87,6 +87,11 @@ impl<H: Host> Server<H> {
         };
         self.vfs.flush();
         if self.has_more() {
+            // What is closed is closed for its peer when the caller goes on; on another CPU it may ask the
+            // server before this one does. Where another worker is telling a server already, it comes later.
+            if answer.is_some() {
+                while self.tell_of_a_close() {}
+            }
             // First the caller, then what became possible meanwhile.
             if let Some(message) = answer.take() {
                 self.vfs.host.reply(caller.token, &message);
@@ -121,17 +126,24 @@ impl<H: Host> Server<H> {
                     self.vfs.host.reply(parked.caller.token, &message);
                 }
             }
-            if !self.vfs.telling
-                && let Some((server, cookie)) = self.vfs.closing.pop_front()
-            {
-                self.vfs.telling = true;
-                self.vfs.unlocked(|host| {
-                    host.about_to_wait();
-                    host.close_attached(&server, cookie);
-                });
-                self.vfs.telling = false;
-            }
+            self.tell_of_a_close();
         }
+    }
+
+    /// Tells a server that nobody has something of it any more, unless another worker is about to, which then
+    /// goes on with the others.
+    fn tell_of_a_close(&mut self) -> bool {
+        if self.vfs.telling {
+            return false;
+        }
+        let Some((server, cookie)) = self.vfs.closing.pop_front() else { return false };
+        self.vfs.telling = true;
+        self.vfs.unlocked(|host| {
+            host.about_to_wait();
+            host.close_attached(&server, cookie);
+        });
+        self.vfs.telling = false;
+        true
     }
 
     /// Does a request, or parks it.
