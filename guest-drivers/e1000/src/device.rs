@@ -8,7 +8,7 @@
 //! ```
 //! Interrupts are never masked by the driver: the device's throttle (ITR) bounds their rate, and reading
 //! ICR acknowledges them. In MSI-X mode all causes go to vector 0 and clear themselves (EIAC); a cause
-//! that does so may mask itself too, as QEMU's 82574L has it, and is opened again before each wait.
+//! that does so masks itself, too (82574 7.4.3), and is opened again before each wait.
 
 use alloc::boxed::Box;
 use alloc::format;

@@ -131,8 +131,10 @@ impl E1000 {
             if let Some(msix) = &mut self.msix {
                 msix.signal(vector as u16, origin);
             }
+            // The cause and its mask both (82574 7.4.3).
             if self.regs[reg::EIAC] & bit != 0 {
                 self.regs[reg::ICR] &= !bit;
+                self.regs[reg::IMS] &= !bit;
                 self.interrupt.announced &= !bit;
             }
             // Only what belongs to this message (82574 10.2.2.5): other vectors' handlers would

@@ -207,9 +207,11 @@ fn image(
     fill()
         .map_err(|source| NoDevice::Failed(PeerError::Io { context: "making an image", source }))?;
     let path = path.to_string_lossy().replace(',', ",,");
+    // A host that is slow to flush a file nobody will read again is not waited for.
     let read_only = if disk.read_only || cd_rom { "on" } else { "off" };
     Ok(format!(
-        "raw,node-name=disk{unit},read-only={read_only},file.driver=file,file.filename={path}"
+        "raw,node-name=disk{unit},read-only={read_only},cache.no-flush=on,file.driver=file,\
+         file.filename={path}"
     ))
 }
 

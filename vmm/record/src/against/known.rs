@@ -230,7 +230,12 @@ pub const KNOWN: &[Known] = &[
         "ahci-completions-together",
         Verdict::Silent,
         AHCI,
-        &["memory received FIS +0x5c"],
+        &[
+            "memory received FIS +0x5c",
+            "memory received FIS +0x5d",
+            "memory received FIS +0x5e",
+            "memory received FIS +0x5f",
+        ],
         ALL,
         "how many queued commands a set device bits FIS reports is the drive's; QEMU reports each alone",
     ),
@@ -318,13 +323,13 @@ pub const KNOWN: &[Known] = &[
     ),
     entry(
         "82574-auto-mask",
-        Verdict::Qemu,
+        Verdict::Silent,
         E1000E,
         &["read ICR", "interrupt extra at IMS", "interrupt missing at TDT"],
         0x01F0_0000,
-        "a message takes its cause out of ICR where EIAC says so, and masks nothing unless EIAME and IAM \
-         do (82574 7.4.4, 10.2.2.5); QEMU clears the cause in IMS, too, so that the next one waits in ICR \
-         until the driver writes IMS",
+        "a cause closes itself in IMS with its message (82574 7.4.3); for how many frames that come together \
+         one message stands is the device's: QEMU sends one for the first, and the second waits in ICR until \
+         the driver writes IMS",
     ),
     entry(
         "e1000-checksum",

@@ -266,7 +266,10 @@ fn msix_vectors_clear_their_causes_as_eiac_says() {
     rig.pass(AUTONEG_TIME);
     rig.feed(&frame(MAC, 100));
     let vectors: Vec<u16> = rig.msi.take().into_iter().map(|m| m.0).collect();
-    assert!(vectors.contains(&0), "cleared by itself, so the next packet interrupts again");
+    assert!(!vectors.contains(&0), "the cause has closed itself, too: {vectors:?}");
+    rig.write(reg::IMS, Cause::RXQ0.bits());
+    let vectors: Vec<u16> = rig.msi.take().into_iter().map(|m| m.0).collect();
+    assert_eq!(vectors, [0], "what waited comes when it is opened again");
 }
 
 /// As Linux has it: every cause in IAM, and each vector's handler unmasks its own.
