@@ -1,5 +1,6 @@
 //! A file-system server is killed with writes that no `sync` has seen: its next instance has them
-//! (docs/reliability.md). Nobody is told of a loss, and the volume is sound for the host.
+//! (docs/reliability.md), and files that were open without a name. Nobody is told of a loss, and the volume is
+//! sound for the host.
 
 use std::path::Path;
 
@@ -57,6 +58,7 @@ fn what_was_written_survives_the_server() {
         format!(
             "cp /bin/posixtest /mnt/f && mkdir /mnt/d-{n} && mv /mnt/f /mnt/d-{n}/g
             cp /bin/sh /mnt/gone; rm /mnt/gone; echo {n} >> /mnt/log; echo open {n} >&5
+            echo nameless {n} >&6
             dd if=/bin/sh of=/mnt/over bs=700 seek={n} count=9 conv=notrunc 2>/dev/null
             service kill $server || exit 8
             echo behind {n} >&5; cmp /bin/posixtest /mnt/d-{n}/g || echo {n} is lost
@@ -76,13 +78,15 @@ fn what_was_written_survives_the_server() {
             let path = dir.path().join(format!("{at}.img"));
             (format.make)(&path);
             let mut script = format!(
-                "server={}; mount /dev/vda /mnt || exit 9; exec 5> /mnt/open\n",
+                "server={}; mount /dev/vda /mnt || exit 9; exec 5> /mnt/open
+                exec 6> /mnt/nameless; exec 7< /mnt/nameless; rm /mnt/nameless\n",
                 format.server
             );
             script += &(1..=DEATHS).map(changes).collect::<String>();
             script += "echo expected\n";
             script += &(1..=DEATHS).map(reference).collect::<String>();
             script += "sync; echo sync $?; exec 5>&-; cat /mnt/log /mnt/open
+                cat <&7; ls /mnt | grep -c nameless; exec 6>&- 7<&-
                 umount /mnt && echo unmounted
                 service alerts | tail -n +2";
             let output = exec(engine, &script, &["--disk", arg(&path)]).output().expect(0);
@@ -93,10 +97,22 @@ fn what_was_written_survives_the_server() {
             assert_eq!(found, wanted, "{what}");
             let log: String = (1..=DEATHS).map(|n| format!("{n}\n")).collect();
             let open: String = (1..=DEATHS).map(|n| format!("open {n}\nbehind {n}\n")).collect();
+            let nameless: String = (1..=DEATHS).map(|n| format!("nameless {n}\n")).collect();
             let rest = &rest[wanted.len()..];
-            assert_eq!(rest, format!("sync 0\n{log}{open}unmounted\n"), "{what}");
+            let expected = format!("sync 0\n{log}{open}{nameless}0\nunmounted\n");
+            assert_eq!(rest, expected, "{what}");
             assert_eq!(output.err(), "", "{what}");
             (format.check)(&path);
         }
+    }
+}
+
+#[test]
+fn what_has_no_name_survives_the_file_system_in_memory() {
+    for engine in engines("what_has_no_name_survives_the_file_system_in_memory") {
+        let script = "exec 6> /tmp/x; exec 7< /tmp/x; rm /tmp/x
+            for n in 1 2 3; do echo $n >&6; service kill ramfs || exit 8; done; cat <&7";
+        let output = exec(engine, script, &[]).output().expect(0);
+        assert_eq!((output.out().as_str(), output.err().as_str()), ("1\n2\n3\n", ""), "{engine}");
     }
 }

@@ -131,7 +131,7 @@ fn open<'d>(
     let opened = if read_only {
         Volume::examine(Box::new(device), around)
     } else {
-        Volume::mount(Box::new(device), false, around, None)
+        Volume::mount(Box::new(device), false, around, None, &[])
     };
     opened.map_err(|refusal| match refusal {
         Refusal::Foreign => Failure::Foreign,

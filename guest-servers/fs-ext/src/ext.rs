@@ -194,6 +194,10 @@ impl Volume<'_> {
 
 impl FileSystem for Ext {
     fn mount(&mut self, source: &str, flags: u32) -> Result<MountInfo> {
+        self.mount_again(source, flags, &[])
+    }
+
+    fn mount_again(&mut self, source: &str, flags: u32, held: &[Ino]) -> Result<MountInfo> {
         if self.volume.is_some() {
             return Err(Error::Busy);
         }
@@ -201,11 +205,14 @@ impl FileSystem for Ext {
         let around = self.around;
         let read_only = flags & mount::READ_ONLY != 0 || device.read_only();
         let account = if read_only { None } else { self.open_account() };
-        let volume = Volume::mount(device, read_only, around, account)
+        let volume = Volume::mount(device, read_only, around, account, held)
             .map_err(|refusal| refuse(around, refusal))?;
         let mut granted = if volume.read_only { flags | mount::READ_ONLY } else { flags };
         if volume.restored() {
             granted |= mounted::RESTORED;
+        }
+        if !volume.holds.is_empty() {
+            granted |= mounted::HELD;
         }
         self.volume = Some(volume);
         Ok(MountInfo { root: inode::ROOT.into(), flags: granted })
@@ -361,7 +368,7 @@ impl FileSystem for Ext {
             let around = self.around;
             let holds = old.holds;
             let account = if read_only { None } else { self.open_account() };
-            let mut volume = Volume::mount(old.meta.device, read_only, around, account)
+            let mut volume = Volume::mount(old.meta.device, read_only, around, account, &[])
                 .map_err(|refusal| refuse(around, refusal))?;
             volume.holds = holds;
             self.volume = Some(volume);

@@ -116,12 +116,14 @@ fn read_superblock(device: &mut dyn Storage) -> core::result::Result<Vec<u8>, Re
 
 impl<'d> Volume<'d> {
     /// Mounts what lies on `device`. The journal is replayed even for reading, as on Linux. With an
-    /// account the volume goes on where an earlier instance of the server ended.
+    /// account the volume goes on where an earlier instance of the server ended, and holds the files that
+    /// this one held without a name.
     pub fn mount(
         device: Box<dyn Storage + 'd>,
         read_only: bool,
         around: Surroundings,
         account: Option<Account>,
+        held: &[u64],
     ) -> core::result::Result<Self, Refusal> {
         let mut device = device;
         let raw = read_superblock(&mut *device)?;
@@ -156,6 +158,10 @@ impl<'d> Volume<'d> {
         if let Some(mut account) = account.filter(|_| !read_only) {
             volume.take_up(&mut account)?;
             volume.account = Some(account);
+        }
+        // Before `enter`, which ends what has no name and is not held.
+        if volume.restored() {
+            volume.hold_again(held);
         }
         volume.count().map_err(|_| Refusal::Damaged("a group cannot be read".into()))?;
         if read_only {
@@ -220,6 +226,21 @@ impl<'d> Volume<'d> {
     /// Nothing is lost of what an earlier instance of the server had answered.
     pub fn restored(&self) -> bool {
         self.meta.device.recovered() && self.account.as_ref().is_some_and(Account::restored)
+    }
+
+    /// Holds what the instance before held, if all of it is there.
+    fn hold_again(&mut self, held: &[u64]) {
+        for &number in held {
+            let there = u32::try_from(number).is_ok_and(|number| {
+                let valid = (self.geo.first_ino..=self.geo.inodes).contains(&number);
+                valid && self.raw_inode(number).is_ok_and(|inode| inode.kind() != 0)
+            });
+            if !there {
+                self.holds.clear();
+                return;
+            }
+            *self.holds.entry(number as u32).or_default() += 1;
+        }
     }
 
     /// Goes on with the transaction that an earlier instance of the server had not committed.

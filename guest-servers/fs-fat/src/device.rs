@@ -109,11 +109,23 @@ impl Storage for Shared {
 pub struct Device<S> {
     storage: S,
     position: u64,
+    /// Whether FAT32's mark "in use" reads as clear.
+    hides_mark: bool,
 }
+
+/// Byte of FAT32's boot sector whose lowest bit is the mark.
+const MARK: u64 = 0x41;
 
 impl<S: Storage> Device<S> {
     pub fn new(storage: S) -> Self {
-        Self { storage, position: 0 }
+        Self { storage, position: 0, hides_mark: false }
+    }
+
+    /// For a FAT32 volume that was found in order before it was marked as in use: lamfat does not go by the
+    /// count of free clusters, nor writes it, where it finds the mark.
+    #[must_use]
+    pub fn hide_mark(self) -> Self {
+        Self { hides_mark: true, ..self }
     }
 
     /// Bytes of `len` that lie before the end.
@@ -151,6 +163,12 @@ impl<S: Storage> Read for Device<S> {
         if count > 0 {
             self.storage.read(self.position, &mut buffer[..count]).map_err(DeviceError)?;
         }
+        if self.hides_mark
+            && let Some(at) = MARK.checked_sub(self.position)
+            && let Some(byte) = buffer[..count].get_mut(at as usize)
+        {
+            *byte &= !1;
+        }
         self.position += count as u64;
         Ok(count)
     }
@@ -161,7 +179,7 @@ impl<S: Storage> Write for Device<S> {
         let count = self.left(data.len());
         // The mark "in use" is ours (`check::mark`): lamfat clears it before what it stands for is
         // on the medium. It writes that byte alone.
-        let mark = data.len() == 1 && matches!(self.position, 0x25 | 0x41);
+        let mark = data.len() == 1 && matches!(self.position, 0x25 | MARK);
         if count > 0 && !mark {
             self.storage.write(self.position, &data[..count]).map_err(DeviceError)?;
         }

@@ -14,6 +14,7 @@ use xinim_fs_kit::{DirBuffer, FileSystem, Ino, MountInfo, NewFile, SetAttributes
 use crate::check;
 use crate::device::Shared;
 use crate::directory::{self, Found, ORPHAN_PREFIX};
+use crate::names::hidden_name;
 use crate::nodes::{Nodes, ROOT};
 use crate::raw::Layout;
 use crate::time::{self, Clock};
@@ -162,12 +163,29 @@ impl Mounted {
         Ok(())
     }
 
+    /// Holds the files without a name that the instance before held; whether all of them are there.
+    fn hold_again(&mut self, held: &[Ino]) -> Result<bool> {
+        let volume = self.volume.as_ref().ok_or(Error::Io)?;
+        let all = directory::list(&volume.fs().root_dir())?;
+        let there = |&ino: &Ino| {
+            let name = hidden_name(ino);
+            all.iter().any(|found| !found.directory && found.name == name)
+        };
+        if held.is_empty() || !held.iter().all(there) {
+            return Ok(false);
+        }
+        held.iter().for_each(|&ino| self.nodes.hold_again(ino, &hidden_name(ino)));
+        Ok(true)
+    }
+
     /// Removes what a crash left of removed but held files.
     fn remove_orphans(&mut self) -> Result<()> {
         let volume = self.volume.as_ref().ok_or(Error::Io)?;
         let all = directory::list(&volume.fs().root_dir())?;
         for found in all {
-            let left = found.name.starts_with(ORPHAN_PREFIX) && !found.directory;
+            let left = found.name.starts_with(ORPHAN_PREFIX)
+                && !found.directory
+                && !self.nodes.is_held(ROOT, &found.name);
             if left && self.find_in(ROOT, &found.name).is_ok() {
                 let volume = self.volume.as_ref().ok_or(Error::Io)?;
                 volume.fs().root_dir().remove(&found.name).map_err(error)?;
@@ -186,7 +204,7 @@ impl Mounted {
             None => Ok(()),
         };
         let flushed = self.storage.flush();
-        self.volume = Some(Volume::open(&self.storage, self.clock)?);
+        self.volume = Some(Volume::open(&self.storage, self.clock, true)?);
         finished.and(flushed)
     }
 
@@ -225,6 +243,10 @@ fn extend(file: &mut FatFile<'_>, old: u64, size: u64) -> Result<()> {
 
 impl FileSystem for Fat {
     fn mount(&mut self, source: &str, flags: u32) -> Result<MountInfo> {
+        self.mount_again(source, flags, &[])
+    }
+
+    fn mount_again(&mut self, source: &str, flags: u32, held: &[Ino]) -> Result<MountInfo> {
         if self.mounted.is_some() {
             return Err(Error::Busy);
         }
@@ -233,7 +255,7 @@ impl FileSystem for Fat {
         if !read_only && check::is_dirty(&mut storage)? {
             check::check(&mut storage, true)?;
         }
-        let volume = Volume::open(&storage, self.clock)?;
+        let volume = Volume::open(&storage, self.clock, !read_only)?;
         // Numbers that contradict each other: two readings of one volume would destroy it.
         if Layout::read(&mut storage).is_ok_and(|layout| layout.width != volume.width()) {
             return Err(Error::Inval);
@@ -241,15 +263,20 @@ impl FileSystem for Fat {
         let volume = Some(volume);
         let (nodes, clock) = (Nodes::new(), self.clock);
         let mut mounted = Mounted { storage, volume, nodes, read_only, clock };
+        let mut holds = false;
         if !read_only {
             check::mark(&mut mounted.storage, true)?;
             mounted.storage.flush()?;
+            holds = mounted.storage.recovered() && mounted.hold_again(held)?;
             mounted.remove_orphans()?;
         }
         self.mounted = Some(mounted);
         let mut granted = if read_only { flags | mount::READ_ONLY } else { flags };
         if self.mounted()?.storage.recovered() {
             granted |= mounted::RESTORED;
+        }
+        if holds {
+            granted |= mounted::HELD;
         }
         Ok(MountInfo { root: ROOT, flags: granted })
     }
@@ -259,13 +286,14 @@ impl FileSystem for Fat {
         if !mounted.read_only {
             // Held files have no holder any more.
             mounted.volume()?.close_all();
+            mounted.nodes.release_all();
             mounted.remove_orphans()?;
             mounted.sync()?;
             if mounted.storage.failed() {
                 // What an operation left half done is put right before the volume counts as clean.
                 mounted.volume = None;
                 check::check(&mut mounted.storage, true)?;
-                mounted.volume = Some(Volume::open(&mounted.storage, mounted.clock)?);
+                mounted.volume = Some(Volume::open(&mounted.storage, mounted.clock, true)?);
             }
             check::mark(&mut mounted.storage, false)?;
             mounted.storage.flush()?;

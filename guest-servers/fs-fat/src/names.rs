@@ -148,6 +148,6 @@ impl Mounted {
     }
 }
 
-fn hidden_name(ino: Ino) -> String {
+pub(crate) fn hidden_name(ino: Ino) -> String {
     format!("{ORPHAN_PREFIX}{ino}")
 }

@@ -108,6 +108,34 @@ impl Nodes {
         ino
     }
 
+    /// A file without a name that the instance before held, under the same number.
+    pub fn hold_again(&mut self, ino: Ino, name: &str) {
+        let used = self.clock;
+        let node = self.by_ino.entry(ino).or_insert_with(|| Node {
+            parent: ROOT,
+            name: name.into(),
+            directory: false,
+            holds: 0,
+            orphan: true,
+            sound: false,
+            used,
+        });
+        node.holds += 1;
+        self.by_place.insert(key(ROOT, name), ino);
+        self.next = self.next.max(ino.saturating_add(1));
+    }
+
+    /// Whether somebody holds what stands at a place.
+    pub fn is_held(&self, parent: Ino, name: &str) -> bool {
+        let ino = self.by_place.get(&key(parent, name));
+        ino.and_then(|ino| self.by_ino.get(ino)).is_some_and(|node| node.holds > 0)
+    }
+
+    /// Nobody holds anything any more.
+    pub fn release_all(&mut self) {
+        self.by_ino.values_mut().for_each(|node| node.holds = 0);
+    }
+
     /// Names from the root down to `ino`.
     pub fn path(&self, mut ino: Ino) -> Result<Vec<&str>> {
         let mut names = Vec::new();

@@ -10,7 +10,7 @@ use tempfile::tempdir;
 use xinim_abi::error::{Error, Result};
 use xinim_block_client::Storage;
 use xinim_fs_exerciser::{Can, FsTarget, run};
-use xinim_fs_kit::conformance::{self, Abilities};
+use xinim_fs_kit::conformance::{self, Abilities, deaths};
 use xinim_fs_kit::{FileSystem, Ino, NewFile};
 use xinim_fs_testing::{Image, Random, campaign, hostile, promises, require};
 
@@ -63,6 +63,7 @@ fn fsck(image: &Image, what: &str) {
     let path = path.to_str().expect("UTF-8");
     let (status, text) = xinim_fs_testing::run("fsck.fat", &["-n", "-v", path]);
     assert_eq!(status, 0, "{what}: {text}");
+    assert!(!text.contains("uninitialized"), "{what}: {text}");
 }
 
 fn abilities() -> Abilities {
@@ -344,5 +345,33 @@ fn trimming_takes_free_clusters_only() {
         assert!(data.iter().all(|&byte| byte == 7));
         fat.unmount().expect("unmount");
         assert_clean(&image);
+    }
+}
+
+#[test]
+fn nameless_files_outlive_the_server() {
+    for (width, len) in SIZES {
+        let image = formatted(width, len).recovered();
+        deaths::nameless_files_outlive_the_server("vda", || on(&image));
+        assert_clean(&image);
+    }
+}
+
+#[test]
+fn the_summary_is_right_after_a_sync_too() {
+    let (width, len) = SIZES[2];
+    for steps in 0..4 {
+        let image = formatted(width, len);
+        let (mut fat, root) = mounted(&image);
+        for (step, name) in (0..=steps).zip([b"a", b"b", b"c", b"d"]) {
+            let ino = fat.create(root, name, &NewFile::new(0o100644)).expect("created").ino;
+            assert_eq!(fat.write(ino, 0, &[1; 9000]), Ok(9000));
+            fat.sync().expect("synced");
+            if step % 2 == 0 {
+                fat.unlink(root, name, false).expect("unlinked");
+            }
+        }
+        fat.unmount().expect("unmounted");
+        fsck(&image, &format!("{steps} steps"));
     }
 }

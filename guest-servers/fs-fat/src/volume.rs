@@ -13,7 +13,7 @@ use xinim_fs_kit::Ino;
 
 use crate::codepage::Cp437;
 use crate::device::{Device, DeviceError, Shared};
-use crate::raw::Width;
+use crate::raw::{Layout, Width};
 use crate::time::Clock;
 
 pub type Fs = lamfat::FileSystem<Device<Shared>, Clock, Cp437>;
@@ -51,10 +51,15 @@ pub fn error(from: lamfat::Error<DeviceError>) -> Error {
 }
 
 impl Volume {
-    /// `Inval` if there is no FAT volume.
-    pub fn open(storage: &Shared, clock: Clock) -> Result<Self> {
+    /// `Inval` if there is no FAT volume. `sound`: its summary (FSInfo) is right.
+    pub fn open(storage: &Shared, clock: Clock, sound: bool) -> Result<Self> {
+        let fat32 = Layout::read(&mut storage.clone()).is_ok_and(|l| l.width == Width::Fat32);
+        let mut device = Device::new(storage.clone());
+        if sound && fat32 {
+            device = device.hide_mark();
+        }
         let options = FsOptions::new().time_provider(clock).oem_cp_converter(Cp437).strict(false);
-        let fs = Fs::new(Device::new(storage.clone()), options).map_err(|from| match from {
+        let fs = Fs::new(device, options).map_err(|from| match from {
             lamfat::Error::Io(DeviceError(error)) if error != Error::Inval => error,
             _ => Error::Inval,
         })?;

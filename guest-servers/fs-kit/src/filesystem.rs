@@ -80,6 +80,11 @@ const CHUNK: usize = 64 * 1024;
 pub trait FileSystem {
     /// `Inval`: the source holds another file system.
     fn mount(&mut self, source: &str, flags: u32) -> Result<MountInfo>;
+    /// As `mount`, where an instance before this one held files without a name, under these numbers. Answers
+    /// `mounted::HELD` if it holds all of them again, else none is.
+    fn mount_again(&mut self, source: &str, flags: u32, _held: &[Ino]) -> Result<MountInfo> {
+        self.mount(source, flags)
+    }
     fn unmount(&mut self) -> Result<()>;
     fn sync(&mut self) -> Result<()>;
 
@@ -150,8 +155,9 @@ pub trait FileSystem {
         Err(Error::NotSup)
     }
 
-    /// A new server stands where one died: mount it again as before. `ServerDied`: there is none.
-    fn recover(&mut self) -> Result<MountInfo> {
+    /// A new server stands where one died: mount it again as before, with what is held without a name.
+    /// `ServerDied`: there is none.
+    fn recover(&mut self, _held: &[Ino]) -> Result<MountInfo> {
         Err(Error::ServerDied)
     }
 
@@ -283,8 +289,11 @@ impl<T: FileSystem + ?Sized> FileSystem for alloc::boxed::Box<T> {
     fn attach(&mut self, held: &[Ino]) -> Result<MountInfo> {
         (**self).attach(held)
     }
-    fn recover(&mut self) -> Result<MountInfo> {
-        (**self).recover()
+    fn recover(&mut self, held: &[Ino]) -> Result<MountInfo> {
+        (**self).recover(held)
+    }
+    fn mount_again(&mut self, source: &str, flags: u32, held: &[Ino]) -> Result<MountInfo> {
+        (**self).mount_again(source, flags, held)
     }
     fn read_to(&mut self, ino: Ino, offset: u64, len: usize, out: &mut dyn Sink) -> Result<usize> {
         (**self).read_to(ino, offset, len, out)

@@ -80,12 +80,17 @@ impl<T: Transport> Remote<T> {
         self.transport.window().len().saturating_sub(DATA_AT)
     }
 
-    fn mount_now(&mut self) -> Result<MountInfo> {
+    fn mount_now(&mut self, held: &[Ino]) -> Result<MountInfo> {
         let source_len = self.put(0, self.source.as_bytes())?;
+        let mut numbers = Vec::with_capacity(held.len() * 8);
+        held.iter().for_each(|ino| numbers.extend_from_slice(&ino.to_le_bytes()));
+        let fits = self.source.len() + numbers.len() <= self.transport.window().len();
+        let held = if fits { self.put(self.source.len(), &numbers)? / 8 } else { 0 };
         let reply = self.transport.call(&fs::Mount {
             flags: self.flags,
             source_len,
             len: self.transport.window().len() as u64,
+            held,
             window: self.transport.window_handle(),
         })?;
         Ok(MountInfo { root: reply.root, flags: reply.flags })
@@ -99,7 +104,7 @@ impl<T: Transport> FileSystem for Remote<T> {
         }
         self.source = String::from(source);
         self.flags = flags;
-        self.mount_now()
+        self.mount_now(&[])
     }
 
     fn unmount(&mut self) -> Result<()> {
@@ -271,10 +276,10 @@ impl<T: Transport> FileSystem for Remote<T> {
         Ok(MountInfo { root: reply.root, flags: reply.flags })
     }
 
-    fn recover(&mut self) -> Result<MountInfo> {
+    fn recover(&mut self, held: &[Ino]) -> Result<MountInfo> {
         for _ in 0..RECOVERIES {
             self.transport.reconnect()?;
-            match self.mount_now() {
+            match self.mount_now(held) {
                 // This instance died as well.
                 Err(Error::ServerDied) => {}
                 result => return result,

@@ -18,7 +18,7 @@ use xinim_abi::interface::Reply;
 use xinim_abi::ipc::Message;
 use xinim_abi::object::Handle;
 use xinim_abi::services::fs::fs::{self, Call};
-use xinim_abi::services::fs::{Attributes, set};
+use xinim_abi::services::fs::{Attributes, mounted, set};
 use xinim_abi::services::vfs::{NAME_MAX, PATH_MAX, Stat};
 use zerocopy::{FromZeros, IntoBytes};
 
@@ -60,7 +60,7 @@ impl<F: FileSystem, W: Window> Serve<F, W> {
         let call = Call::decode(message)?;
         if let Call::Mount(request) = call {
             let len = usize::try_from(request.len).map_err(|_| Error::Inval)?;
-            return self.mount(map(request.window, len)?, request.source_len, request.flags);
+            return self.mount(map(request.window, len)?, &request);
         }
         if let Call::Attach(request) = call {
             let len = usize::try_from(request.len).map_err(|_| Error::Inval)?;
@@ -84,18 +84,25 @@ impl<F: FileSystem, W: Window> Serve<F, W> {
         Ok(reply)
     }
 
-    fn mount(&mut self, window: W, source_len: u32, flags: u32) -> Result<Message> {
+    fn mount(&mut self, window: W, request: &fs::Mount) -> Result<Message> {
         if self.window.is_some() {
             // A VFS that came back: what the old one had in flight is written first.
             self.fs.unmount()?;
             self.window = None;
         }
-        let source = bytes_at(&window, 0, source_len, PATH_MAX)?;
+        let source = bytes_at(&window, 0, request.source_len, PATH_MAX)?;
+        let held = numbers_at(&window, source.len(), request.held)?;
         let source = String::from_utf8(source).map_err(|_| Error::Inval)?;
-        let info = self.fs.mount(&source, flags)?;
+        let info = match held.is_empty() {
+            true => self.fs.mount(&source, request.flags)?,
+            false => self.fs.mount_again(&source, request.flags, &held)?,
+        };
         self.window = Some(window);
         self.info = info;
         self.held.clear();
+        if info.flags & mounted::HELD != 0 {
+            held.iter().for_each(|&ino| *self.held.entry(ino).or_default() += 1);
+        }
         Ok(fs::Mounted { root: info.root, flags: info.flags }.encode())
     }
 
@@ -103,10 +110,9 @@ impl<F: FileSystem, W: Window> Serve<F, W> {
         if self.window.is_none() {
             return Err(Error::NoDev);
         }
-        let bytes = bytes_at(&window, 0, count.saturating_mul(8), window.len())?;
         let mut wanted: BTreeMap<Ino, u32> = BTreeMap::new();
-        for ino in bytes.as_chunks::<8>().0 {
-            *wanted.entry(Ino::from_le_bytes(*ino)).or_default() += 1;
+        for ino in numbers_at(&window, 0, count)? {
+            *wanted.entry(ino).or_default() += 1;
         }
         // An operation of the old instance may have held or released what it did not live to note.
         for (&ino, &count) in &self.held {
@@ -263,6 +269,11 @@ fn bytes_at(window: &impl Window, at: usize, len: u32, max: usize) -> Result<Vec
     let mut bytes = vec![0; len];
     window.read(at, &mut bytes)?;
     Ok(bytes)
+}
+
+fn numbers_at(window: &impl Window, at: usize, count: u32) -> Result<Vec<Ino>> {
+    let bytes = bytes_at(window, at, count.saturating_mul(8), window.len())?;
+    Ok(bytes.as_chunks::<8>().0.iter().map(|ino| Ino::from_le_bytes(*ino)).collect())
 }
 
 fn name_at(window: &impl Window, at: usize, len: u32) -> Result<Vec<u8>> {

@@ -82,6 +82,11 @@ struct Check<'a> {
 /// Checks a volume, and with `repair` puts right what it can and marks it clean. `Inval`: no MINIX
 /// volume.
 pub fn check(storage: &mut dyn Storage, repair: bool) -> Result<Report> {
+    check_held(storage, repair, &[])
+}
+
+/// As [`check`], for a volume on which files without a name are still open: they stay.
+pub fn check_held(storage: &mut dyn Storage, repair: bool, held: &[u32]) -> Result<Report> {
     let volume = Volume::open(storage)?;
     let geometry = volume.geometry;
     if geometry.inodes > INODES_MAX {
@@ -97,6 +102,9 @@ pub fn check(storage: &mut dyn Storage, repair: bool) -> Result<Report> {
         queue: VecDeque::new(),
     };
     check.walk()?;
+    for &ino in held {
+        check.visit_held(ino)?;
+    }
     if check.report.unrepaired == 0 || !repair {
         check.counts()?;
         check.maps()?;
@@ -172,6 +180,15 @@ impl Check<'_> {
         if is_directory(&inode) {
             self.links[ino as usize] = 2;
             self.queue.push_back((ino, parent));
+        }
+        Ok(())
+    }
+
+    /// A file that is to stay without a name.
+    fn visit_held(&mut self, ino: u32) -> Result<()> {
+        let inside = (1..=self.geometry().inodes).contains(&ino) && !self.seen.get(ino);
+        if inside && self.volume.inode(ino).is_ok_and(|inode| !is_directory(&inode)) {
+            self.visit(ino, ino)?;
         }
         Ok(())
     }

@@ -36,6 +36,18 @@ struct Mounted<S> {
     flags: u32,
 }
 
+/// The files without a name that the instance before held, if all of them are there. Where writes were lost, a
+/// number may be another file's: then none is.
+fn held_again<S: Storage>(volume: &mut Volume<S>, held: &[Ino]) -> Vec<u32> {
+    let there = |&ino: &Ino| {
+        let ino = u32::try_from(ino).ok()?;
+        volume.inode(ino).ok().map(|_| ino)
+    };
+    let numbers: Vec<u32> = held.iter().map_while(there).collect();
+    let all = volume.storage.recovered() && numbers.len() == held.len();
+    if all { numbers } else { Vec::new() }
+}
+
 impl<S: Storage> Minix<S> {
     /// `now`: nanoseconds since 1970.
     pub fn new(open: OpenDevice<S>, now: fn() -> u64) -> Self {
@@ -138,18 +150,25 @@ fn number(ino: Ino) -> Result<u32> {
 impl<S: Storage> FileSystem for Minix<S> {
     /// A volume that was not unmounted in order is repaired first, unless it is mounted read-only.
     fn mount(&mut self, source: &str, flags: u32) -> Result<MountInfo> {
+        self.mount_again(source, flags, &[])
+    }
+
+    fn mount_again(&mut self, source: &str, flags: u32, held: &[Ino]) -> Result<MountInfo> {
         if self.mounted.is_some() {
             return Err(Error::Busy);
         }
         let mut volume = Volume::open((self.open)(source)?)?;
+        let held = held_again(&mut volume, held);
         let read_only = volume.storage.read_only() || flags & mount::READ_ONLY != 0;
         if !read_only && !volume.geometry.clean {
-            let report = check::check(&mut volume.storage, true)?;
+            let report = check::check_held(&mut volume.storage, true, &held)?;
             if !report.repaired() {
                 return Err(Error::Io);
             }
         }
-        let mut tree = Tree { volume, holds: BTreeMap::new(), now: self.now };
+        let mut holds = BTreeMap::new();
+        held.iter().for_each(|&ino| *holds.entry(ino).or_insert(0) += 1);
+        let mut tree = Tree { volume, holds, now: self.now };
         tree.directory(ROOT).map_err(|error| match error {
             Error::Stale | Error::NotDir => Error::Inval,
             error => error,
@@ -158,7 +177,10 @@ impl<S: Storage> FileSystem for Minix<S> {
             tree.open_for_writing()?;
         }
         let flags = if read_only { flags | mount::READ_ONLY } else { flags };
-        let restored = if tree.volume.storage.recovered() { mounted::RESTORED } else { 0 };
+        let mut restored = if tree.volume.storage.recovered() { mounted::RESTORED } else { 0 };
+        if !tree.holds.is_empty() {
+            restored |= mounted::HELD;
+        }
         self.mounted = Some(Mounted { tree, read_only, flags });
         Ok(MountInfo { root: ROOT.into(), flags: flags | restored })
     }

@@ -30,6 +30,7 @@ pub struct Recording {
 struct Inner {
     bytes: Vec<u8>,
     read_only: bool,
+    recovered: bool,
     steps: Option<Vec<Step>>,
     start: Vec<u8>,
     accesses: u64,
@@ -46,6 +47,7 @@ impl Image {
         Self(Rc::new(RefCell::new(Inner {
             bytes,
             read_only: false,
+            recovered: false,
             steps: None,
             start: Vec::new(),
             accesses: 0,
@@ -61,6 +63,12 @@ impl Image {
     /// Writes are `RoFs`.
     pub fn read_only(self) -> Self {
         self.0.borrow_mut().read_only = true;
+        self
+    }
+
+    /// As a cache whose unwritten lines outlive the server: nothing is ever lost.
+    pub fn recovered(self) -> Self {
+        self.0.borrow_mut().recovered = true;
         self
     }
 
@@ -172,6 +180,10 @@ impl Storage for Image {
             steps.push(Step::Barrier);
         }
         Ok(())
+    }
+
+    fn recovered(&self) -> bool {
+        self.0.borrow().recovered
     }
 
     /// What nobody needs becomes noise, so that who reads it is found out.

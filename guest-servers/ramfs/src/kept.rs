@@ -122,12 +122,8 @@ impl<'a> RamFs<'a> {
                 return Err(Error::BadMessage);
             }
         }
+        // Files that were open without a name stay until the mount says who is still held.
         self.table.take_changes();
-        // Files that were open without a name: nobody can find them any more.
-        let nameless = self.table.iter().filter(|(ino, inode)| *ino != ROOT && inode.links == 0);
-        for ino in nameless.map(|(ino, _)| ino).collect::<Vec<_>>() {
-            self.reap(ino)?;
-        }
         Ok(())
     }
 

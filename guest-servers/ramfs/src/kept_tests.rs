@@ -13,6 +13,7 @@ use proptest::prelude::*;
 use xinim_abi::error::{Error, Result};
 use xinim_abi::services::fs::mounted;
 use xinim_abi::services::vfs::mode;
+use xinim_fs_kit::conformance::deaths;
 use xinim_fs_kit::{DirBuffer, FileSystem, Ino, NewFile, SetAttributes, entries};
 use xinim_keep::Area;
 
@@ -64,6 +65,12 @@ impl Kept {
             RamFs::kept(Some(bundle), settings(64 << 20), account, Box::new(self.clone()));
         fs.mount(BUNDLE_SOURCE, 0).expect("mounted");
         (fs, restored)
+    }
+
+    /// As `start`, not mounted and without a bundle.
+    fn server(&self) -> RamFs<'static> {
+        let account = Account::open(Box::new(self.clone())).expect("a journal").0;
+        RamFs::kept(None, settings(64 << 20), account, Box::new(self.clone())).0
     }
 }
 
@@ -385,4 +392,12 @@ fn memory_is_given_back() {
     assert_eq!(restored, Ok(()));
     assert_eq!(fs.attributes(ino), Err(Error::Stale));
     assert_eq!(kept.chunks.lock().unwrap().len(), 1);
+}
+
+#[test]
+fn nameless_files_outlive_the_server() {
+    let kept = Kept::new();
+    // The first is not restored from anything.
+    kept.server().mount("", 0).expect("mounted");
+    deaths::nameless_files_outlive_the_server("", || kept.server());
 }

@@ -196,7 +196,7 @@ impl<'a> RamFs<'a> {
 
 /// The operations that change something, before account of it is kept.
 impl RamFs<'_> {
-    fn do_mount(&mut self, source: &str, flags: u32) -> Result<MountInfo> {
+    fn do_mount(&mut self, source: &str, flags: u32, held: &[Ino]) -> Result<MountInfo> {
         if source == BUNDLE_SOURCE
             && let Some(bundle) = self.bundle.take()
         {
@@ -205,12 +205,22 @@ impl RamFs<'_> {
                 return Err(Error::Inval);
             }
         }
-        // A VFS that came back holds nothing yet.
-        for ino in self.table.release_all() {
+        // A VFS that came back holds what it says, and of an earlier instance of this server nothing else.
+        self.table.release_all();
+        let all = self.restored && held.iter().all(|&ino| self.table.get(ino).is_ok());
+        for &ino in held.iter().filter(|_| all) {
+            let inode = self.table.get_mut(ino)?;
+            inode.holds = inode.holds.checked_add(1).ok_or(Error::Limit)?;
+        }
+        let nameless = self.table.iter().filter(|(ino, inode)| *ino != ROOT && inode.links == 0);
+        for ino in nameless.map(|(ino, _)| ino).collect::<Vec<_>>() {
             self.reap(ino)?;
         }
         self.read_only = flags & vfs::mount::READ_ONLY != 0;
-        let restored = if self.restored { mounted::RESTORED } else { 0 };
+        let mut restored = if self.restored { mounted::RESTORED } else { 0 };
+        if all && !held.is_empty() {
+            restored |= mounted::HELD;
+        }
         Ok(MountInfo { root: ROOT, flags: flags | restored })
     }
 
@@ -342,7 +352,11 @@ impl RamFs<'_> {
 
 impl FileSystem for RamFs<'_> {
     fn mount(&mut self, source: &str, flags: u32) -> Result<MountInfo> {
-        let result = self.do_mount(source, flags);
+        self.mount_again(source, flags, &[])
+    }
+
+    fn mount_again(&mut self, source: &str, flags: u32, held: &[Ino]) -> Result<MountInfo> {
+        let result = self.do_mount(source, flags, held);
         self.settle(result)
     }
 

@@ -134,14 +134,14 @@ fn a_new_instance_is_mounted_as_the_old_one() {
     let (mut remote, root) = remote();
     remote.transport().dead = true;
     assert_eq!(remote.attributes(root).err(), Some(Error::ServerDied));
-    assert_eq!(remote.recover().map(|info| info.root), Ok(root));
+    assert_eq!(remote.recover(&[]).map(|info| info.root), Ok(root));
     assert!(remote.attributes(root).is_ok());
     remote.transport().dead = true;
     remote.transport().dying = 2;
-    assert!(remote.recover().is_ok(), "two die at their mount, the third lives");
+    assert!(remote.recover(&[]).is_ok(), "two die at their mount, the third lives");
     remote.transport().dead = true;
     remote.transport().dying = 3;
-    assert_eq!(remote.recover(), Err(Error::ServerDied));
+    assert_eq!(remote.recover(&[]), Err(Error::ServerDied));
 }
 
 #[test]

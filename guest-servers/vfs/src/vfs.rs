@@ -33,7 +33,7 @@ use crate::files::FileId;
 use crate::mounts::{MountId, ServerName};
 use crate::process::Process;
 use crate::state::State;
-use crate::tree::{NEVER, NodeId};
+use crate::tree::{NEVER, Node, NodeId};
 
 /// Instances of a server tried for one operation before it is an error.
 pub(crate) const ATTEMPTS: u32 = 3;
@@ -504,7 +504,12 @@ impl<H: Host> Vfs<H> {
 
     /// The server died: goes on with its next instance. `Io`: there is none.
     pub(crate) fn recover(&mut self, id: MountId) -> Result<()> {
-        let recovered = self.with_fs(id, |fs| fs.recover());
+        // What has a name is looked up again.
+        let generation = self.mount(id).generation;
+        let nameless = |node: &Node| node.gone && node.held && node.generation == generation;
+        let nodes = self.tree.of_mount(id).filter(|node| nameless(node));
+        let held: Vec<Ino> = nodes.map(|node| node.ino).collect();
+        let recovered = self.with_fs(id, |fs| fs.recover(&held));
         if !recovered.is_ok_and(|info| info.flags & mounted::RESTORED != 0) {
             self.count_losses(id);
         }
@@ -515,9 +520,14 @@ impl<H: Host> Vfs<H> {
             mount.server = self.host.describe(fs);
         }
         mount.generation += 1;
-        mount.flags |= info.flags & !mounted::RESTORED;
+        mount.flags |= info.flags & !(mounted::RESTORED | mounted::HELD);
         mount.deferred.clear();
-        let (root, generation) = (mount.root, mount.generation);
+        let (root, now) = (mount.root, mount.generation);
+        if info.flags & mounted::HELD != 0 {
+            let nodes = self.tree.of_mount(id).filter(|node| nameless(node));
+            nodes.for_each(|node| node.generation = now);
+        }
+        let generation = now;
         let node = self.tree.node_mut(root);
         node.ino = info.root;
         node.generation = generation;

@@ -14,8 +14,9 @@ crate::interface! {
     pub mod fs = 0x04 {
         /// Source (device name as in /dev, or empty) is the first `source_len` bytes of the window.
         /// Flags as `vfs::mount`; the server may answer with `READ_ONLY` added. `Inval`: not this file
-        /// system.
-        1 idempotent Mount { flags: u32, source_len: u32, len: u64; window: handle }
+        /// system. Behind the source are `held` inode numbers (`u64`, once for each hold) of files without a
+        /// name that were held at the instance before; see [`mounted::HELD`](super::mounted::HELD).
+        1 idempotent Mount { flags: u32, source_len: u32, len: u64, held: u32; window: handle }
             -> Mounted { root: u64, flags: u32 }
         /// Writes everything and forgets the device.
         2 idempotent Unmount { } -> Unmounted { }
@@ -86,6 +87,8 @@ pub mod mounted {
     pub const VOLATILE_DISKS: u32 = 1 << 18;
     /// Everything is there that the instance before has answered: nobody needs to hear of its death.
     pub const RESTORED: u32 = 1 << 19;
+    /// What was held is there, under the same numbers, and is held as often.
+    pub const HELD: u32 = 1 << 20;
 }
 
 /// Mask bits of `SetAttr`.

@@ -9,6 +9,7 @@ use std::vec::Vec;
 use xinim_abi::error::{Error, Result};
 use xinim_abi::services::fs::mounted;
 use xinim_block_client::Storage;
+use xinim_fs_kit::conformance::deaths;
 use xinim_fs_kit::{FileSystem, Ino, NewFile};
 use xinim_fs_testing::{Image, Random, campaign};
 use xinim_keep::Area;
@@ -56,12 +57,16 @@ impl World {
     /// The next instance; whether it says that nothing is lost.
     fn start(&self) -> (Ext, Ino, bool) {
         self.life.0.set(u64::MAX);
+        let mut ext = self.server();
+        let info = ext.mount("vda", 0).expect("mounted");
+        (ext, info.root, info.flags & mounted::RESTORED != 0)
+    }
+
+    fn server(&self) -> Ext {
         let (device, account) = (self.clone(), self.clone());
         let open = Box::new(move |_: &str| Ok(Box::new(device.clone()) as Box<dyn Storage>));
         let account = Box::new(move || Ok(Box::new(account.clone()) as Box<dyn Area>));
-        let mut ext = Ext::new(open, AROUND).kept(account);
-        let info = ext.mount("vda", 0).expect("mounted");
-        (ext, info.root, info.flags & mounted::RESTORED != 0)
+        Ext::new(open, AROUND).kept(account)
     }
 }
 
@@ -217,4 +222,16 @@ fn a_damaged_account_is_not_taken_up() {
         check(&world.image.bytes(), "a damaged account");
     }
     assert!(seen > 0);
+}
+
+#[test]
+fn nameless_files_outlive_the_server() {
+    if !ready("nameless_files_outlive_the_server") {
+        return;
+    }
+    for (name, args) in VARIANTS {
+        let world = World::new(made(10, args), vec![0; 1 << 20]);
+        deaths::nameless_files_outlive_the_server("vda", || world.server());
+        check(&world.image.bytes(), name);
+    }
 }

@@ -6,10 +6,11 @@
 //! ```
 //! [`check_all`] runs each check of [`checks`] on a fresh, empty, writable file system and panics
 //! with the check's name where one fails; [`model::exercise`] does random operations and compares
-//! with a plain in-memory model after each. A file system says what it lacks in [`Abilities`].
+//! with a plain in-memory model after each; [`deaths`] has what outlives the server. A file system says what it lacks in [`Abilities`].
 
 mod checks;
 mod crowds;
+pub mod deaths;
 pub mod model;
 mod random;
 

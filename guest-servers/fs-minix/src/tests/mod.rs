@@ -10,7 +10,7 @@ use proptest::prelude::*;
 use xinim_abi::error::{Error, Result};
 use xinim_abi::services::vfs::{mode, mount};
 use xinim_fs_exerciser::{Can, FsTarget, run};
-use xinim_fs_kit::conformance::{self, Abilities};
+use xinim_fs_kit::conformance::{self, Abilities, deaths};
 use xinim_fs_kit::{FileSystem, Ino, NewFile, SetAttributes};
 use xinim_fs_testing::Image;
 
@@ -278,5 +278,14 @@ fn trimming_takes_free_zones_only() {
         let mut data = std::vec![0; 30_000];
         assert_eq!(fs.read(ino, 0, &mut data), Ok(30_000));
         assert!(data.iter().all(|&byte| byte == 7));
+    }
+}
+
+#[test]
+fn nameless_files_outlive_the_server() {
+    for options in kinds() {
+        let image = formatted(&options, 4 << 20).recovered();
+        deaths::nameless_files_outlive_the_server("vda", || on(&image));
+        assert_clean(&image);
     }
 }

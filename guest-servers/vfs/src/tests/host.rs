@@ -254,7 +254,7 @@ impl FileSystem for TestFs {
         *self.control.held.borrow_mut() = held;
         Ok(MountInfo { root: self.out(1), flags: self.flags })
     }
-    fn recover(&mut self) -> Result<MountInfo> {
+    fn recover(&mut self, _: &[Ino]) -> Result<MountInfo> {
         if self.control.failed.get() {
             return Err(Error::ServerDied);
         }
