@@ -88,7 +88,7 @@ fn of_process(process: &Process) -> ProcessInfo {
         threads: process.thread_count.get(),
         handles: process.handles.count(),
         state: first.map_or(state::DEAD, |thread| thread.state.get() as u32),
-        priority: first.map_or(process.priority_limit.get(), |thread| thread.priority),
+        priority: first.map_or(process.priority_limit.get(), |thread| thread.priority.get()),
         cpu_ns: time::nanoseconds(process.run_time()),
         frames: process.mapped.get(),
         refused: process.refused.get(),

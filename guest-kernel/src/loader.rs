@@ -215,6 +215,8 @@ fn build_stack(process: Ref<Process>, bundle: Ref<MemoryObject>, firmware: &Firm
         strings: at as u32,
         pid: process.pid,
         incarnation: 0,
+        flags: 0,
+        stack: (STACK_SIZE - PAGE) as u32,
     };
     block[..size_of::<StartBlock>()].copy_from_slice(header.as_bytes());
 

@@ -47,7 +47,8 @@ pub fn make_ready(thread: Ref<Thread>) {
     let cpu = cpu();
     // An equal one cannot preempt, but the quantum must end some time.
     // With more CPUs, another may take it.
-    if smp::several() || cpu.current.get().is_none_or(|current| thread.priority >= current.priority)
+    if smp::several()
+        || cpu.current.get().is_none_or(|current| thread.priority.get() >= current.priority.get())
     {
         cpu.reschedule.set(true);
     }
@@ -55,7 +56,7 @@ pub fn make_ready(thread: Ref<Thread>) {
 
 #[inline]
 fn enqueue(thread: Ref<Thread>, front: bool) {
-    let priority = thread.priority as usize % PRIORITIES;
+    let priority = thread.priority.get() as usize % PRIORITIES;
     let queue = &READY[priority];
     if front {
         queue.push_front(thread);
@@ -76,9 +77,22 @@ fn dequeued(priority: usize) {
 
 /// Takes a ready thread out of its queue.
 pub fn remove_ready(thread: Ref<Thread>) {
-    let priority = thread.priority as usize % PRIORITIES;
+    let priority = thread.priority.get() as usize % PRIORITIES;
     READY[priority].remove(thread);
     dequeued(priority);
+}
+
+/// From now on the thread has another priority, wherever it waits.
+pub fn set_priority(thread: Ref<Thread>, priority: u32) {
+    let ready = thread.state.get() == State::Ready;
+    if ready {
+        remove_ready(thread);
+    }
+    thread.priority.set(priority);
+    if ready {
+        enqueue(thread, false);
+    }
+    cpu().reschedule.set(true);
 }
 
 /// `current` has stopped running (its state and queue are the caller's business) and `next` may
@@ -87,7 +101,7 @@ pub fn remove_ready(thread: Ref<Thread>) {
 pub fn hand_over(current: Ref<Thread>, next: Ref<Thread>) {
     let cpu = cpu();
     // Others of its priority, too: then the timer must end the quantum, which `settle` sees to.
-    match READY_MASK.get() >> (next.priority % 32) {
+    match READY_MASK.get() >> (next.priority.get() % 32) {
         0 => {
             let ticks = run(cpu, next);
             current.ticks.set(current.ticks.get() + ticks);
@@ -238,7 +252,7 @@ fn settle(cpu: &Cpu) {
         deadline = watched;
     }
     if let Some(current) = cpu.current.get()
-        && READY_MASK.get() >> (current.priority % 32) & 1 != 0
+        && READY_MASK.get() >> (current.priority.get() % 32) & 1 != 0
     {
         deadline = deadline.min(cpu.quantum_end.get());
     }
@@ -257,14 +271,15 @@ fn spread(cpu: &Cpu) {
     let coming = smp::others(cpu).filter(|other| other.kicked.get()).count() as u32;
     for _ in coming..READY_COUNT.get() {
         // What a CPU runs, idling below everything.
-        let level = |other: &&Cpu| other.current.get().map_or(0, |thread| thread.priority + 1);
+        let level =
+            |other: &&Cpu| other.current.get().map_or(0, |thread| thread.priority.get() + 1);
         let free = smp::others(cpu).filter(|other| !other.kicked.get());
         let Some(lowest) = free.min_by_key(level) else { return };
         let running = level(&lowest);
         // An equal one need not give way, but its turn must end some time.
         let endless = running == best + 1
             && lowest.armed.get() > lowest.quantum_end.get()
-            && cpu.current.get().is_none_or(|current| current.priority != best);
+            && cpu.current.get().is_none_or(|current| current.priority.get() != best);
         if running > best && !endless {
             return;
         }
@@ -284,7 +299,7 @@ fn choose(cpu: &Cpu) {
     let current = cpu.current.get().filter(|thread| thread.state.get() == State::Running);
     let mask = READY_MASK.get();
     if let Some(current) = current {
-        if mask >> (current.priority % 32) <= 1 {
+        if mask >> (current.priority.get() % 32) <= 1 {
             return;
         }
         // Preempted: first of its kind when its turn comes, for what is left of its quantum. With a
@@ -341,7 +356,7 @@ pub fn timer_expired() {
     }
     if let Some(current) = cpu.current.get()
         && now >= cpu.quantum_end.get()
-        && READY_MASK.get() >> (current.priority % 32) & 1 != 0
+        && READY_MASK.get() >> (current.priority.get() % 32) & 1 != 0
     {
         yield_now(current);
     }

@@ -46,7 +46,8 @@ pub struct Thread {
     pub frame: Frame,
     pub process: Ref<Process>,
     pub state: Cell<State>,
-    pub priority: u32,
+    /// Changed by [`scheduler::set_priority`] only.
+    pub priority: Cell<u32>,
     pub references: Cell<u32>,
     /// Where it waits, while it does.
     pub endpoint: Cell<Option<Ref<Endpoint>>>,
@@ -145,7 +146,7 @@ pub fn create(process: Ref<Process>, start: Start) -> Result<Ref<Thread>> {
         frame: Frame::default(),
         process,
         state: Cell::new(State::Sleeping),
-        priority: start.priority,
+        priority: Cell::new(start.priority),
         references: Cell::new(2),
         endpoint: Cell::new(None),
         badge: Cell::new(0),

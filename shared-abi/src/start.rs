@@ -34,6 +34,18 @@ pub struct StartBlock {
     pub pid: u32,
     /// Non-zero when RS restarts a crashed service: the instance's number (1 = first restart).
     pub incarnation: u32,
+    /// See [`flag`].
+    pub flags: u32,
+    /// Bytes of the stack, which ends where this block begins.
+    pub stack: u32,
+}
+
+/// Flags of a start block.
+pub mod flag {
+    /// Made ahead for the next instance of a service: it makes itself ready as far as it can without
+    /// touching what the present instance uses, then asks RS to `Standby`, and goes on when that is
+    /// answered.
+    pub const STANDBY: u32 = 1;
 }
 
 /// A handle and what it is for.
@@ -80,5 +92,5 @@ pub mod role {
     pub const PCI: u32 = 11;
 }
 
-const _: () = assert!(size_of::<StartBlock>() == 32);
+const _: () = assert!(size_of::<StartBlock>() == 40);
 const _: () = assert!(size_of::<StartHandle>() == 8);

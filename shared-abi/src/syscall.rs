@@ -111,6 +111,8 @@ pub const PROBE: u64 = 27;
 /// waits at the endpoint (the last 256 such are kept). `Perm`: somebody supervises it; `Srch`: there is
 /// no such process, and no obituary.
 pub const PROCESS_ADOPT: u64 = 28;
+/// `(thread, priority)`. At most its process's limit; needs MANAGE. `Srch`: the thread is dead.
+pub const THREAD_PRIORITY: u64 = 29;
 
 /// `(length, MemoryFlags) -> handle`. Zeroed. The length is rounded up to pages (LARGE: to 2 MiB).
 /// Charged to the caller's memory limit until destroyed.

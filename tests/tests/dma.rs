@@ -60,7 +60,9 @@ fn restarts_leak_nothing() {
                 while [ $i -lt {kills} ]; do
                     service kill virtio-blk; sleep 0.05; i=$((i+1))
                 done
-                touch /tmp/done; wait; sleep 0.3; echo report; sysinfo; grep VmRSS /proc/1/status
+                touch /tmp/done; wait; sleep 0.3
+                until service status virtio-blk | grep 'spare: stands by' > /dev/null; do sleep 0.05; done
+                sleep 0.1; echo report; sysinfo; grep VmRSS /proc/1/status
                 "
             )
         };

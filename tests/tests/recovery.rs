@@ -133,3 +133,43 @@ fn a_stopped_driver_fails_its_clients_and_started_serves_them_again() {
         assert!(fs::read(&back).expect("copied file") == fs::read(&file).expect("file"));
     }
 }
+
+/// The next instance's process stands by while the driver runs, takes over when it dies, and is made anew; it
+/// is quicker than a process that is made then.
+#[test]
+fn a_spare_takes_over_and_is_quicker() {
+    for engine in engines("a_spare_takes_over_and_is_quicker") {
+        // The second death of each pair comes before there can be another spare.
+        let script = "twice() { for i in 1 2; do echo kill virtio-blk; echo start virtio-blk; done; }
+            i=0; while [ $i -lt 8 ]; do
+                until service status virtio-blk | grep 'spare: stands by' > /dev/null; do sleep 0.02; done
+                twice | service batch; i=$((i+1))
+            done
+            service status virtio-blk | grep 'restarts:'; service restarts virtio-blk; dmesg | grep 'spare process' || true";
+        let output = exec(engine, script, &["--disk", "new:16M"]).output().expect(0);
+        let text = output.out();
+        assert!(text.starts_with("restarts: 16\n"), "{engine}: {text}{}", output.err());
+        assert!(!text.contains("its spare process died"), "{engine}: {text}");
+        let mut times = [Vec::new(), Vec::new()];
+        for line in text.lines().skip(2) {
+            let fields: Vec<&str> = line.split_whitespace().collect();
+            let [_, name, process, heard, waited, launch, up, down] = fields[..] else {
+                panic!("{engine}: {line}")
+            };
+            assert_eq!(name, "virtio-blk", "{engine}: {line}");
+            let us = |text: &str| text.parse::<u64>().expect("us");
+            // Each is rounded down.
+            let sum = us(heard) + us(waited) + us(launch) + us(up);
+            assert!(us(down).abs_diff(sum) <= 4, "{engine}: the phases of {line}");
+            match process {
+                "new" => times[0].push(us(launch) + us(up)),
+                "spare" => times[1].push(us(launch) + us(up)),
+                // On a busy host the next one may have been on its way.
+                other => assert_eq!(other, "ahead", "{engine}: {line}"),
+            }
+        }
+        let [new, spare] = times;
+        assert!(spare.len() >= 8 && !new.is_empty(), "{engine}: {text}");
+        assert!(spare.iter().min() < new.iter().min(), "{engine}: {text}");
+    }
+}

@@ -11,10 +11,13 @@ use xinim_abi::services::block::UNITS_MAX;
 use xinim_ahci::{Hba, HbaError};
 use xinim_block_service::BlockDevice;
 use xinim_block_service::server::{self, INTERRUPT_BIT};
-use xinim_driver_rt::{Interrupt, PciDevice, Registers, RtClock, RtDma};
+use xinim_driver_rt::{Interrupt, PciDevice, Registers, RtClock, RtDma, stand_by};
 use xinim_rt::log;
 
-xinim_rt::program!(main);
+xinim_rt::program!(main, prepares);
+
+/// Bytes of heap in use when the service is up, at most.
+const START_HEAP: usize = 192 << 10;
 
 fn main() -> i32 {
     match start() {
@@ -30,8 +33,10 @@ type GuestHba = Hba<Registers, RtDma, RtClock>;
 
 fn start() -> Result<(PciDevice, GuestHba, Interrupt), HbaError> {
     let device = PciDevice::from_start()?;
+    let dma = RtDma::new(&device);
+    stand_by(&device, &dma, START_HEAP)?;
     let interrupt = device.bind_interrupt(0, INTERRUPT_BIT)?;
-    let hba = Hba::start(&device, RtDma::new(&device), RtClock)?;
+    let hba = Hba::start(&device, dma, RtClock)?;
     for number in 0..UNITS_MAX {
         if let Some(unit) = hba.unit(number) {
             let (model, sectors) = (unit.model.as_str(), unit.sectors);

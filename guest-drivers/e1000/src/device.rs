@@ -404,7 +404,7 @@ fn reset<M: Mmio>(
         });
     }
     write(reg::CTRL, (control | Ctrl::RST).bits());
-    clock.pause(RESET_PAUSE_NS);
+    clock.delay(RESET_PAUSE_NS);
     let done = wait_until(clock, RESET_TIMEOUT_NS, || {
         !Ctrl::from_bits_retain(read(reg::CTRL)).contains(Ctrl::RST)
     });

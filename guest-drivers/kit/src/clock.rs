@@ -7,6 +7,12 @@ pub trait Clock {
 
     /// Lets about `ns` nanoseconds pass (other threads may run).
     fn pause(&self, ns: u64);
+
+    /// Lets `ns` nanoseconds pass, and not much more: for a device that wants to be left alone for less time
+    /// than it may take to get the processor back.
+    fn delay(&self, ns: u64) {
+        self.pause(ns);
+    }
 }
 
 impl<C: Clock + ?Sized> Clock for &C {
@@ -15,6 +21,9 @@ impl<C: Clock + ?Sized> Clock for &C {
     }
     fn pause(&self, ns: u64) {
         (**self).pause(ns);
+    }
+    fn delay(&self, ns: u64) {
+        (**self).delay(ns);
     }
 }
 

@@ -4,9 +4,10 @@
 //! `keep`: the next instance finds it made, as one large page, and a restart spends no time on hundreds of
 //! frames. What is in it is the dead instance's and is cleared before use.
 
+use alloc::collections::VecDeque;
 use alloc::rc::Rc;
 use alloc::vec::Vec;
-use core::cell::Cell;
+use core::cell::{Cell, RefCell};
 use xinim_abi::error::{Error, Result};
 use xinim_abi::object::{Handle, LARGE_PAGE_SIZE, MemoryFlags, Protection};
 use xinim_driver_kit::dma::{Constraints, Dma, DmaBuffer, DmaCounter, DmaStatistics, Segment};
@@ -21,10 +22,12 @@ pub struct RtDma {
     counter: Rc<DmaCounter>,
     /// Key of the next kept memory.
     next_key: Rc<Cell<u64>>,
+    /// Kept memory that was mapped ahead, from the first key on.
+    ready: Rc<RefCell<VecDeque<(Memory, Mapping)>>>,
 }
 
 /// Buffers from this size on are kept memory, where there is some.
-const KEPT_MIN: usize = 64 << 10;
+const KEPT_MIN: usize = 32 << 10;
 /// RS's keys below this are the driver's own.
 const FIRST_KEY: u64 = 1 << 32;
 
@@ -35,7 +38,24 @@ impl RtDma {
 
     /// In the DMA domain with this handle, which stays the caller's and open as long as this lives.
     pub fn in_domain(device: Handle) -> Self {
-        Self { device, counter: Rc::default(), next_key: Rc::new(Cell::new(FIRST_KEY)) }
+        Self {
+            device,
+            counter: Rc::default(),
+            next_key: Rc::new(Cell::new(FIRST_KEY)),
+            ready: Rc::default(),
+        }
+    }
+
+    /// Maps what is kept, without touching what is in it: the present instance's device works with it.
+    pub(crate) fn prepare(&self) {
+        for key in FIRST_KEY.. {
+            let Ok(memory) = xinim_rt::keep::existing(key) else { return };
+            let Ok(mapping) = memory.map(Protection::READ | Protection::WRITE) else { return };
+            for at in (0..mapping.len()).step_by(LARGE_PAGE_SIZE) {
+                let _ = mapping.load_u32(at);
+            }
+            self.ready.borrow_mut().push_back((memory, mapping));
+        }
     }
 
     /// Kept memory for a buffer; `None` where there is none that fits.
@@ -46,12 +66,19 @@ impl RtDma {
         let size = len.checked_next_multiple_of(LARGE_PAGE_SIZE)?;
         // The same buffers in the same order as the instance before, so the same keys.
         let key = self.next_key.get();
-        let memory = xinim_rt::keep::memory(key, size as u64).ok()?;
+        let (memory, mapping) = match self.ready.borrow_mut().pop_front() {
+            Some(ready) => ready,
+            None => {
+                let memory = xinim_rt::keep::memory(key, size as u64).ok()?;
+                let mapping = memory.map(Protection::READ | Protection::WRITE).ok()?;
+                (memory, mapping)
+            }
+        };
         self.next_key.set(key + 1);
         if memory.len() < size as u64 {
             return None;
         }
-        let mut buffer = PinnedMemory::new(self.device, memory).ok()?;
+        let mut buffer = PinnedMemory::pinned(self.device, memory, mapping).ok()?;
         let end = |run: &Run| run.address.saturating_add(run.len - 1);
         let reachable = buffer.runs.iter().all(|run| end(run) <= constraints.max_address);
         if !reachable || buffer.runs.len() != 1 || !buffer.shift(len, constraints) {
@@ -149,6 +176,10 @@ impl PinnedMemory {
     /// it from now on. The errors of the system calls, `Quarantined` among them.
     pub fn new(device: Handle, memory: Memory) -> Result<Self> {
         let mapping = memory.map(Protection::READ | Protection::WRITE)?;
+        Self::pinned(device, memory, mapping)
+    }
+
+    fn pinned(device: Handle, memory: Memory, mapping: Mapping) -> Result<Self> {
         let len = mapping.len();
         let (start, runs) = (0, Vec::new());
         let mut pinned = Self { device, mapping, memory, start, len, runs, counter: None };

@@ -21,7 +21,22 @@ mod grants;
 pub use dma::{PinnedMemory, RtDma};
 pub use function::{Interrupt, PciDevice, Registers};
 
+use xinim_abi::error::Result;
 use xinim_driver_kit::Clock;
+use xinim_rt::standby;
+
+/// To be called by a driver (`xinim_rt::program!(main, prepares)`) before it touches its device: where the
+/// process was made ahead it gets ready, and waits for its turn. `heap`: bytes that the driver allocates
+/// until it serves.
+pub fn stand_by(device: &PciDevice, dma: &RtDma, heap: usize) -> Result<()> {
+    // The same whether it was made ahead or not, so that both hold as much memory.
+    standby::grow_heap(heap);
+    if standby::is_spare() {
+        device.prepare();
+        dma.prepare();
+    }
+    standby::wait()
+}
 
 /// Time since boot, from the kernel information page.
 #[derive(Clone, Copy, Debug, Default)]
@@ -33,5 +48,11 @@ impl Clock for RtClock {
     }
     fn pause(&self, ns: u64) {
         xinim_rt::time::sleep_ns(ns);
+    }
+    fn delay(&self, ns: u64) {
+        let end = self.now_ns().saturating_add(ns);
+        while self.now_ns() < end {
+            core::hint::spin_loop();
+        }
     }
 }

@@ -21,7 +21,7 @@ use xinim_abi::object::{Handle, Protection};
 use xinim_abi::platform::CMDLINE_MODE_EXEC;
 use xinim_abi::services::chardev::{chardev, control};
 use xinim_abi::services::hostlink::{cookie, hostlink};
-use xinim_driver_rt::{PciDevice, Registers, RtClock, RtDma};
+use xinim_driver_rt::{PciDevice, Registers, RtClock, RtDma, stand_by};
 use xinim_rt::memory::Memory;
 use xinim_rt::server::{ClientWindows, Request, Server, answer};
 use xinim_rt::{kip, log, process, server, start, sys};
@@ -29,7 +29,10 @@ use xinim_virtio::StartError;
 use xinim_virtio_console::link::{Answer, Greeting};
 use xinim_virtio_console::{Link, Port, World};
 
-xinim_rt::program!(main);
+xinim_rt::program!(main, prepares);
+
+/// Bytes of heap in use when the service is up, at most.
+const START_HEAP: usize = 96 << 10;
 
 const INTERRUPT_BIT: u32 = 0;
 /// The one message this driver uses, for both queues.
@@ -69,9 +72,11 @@ fn main() -> i32 {
 
 fn start() -> core::result::Result<ConsoleServer, StartError> {
     let device = PciDevice::from_start()?;
+    let dma = RtDma::new(&device);
+    stand_by(&device, &dma, START_HEAP)?;
     let endpoint = server::own_endpoint()?;
     device.bind_interrupt(VECTOR.into(), INTERRUPT_BIT)?;
-    let port = Port::start(&device, RtDma::new(&device), &RtClock, Some(VECTOR))?;
+    let port = Port::start(&device, dma, &RtClock, Some(VECTOR))?;
     let greeting = match (start::incarnation(), kip::cmdline_has(CMDLINE_MODE_EXEC)) {
         (0, true) => Greeting::Due,
         (0, false) => Greeting::WhenNeeded,

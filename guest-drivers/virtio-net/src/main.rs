@@ -4,13 +4,16 @@
 
 extern crate alloc;
 
-use xinim_driver_rt::{Interrupt, PciDevice, Registers, RtClock, RtDma};
+use xinim_driver_rt::{Interrupt, PciDevice, Registers, RtClock, RtDma, stand_by};
 use xinim_link_service::server::{self, ATTENTION_BIT, INTERRUPT_BIT};
 use xinim_rt::{kip, log};
 use xinim_virtio::StartError;
 use xinim_virtio_net::{Net, PAIRS, Vectors};
 
-xinim_rt::program!(main);
+xinim_rt::program!(main, prepares);
+
+/// Bytes of heap in use when the service is up, at most.
+const START_HEAP: usize = 192 << 10;
 
 /// Messages of the function: frames, and changes of configuration and status.
 const QUEUES: u16 = 0;
@@ -32,11 +35,12 @@ fn main() -> i32 {
 
 fn start() -> Result<(PciDevice, GuestNet, Interrupt, bool), StartError> {
     let device = PciDevice::from_start()?;
+    let dma = RtDma::new(&device);
+    stand_by(&device, &dma, START_HEAP)?;
     let interrupt = device.bind_interrupt(QUEUES.into(), INTERRUPT_BIT)?;
     // A function with a single message says everything with it.
     let own = device.bind_interrupt(CONFIG.into(), ATTENTION_BIT).is_ok();
     let vectors = Vectors { queues: Some(QUEUES), config: Some(if own { CONFIG } else { QUEUES }) };
-    let dma = RtDma::new(&device);
     // Locally administered, for a device without an address; told to the network server.
     let random = kip::random_u64().unwrap_or_else(kip::tsc).to_le_bytes();
     let made_up = [0x02, random[0], random[1], random[2], random[3], random[4]];

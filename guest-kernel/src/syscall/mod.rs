@@ -101,7 +101,7 @@ fn other(thread: Ref<Thread>, number: u64, handle: u32) -> Outcome {
             result
         }
         nr::PROBE => call.probe(handle),
-        8..=26 | nr::PROCESS_ADOPT => call.object_call(number),
+        8..=26 | nr::PROCESS_ADOPT | nr::THREAD_PRIORITY => call.object_call(number),
         32..=51 => call.memory_or_hardware(number),
         56..=60 => call.system(number),
         _ => Err(Error::NoSys),

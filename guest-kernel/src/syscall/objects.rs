@@ -9,7 +9,7 @@ use super::{Call, handle};
 use crate::endpoint;
 use crate::object::{self, Capability, Object};
 use crate::process::{self, Cause};
-use crate::thread::{self, Start};
+use crate::thread::{self, Start, State};
 use crate::{info, scheduler, time, user};
 
 impl Call {
@@ -68,6 +68,7 @@ impl Call {
                 process::watch(process::find(pid)?, endpoint, a[2], false)?;
                 Ok(0)
             }
+            nr::THREAD_PRIORITY => self.thread_priority(),
             nr::EVENT_NEXT => self.event_next(),
             nr::PROCESS_ADOPT => self.process_adopt(),
             _ => Err(Error::NoSys),
@@ -233,6 +234,20 @@ impl Call {
                 Err(error)
             }
         }
+    }
+
+    fn thread_priority(&self) -> Result<u64> {
+        let Object::Thread(thread) = self.managed(self.a[0])? else {
+            return Err(Error::BadHandle);
+        };
+        if thread.state.get() == State::Dead {
+            return Err(Error::Srch);
+        }
+        if self.a[1] > u64::from(thread.process.priority_limit.get()) {
+            return Err(Error::Perm);
+        }
+        scheduler::set_priority(thread, self.a[1] as u32);
+        Ok(0)
     }
 
     fn event_next(&self) -> Result<u64> {

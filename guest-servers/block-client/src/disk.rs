@@ -19,7 +19,9 @@ use alloc::collections::BTreeMap;
 use alloc::string::String;
 use alloc::vec::Vec;
 
+use spin::Mutex;
 use xinim_abi::error::{Error, Result};
+use xinim_abi::info::{Kind, SystemInfo};
 use xinim_abi::interface::Name;
 use xinim_abi::ipc::bits;
 use xinim_abi::object::{LARGE_PAGE_SIZE, MemoryFlags, Protection, Rights};
@@ -31,7 +33,7 @@ use xinim_keep::Found;
 use xinim_rt::ipc::{Endpoint, Service};
 use xinim_rt::keep::KeptArea;
 use xinim_rt::memory::{Mapping, Memory};
-use xinim_rt::{log, sys, time, trace};
+use xinim_rt::{log, standby, sys, time, trace};
 
 use crate::names::Device;
 use crate::partition::partitions;
@@ -105,8 +107,7 @@ impl Disk {
             physical_block: other.physical_block,
         };
         let info = client_info(&answer);
-        let memory = shared_memory(len.max(SMALLEST))?;
-        let mapping = memory.map(Protection::READ | Protection::WRITE)?;
+        let (memory, mapping) = shared_memory(len.max(SMALLEST))?;
         let mut disk = Self {
             service,
             unit,
@@ -239,14 +240,37 @@ impl Disk {
     }
 }
 
-fn shared_memory(mut len: usize) -> Result<Memory> {
+/// What [`stand_by`] made.
+static READY: Mutex<Option<(Memory, Mapping)>> = Mutex::new(None);
+
+/// To be called by a file-system server (`xinim_rt::program!(main, prepares)`) that will open a device with
+/// `len` bytes. One that was made ahead makes them before its turn, where memory is plenty: clearing them is
+/// most of what a restart takes.
+pub fn stand_by(len: usize) -> Result<()> {
+    let plenty = |info: SystemInfo| info.frames_free > info.frames_total / 4;
+    if standby::is_spare() && sys::info::<SystemInfo>(Kind::System, 0).is_ok_and(plenty) {
+        *READY.lock() = create(len.max(SMALLEST)).ok();
+    }
+    standby::wait()
+}
+
+fn shared_memory(mut len: usize) -> Result<(Memory, Mapping)> {
+    if let Some(ready) = READY.lock().take_if(|(memory, _)| memory.len() >= len as u64) {
+        return Ok(ready);
+    }
     loop {
-        let large = if len >= 2 << 20 { MemoryFlags::LARGE } else { MemoryFlags::empty() };
-        match Memory::create(len as u64, MemoryFlags::CONTIGUOUS | large) {
+        match create(len) {
             Err(Error::NoMem) if len >= 2 * SMALLEST => len /= 2,
             other => return other,
         }
     }
+}
+
+fn create(len: usize) -> Result<(Memory, Mapping)> {
+    let large = if len >= 2 << 20 { MemoryFlags::LARGE } else { MemoryFlags::empty() };
+    let memory = Memory::create(len as u64, MemoryFlags::CONTIGUOUS | large)?;
+    let mapping = memory.map(Protection::READ | Protection::WRITE)?;
+    Ok((memory, mapping))
 }
 
 impl Transport for Disk {

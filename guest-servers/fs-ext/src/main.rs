@@ -7,12 +7,12 @@ extern crate alloc;
 
 use alloc::boxed::Box;
 
-use xinim_block_client::disk::open_kept_cache;
+use xinim_block_client::disk::{open_kept_cache, stand_by};
 use xinim_fs_ext::{Ext, Surroundings};
 use xinim_rt::keep::KeptArea;
 use xinim_rt::{kip, log};
 
-xinim_rt::program!(main);
+xinim_rt::program!(main, prepares);
 
 /// Of the block cache; a sixteenth of the memory where that is less. As much is kept.
 const CACHE_LEN: u64 = 8 << 20;
@@ -22,6 +22,9 @@ const ACCOUNT_LEN: u64 = 4 << 20;
 
 fn main() -> i32 {
     let cache_len = (kip::memory_total() / 16).min(CACHE_LEN) as usize;
+    if stand_by(cache_len).is_err() {
+        return 1;
+    }
     let around = Surroundings { now: kip::wall_clock_ns, log: |message| log!("{message}") };
     let open = move |source: &str| Ok(Box::new(open_kept_cache(source, cache_len)?) as Box<_>);
     let account = || Ok(Box::new(KeptArea::open(ACCOUNT, ACCOUNT_LEN)?) as Box<_>);

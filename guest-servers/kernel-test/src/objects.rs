@@ -125,7 +125,7 @@ pub fn limits(c: &mut Checks) {
 }
 
 pub fn unknown(c: &mut Checks) {
-    for number in [7, 14, 15, 29, 31, 47, 53, 52, 55, 61, 1000, 0xFFFF_FFFF] {
+    for number in [7, 14, 15, 30, 31, 47, 53, 52, 55, 61, 1000, 0xFFFF_FFFF] {
         c.equal(call(number, &[]), Err(Error::NoSys), "unknown number");
     }
     c.equal(call(nr::NULL, &[]), Ok(0), "null");

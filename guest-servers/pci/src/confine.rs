@@ -13,7 +13,7 @@
 
 use crate::access::{Access, find_viot};
 use crate::window::Window;
-use crate::{interrupts, route};
+use crate::{Route, interrupts};
 use alloc::collections::BTreeMap;
 use alloc::vec;
 use alloc::vec::Vec;
@@ -84,9 +84,10 @@ impl Confinement {
         let irq = match interrupts(function, config) {
             Messages::Msix(_) => {
                 let vector = FAULT_VECTOR.into();
-                let irq = route(resource, config, (&mut *function, found), vector, 0)?;
-                sys::irq_bind(irq.raw(), endpoint, FAULT_BIT)?;
-                Some(irq)
+                let route = Route::new(resource, config, (&mut *function, found), vector)?;
+                route.program(config, own.bdf);
+                sys::irq_bind(route.interrupt.raw(), endpoint, FAULT_BIT)?;
+                Some(route.interrupt)
             }
             _ => None,
         };

@@ -99,6 +99,14 @@ pub fn pin(config: &impl ConfigAccess, function: Bdf) -> Option<u8> {
     ((1..=4).contains(&pin) && !matches!(line, 0 | 0xFF)).then_some(line)
 }
 
+/// Memory decoding, and nothing else: whoever drives the function goes on.
+pub fn decode(config: &impl ConfigAccess, function: Bdf) {
+    let command = Command::from_bits_retain(config.read16(function, COMMAND));
+    if !command.contains(Command::MEMORY_SPACE) {
+        config.write16(function, COMMAND, (command | Command::MEMORY_SPACE).bits());
+    }
+}
+
 /// The command register with what a started driver needs: memory decoding, its pin or no INTx, bus
 /// mastering as asked. Written only where it changes.
 pub fn enable(config: &impl ConfigAccess, function: Bdf, pin: bool, bus_master: Option<bool>) {

@@ -19,6 +19,7 @@ mod window;
 
 use access::Access;
 use alloc::collections::BTreeMap;
+use alloc::collections::btree_map::Entry;
 use alloc::vec::Vec;
 use confine::Confinement;
 use window::Window;
@@ -34,6 +35,7 @@ use xinim_abi::syscall::{IRQ_ACTIVE_LOW, IRQ_LEVEL};
 use xinim_pci::bar::{Bar, Space};
 use xinim_pci::enumerate::{Found, enumerate};
 use xinim_pci::function::{Function, Messages};
+use xinim_pci::interrupt::Msix;
 use xinim_pci::{ConfigAccess, filter, interrupt};
 use xinim_rt::handle::OwnedHandle;
 use xinim_rt::server::{Request, Server, answer};
@@ -51,8 +53,27 @@ struct Service {
     found: Vec<Found>,
     /// `None`: there is no IOMMU.
     confinement: Option<Confinement>,
+    /// Messages that were routed so far, by function and index: each has its interrupt for good, so that a
+    /// driver that is started again costs no new one.
+    routes: BTreeMap<(Bdf, u32), Route>,
     /// The handle in the last reply, kept until the receiver has its duplicate.
     sent: Option<OwnedHandle>,
+}
+
+/// A message of a function and the interrupt it leads to.
+struct Route {
+    interrupt: OwnedHandle,
+    address: u32,
+    data: u32,
+    place: Place,
+}
+
+/// Where a message is programmed.
+enum Place {
+    /// In an entry of the MSI-X table.
+    Table(Window, Msix),
+    /// In the MSI capability at this offset.
+    Capability(u8),
 }
 
 fn main() -> i32 {
@@ -77,7 +98,15 @@ fn start() -> Result<Service> {
         announce_function(resource, endpoint, &config, function)?;
     }
     ipc::call(start::rs(), &rs::FunctionsDone {})?;
-    Ok(Service { resource, config, functions, found, confinement, sent: None })
+    Ok(Service {
+        resource,
+        config,
+        functions,
+        found,
+        confinement,
+        routes: BTreeMap::new(),
+        sent: None,
+    })
 }
 
 /// Makes the function's kernel object and tells RS, which starts a driver where one matches.
@@ -152,7 +181,7 @@ impl Service {
             }
             pci::Call::Bar(pci::Bar { index }) => {
                 let bar = function.memory_bar(config, index, &self.found)?;
-                interrupt::enable(config, bdf, pin, None);
+                interrupt::decode(config, bdf);
                 let memory = device_memory(self.resource, &bar)?;
                 let reply = pci::BarReply { len: bar.len, memory: memory.raw() }.encode();
                 self.sent = Some(memory);
@@ -169,12 +198,29 @@ impl Service {
                 self.sent = Some(ports);
                 Ok(reply)
             }
-            pci::Call::Interrupt(pci::Interrupt { index }) => {
-                let level = matches!(interrupts(function, config), Messages::Pin(_));
-                let irq = self.route(bdf, index, request.sender)?;
-                let reply = pci::InterruptReply { level, interrupt: irq.raw() }.encode();
-                self.sent = Some(irq);
-                Ok(reply)
+            pci::Call::Interrupt(pci::Interrupt { index, ahead }) => {
+                if ahead {
+                    // What is routed stays as it is.
+                    let route = self.routes.get(&(bdf, index)).ok_or(Error::NotSup)?;
+                    let interrupt = route.interrupt.raw();
+                    return Ok(pci::InterruptReply { level: false, interrupt }.encode());
+                }
+                if let Messages::Pin(gsi) = interrupts(function, config) {
+                    if index != 0 {
+                        return Err(Error::NoEnt);
+                    }
+                    // PCI's pins are level-triggered, active-low and shared.
+                    let flags = IRQ_LEVEL | IRQ_ACTIVE_LOW;
+                    let irq = sys::irq_create_gsi(self.resource, gsi.into(), flags)?;
+                    let irq = OwnedHandle::from_raw(irq);
+                    function.pin_owner = Some(request.sender);
+                    interrupt::enable(config, bdf, true, None);
+                    let reply = pci::InterruptReply { level: true, interrupt: irq.raw() }.encode();
+                    self.sent = Some(irq);
+                    return Ok(reply);
+                }
+                let interrupt = self.message(bdf, index)?;
+                Ok(pci::InterruptReply { level: false, interrupt }.encode())
             }
             pci::Call::Enable(pci::Enable { bus_master }) => {
                 interrupt::enable(config, bdf, pin, Some(bus_master));
@@ -203,56 +249,65 @@ impl Service {
         }
     }
 
-    /// A new interrupt object for message `index` of the function (or its pin), programmed and
-    /// enabled, for the process `driver`.
-    fn route(&mut self, bdf: Bdf, index: u32, driver: u32) -> Result<OwnedHandle> {
-        let function = self.functions.get_mut(&bdf).ok_or(Error::NoDev)?;
-        route(self.resource, &self.config, (function, &self.found), index, driver)
+    /// The interrupt of message `index`, programmed and enabled.
+    fn message(&mut self, bdf: Bdf, index: u32) -> Result<Handle> {
+        let route = match self.routes.entry((bdf, index)) {
+            Entry::Occupied(known) => known.into_mut(),
+            Entry::Vacant(free) => {
+                let function = self.functions.get_mut(&bdf).ok_or(Error::NoDev)?;
+                free.insert(Route::new(
+                    self.resource,
+                    &self.config,
+                    (function, &self.found),
+                    index,
+                )?)
+            }
+        };
+        route.program(&self.config, bdf);
+        Ok(route.interrupt.raw())
     }
 }
 
-/// See [`Service::route`].
-fn route(
-    resource: Handle,
-    config: &Access,
-    (function, found): (&mut Function, &[Found]),
-    index: u32,
-    driver: u32,
-) -> Result<OwnedHandle> {
-    let bdf = function.found.bdf;
-    match interrupts(function, config) {
-        Messages::Msix(msix) if index < msix.count => {
-            let bar = function.bar(config, msix.table_bar.into(), found)?;
-            let at = u64::from(msix.table_offset) + u64::from(index) * msix::ENTRY_SIZE as u64;
-            let entry = msix::ENTRY_SIZE as u64;
-            let crosses = (bar.address + at) % PAGE_SIZE as u64 + entry > PAGE_SIZE as u64;
-            if bar.space == Space::Ports || at + entry > bar.len || crosses {
-                return Err(Error::Io);
+impl Route {
+    /// Makes the interrupt of a message.
+    fn new(
+        resource: Handle,
+        config: &Access,
+        (function, found): (&mut Function, &[Found]),
+        index: u32,
+    ) -> Result<Self> {
+        let place = match interrupts(function, config) {
+            Messages::Msix(msix) if index < msix.count => {
+                let bar = function.bar(config, msix.table_bar.into(), found)?;
+                let at = u64::from(msix.table_offset) + u64::from(index) * msix::ENTRY_SIZE as u64;
+                let entry = msix::ENTRY_SIZE as u64;
+                let crosses = (bar.address + at) % PAGE_SIZE as u64 + entry > PAGE_SIZE as u64;
+                if bar.space == Space::Ports || at + entry > bar.len || crosses {
+                    return Err(Error::Io);
+                }
+                let entry = Window::map(resource, bar.address + at, msix::ENTRY_SIZE)?;
+                Place::Table(entry, msix)
             }
-            // The table answers only while memory is decoded.
-            interrupt::enable(config, bdf, false, None);
-            let (irq, address, data) = sys::irq_create_msi(resource)?;
-            let irq = OwnedHandle::from_raw(irq);
-            let entry = Window::map(resource, bar.address + at, msix::ENTRY_SIZE)?;
-            interrupt::program_entry(&entry, address, data);
-            msix.enable(config, bdf);
-            Ok(irq)
+            Messages::Msi(at) if index == 0 => Place::Capability(at),
+            _ => return Err(Error::NoEnt),
+        };
+        let (irq, address, data) = sys::irq_create_msi(resource)?;
+        Ok(Self { interrupt: OwnedHandle::from_raw(irq), address, data, place })
+    }
+
+    /// Has the function use it.
+    fn program(&self, config: &Access, bdf: Bdf) {
+        // A table answers only while memory is decoded.
+        interrupt::enable(config, bdf, false, None);
+        match &self.place {
+            Place::Table(entry, msix) => {
+                interrupt::program_entry(entry, self.address, self.data);
+                msix.enable(config, bdf);
+            }
+            Place::Capability(at) => {
+                interrupt::program_msi(config, bdf, *at, self.address, self.data as u16);
+            }
         }
-        Messages::Msi(at) if index == 0 => {
-            let (irq, address, data) = sys::irq_create_msi(resource)?;
-            let irq = OwnedHandle::from_raw(irq);
-            interrupt::program_msi(config, bdf, at, address, data as u16);
-            Ok(irq)
-        }
-        Messages::Pin(gsi) if index == 0 => {
-            // PCI's pins are level-triggered, active-low and shared.
-            let flags = IRQ_LEVEL | IRQ_ACTIVE_LOW;
-            let irq = sys::irq_create_gsi(resource, gsi.into(), flags)?;
-            function.pin_owner = Some(driver);
-            interrupt::enable(config, bdf, true, None);
-            Ok(OwnedHandle::from_raw(irq))
-        }
-        _ => Err(Error::NoEnt),
     }
 }
 
@@ -261,10 +316,8 @@ const PINS: &str = "pci=nomsi";
 
 /// How a function interrupts: by its pin where the command line wants that.
 fn interrupts(function: &mut Function, config: &impl ConfigAccess) -> Messages {
-    match interrupt::pin(config, function.found.bdf) {
-        Some(gsi) if kip::cmdline_has(PINS) => Messages::Pin(gsi),
-        _ => function.messages(config),
-    }
+    let pin = kip::cmdline_has(PINS).then(|| interrupt::pin(config, function.found.bdf)).flatten();
+    pin.map_or_else(|| function.messages(config), Messages::Pin)
 }
 
 /// A BAR's pages as device memory.

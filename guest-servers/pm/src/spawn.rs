@@ -102,6 +102,7 @@ impl Pm {
                 frames: None,
                 stack: STACK,
                 incarnation: 0,
+                standby: false,
             },
         );
         if matches!(result, Err(Error::ServerDied | Error::BadHandle)) {

@@ -174,8 +174,41 @@ pub struct Death {
     pub cause: Cause,
     /// ns from the death to RS's hearing of it.
     pub detected: u64,
+    /// How the next instance was started, once it was.
+    pub launch: Option<Launched>,
     /// ns until the next instance announced itself; `None` while there is none.
     pub down: Option<u64>,
+}
+
+/// What a new instance's process was.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Made {
+    /// Made then.
+    New,
+    /// Made ahead, and started then.
+    Ahead,
+    /// Made ahead, and standing by.
+    Spare,
+}
+
+impl Made {
+    pub fn name(self) -> &'static str {
+        match self {
+            Made::New => "new",
+            Made::Ahead => "ahead",
+            Made::Spare => "spare",
+        }
+    }
+}
+
+/// The start of an instance after a death. Times are ns since boot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Launched {
+    pub made: Made,
+    /// RS turned to it.
+    pub begun: u64,
+    /// Its process was there and could run.
+    pub done: u64,
 }
 
 /// The last [`HISTORY_MAX`] deaths.
@@ -198,6 +231,16 @@ impl History {
         }
         self.deaths.push_back(death);
         self.total += 1;
+    }
+
+    /// An instance was started: the service's last death, if that is open, is told how.
+    pub fn launched(&mut self, label: Name, launch: Launched) {
+        let mut deaths = self.deaths.iter_mut().rev();
+        if let Some(death) = deaths.find(|death| death.label == label)
+            && death.down.is_none()
+        {
+            death.launch = Some(launch);
+        }
     }
 
     /// The service is up again: its open deaths get their down time. The last one's.

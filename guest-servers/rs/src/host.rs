@@ -40,6 +40,8 @@ pub enum Answer {
     /// RS's own endpoint as programs get it.
     FoundRs,
     Announced,
+    /// To a spare: it is the instance now.
+    Started,
     Controlled {
         pid: u32,
     },
@@ -88,10 +90,23 @@ pub trait Host {
     /// Makes endpoint and process of an instance and starts it; its process id. `NoEnt`, `NoExec`:
     /// the program is not there or none, trying again is of no use.
     fn launch(&mut self, launch: &Launch<'_>) -> Result<u32>;
-    /// Makes the process of an instance that will be launched later with the same words, if it can: its
-    /// launch has only to start it. What is made for a slot is given up with [`Host::discard`].
-    fn prepare(&mut self, launch: &Launch<'_>) {
-        let _ = launch;
+    /// Makes the process of an instance that will be launched later with the same words, and (`standby`)
+    /// starts it, so that it gets ready and asks to `Standby`; its process id. It belongs to the slot until
+    /// it is launched, or given up with [`Host::drop_spare`] or [`Host::discard`]; one that does not fit its
+    /// launch is ended there.
+    fn prepare(&mut self, launch: &Launch<'_>, standby: bool) -> Option<u32>;
+    /// The slot's spare is ready: the request is answered when it is launched.
+    fn stand_by(&mut self, slot: SlotId, token: ReplyToken);
+    /// The slot's spare is not wanted, or dead.
+    fn drop_spare(&mut self, slot: SlotId);
+    /// What a spare uses; zeros where there is none.
+    fn spare_usage(&self, slot: SlotId) -> Usage {
+        let _ = slot;
+        Usage::default()
+    }
+    /// So little memory is free that there should be no spares.
+    fn memory_is_short(&self) -> bool {
+        false
     }
     /// Ends the instance's process; the obituary comes later.
     fn kill(&mut self, slot: SlotId);

@@ -7,6 +7,7 @@
 use crate::KEEP_CRASHES;
 use crate::host::Host;
 use crate::slot::SlotId;
+use crate::spare::Spare;
 use crate::system::{Caller, Core};
 use xinim_abi::error::{Error, Result};
 
@@ -14,9 +15,13 @@ use xinim_abi::error::{Error, Result};
 const MIB: u64 = 1 << 20;
 
 impl Core {
-    /// Whose memory a `Keep` or `Unkeep` is about, and how many bytes it may have.
+    /// Whose memory a `Keep` or `Unkeep` is about, and how many bytes it may have. A spare may look at what
+    /// it will take up, and has no room for anything new.
     pub fn keeper(&self, badge: u64, sender: u32) -> Result<(SlotId, u64)> {
-        let Caller::Service(id) = self.caller(badge, sender) else { return Err(Error::Perm) };
+        let id = match self.caller(badge, sender) {
+            Caller::Service(id) => id,
+            _ => return self.spare_of(badge, sender).map(|id| (id, 0)).ok_or(Error::Perm),
+        };
         let limit = u64::from(self.catalog.get(self.slots[id].manifest).keep) * MIB;
         if limit == 0 { Err(Error::Limit) } else { Ok((id, limit)) }
     }
@@ -59,6 +64,7 @@ impl Core {
         let slot = &self.slots[id];
         if slot.state.is_coming() && slot.failures >= KEEP_CRASHES {
             host.discard(id);
+            self.slots[id].spare = Spare::None;
         }
     }
 }

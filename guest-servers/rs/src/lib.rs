@@ -40,6 +40,7 @@ mod lookup;
 mod query;
 mod shutdown;
 mod slot;
+mod spare;
 mod system;
 #[cfg(test)]
 mod tests;
@@ -47,7 +48,7 @@ mod update;
 
 pub use escalate::Alert;
 pub use functions::Function;
-pub use history::{Cause, Death, History};
+pub use history::{Cause, Death, History, Launched, Made};
 pub use host::{Answer, End, Host, Launch, Usage};
 pub use slot::{Reason, Slot, SlotId, State};
 pub use system::Core;
@@ -59,6 +60,11 @@ pub const STOP_TIMEOUT: u64 = 2_000_000_000;
 pub const UPDATE_TRIAL: u64 = 1_000_000_000;
 /// A service has been up this long when its spare process is made, ns: those that wait for it go first.
 pub const SPARE_DELAY: u64 = 100_000_000;
+/// How long a spare may take until it stands by, ns. It runs only when nobody else has work to do.
+pub const SPARE_TIMEOUT: u64 = 10_000_000_000;
+/// A spare that could not be made, or was lost, is made again after this long, ns; doubled when it is lost
+/// again.
+pub const SPARE_RETRY: u64 = 1_000_000_000;
 /// Longest back-off, ns.
 pub const BACKOFF_MAX: u64 = 5_000_000_000;
 /// How long a service may keep from its endpoint while it works or waits for others, ns: the slowest

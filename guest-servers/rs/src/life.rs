@@ -2,11 +2,12 @@
 
 use crate::core_file::Dead;
 use crate::functions::PCI_LABEL;
-use crate::history::{Cause, Death};
+use crate::history::{Cause, Death, Launched, Made};
 use crate::host::{Answer, Host, Launch};
 use crate::slot::{Doom, Reason, SlotId, State, Until};
+use crate::spare::Spare;
 use crate::system::{Caller, Core};
-use crate::{BACKOFF_MAX, SPARE_DELAY, STOP_TIMEOUT};
+use crate::{BACKOFF_MAX, STOP_TIMEOUT};
 use xinim_abi::error::Error;
 use xinim_abi::event::{Obituary, cause};
 use xinim_abi::interface::Name;
@@ -25,13 +26,26 @@ impl Core {
         slot.launches = slot.launches.wrapping_add(1);
         (slot.by_hand, slot.dump) = (false, false);
         slot.doom = None;
-        slot.spare_at = u64::MAX;
-        let launched = host.launch(&self.launch_of(id, self.slots[id].incarnation));
+        // The launch uses or ends it.
+        let spare = core::mem::take(&mut slot.spare);
+        let launched = match host.launch(&self.launch_of(id, self.slots[id].incarnation)) {
+            Err(Error::NoMem) if self.release_spares(host) => {
+                host.launch(&self.launch_of(id, self.slots[id].incarnation))
+            }
+            launched => launched,
+        };
         let slot = &mut self.slots[id];
         let deadline = now + u64::from(self.catalog.get(slot.manifest).start_timeout) * MS;
         match launched {
             Ok(pid) => {
                 slot.pid = pid;
+                let made = match spare {
+                    Spare::Ready { pid: ready } if ready == pid => Made::Spare,
+                    Spare::Warming { pid: warming, .. } if warming == pid => Made::Ahead,
+                    _ => Made::New,
+                };
+                let launch = Launched { made, begun: now, done: host.now() };
+                self.history.launched(slot.label, launch);
                 let state = match slot.crashed {
                     true => State::Recovering { deadline },
                     false => State::Starting { deadline },
@@ -56,7 +70,7 @@ impl Core {
     }
 
     /// How the instance after `incarnation` others of a slot is started.
-    fn launch_of(&self, id: SlotId, incarnation: u32) -> Launch<'_> {
+    pub(crate) fn launch_of(&self, id: SlotId, incarnation: u32) -> Launch<'_> {
         let slot = &self.slots[id];
         let manifest = self.catalog.get(slot.manifest);
         Launch {
@@ -75,12 +89,6 @@ impl Core {
         }
     }
 
-    /// Has the process of a slot's next instance made, so that a restart only has to start it.
-    fn make_spare(&mut self, host: &mut impl Host, id: SlotId) {
-        self.slots[id].spare_at = u64::MAX;
-        host.prepare(&self.launch_of(id, self.slots[id].launches));
-    }
-
     /// `Announce`.
     pub fn announce(&mut self, host: &mut impl Host, badge: u64, sender: u32) -> Answer {
         let Caller::Service(id) = self.caller(badge, sender) else {
@@ -96,9 +104,7 @@ impl Core {
         slot.was_up = true;
         self.watch(id, now);
         self.begin_trial(id, now);
-        if self.catalog.get(self.slots[id].manifest).spare {
-            self.slots[id].spare_at = now + SPARE_DELAY;
-        }
+        self.want_spare(id, now);
         let slot = &mut self.slots[id];
         if core::mem::take(&mut slot.crashed) {
             let down = self.history.recovered(slot.label, now).unwrap_or(0);
@@ -151,6 +157,7 @@ impl Core {
                 && slot.pid != 0
         });
         if !known {
+            self.spare_died(host, obituary);
             return;
         }
         let now = host.now();
@@ -185,6 +192,7 @@ impl Core {
             pid,
             cause: died_of,
             detected,
+            launch: None,
             down: None,
         });
         for waiter in core::mem::take(&mut self.slots[id].waiters) {
@@ -279,6 +287,7 @@ impl Core {
         host.life(self.slots[id].label, life::STOPPED);
         self.abandon_update(host, id);
         host.discard(id);
+        self.slots[id].spare = Spare::None;
         self.slots[id].crashed = false;
         self.give_up(host, id, Error::ServerDied);
         if self.slots[id].spawner.is_some() {
@@ -291,6 +300,7 @@ impl Core {
         let slot = &mut self.slots[id];
         slot.enter(State::Failed(reason), host.now());
         host.life(slot.label, life::FAILED);
+        slot.spare = Spare::None;
         host.discard(id);
         let error = match reason {
             Reason::Program(error) => error,
@@ -378,7 +388,7 @@ impl Core {
             State::Crashed { until } => (until > now).then_some(until),
             State::Running => {
                 let trial = slot.update.map_or(u64::MAX, |update| update.trial());
-                Some(slot.health.next.min(trial).min(slot.spare_at))
+                Some(slot.health.next.min(trial).min(slot.spare.due()))
             }
             _ => None,
         });
@@ -388,6 +398,9 @@ impl Core {
     /// Time has passed.
     pub fn tick(&mut self, host: &mut impl Host) {
         let now = host.now();
+        if self.slots.iter().any(|slot| slot.spare.pid().is_some()) && host.memory_is_short() {
+            self.release_spares(host);
+        }
         for id in 0..self.slots.len() {
             let needs_are_up = self.needs_are_up(id);
             let slot = &mut self.slots[id];
@@ -418,8 +431,8 @@ impl Core {
                     if lived && self.slots[id].doom.is_none() {
                         self.end_trial(host, id);
                     }
-                    if self.slots[id].spare_at <= now && self.slots[id].doom.is_none() {
-                        self.make_spare(host, id);
+                    if self.slots[id].spare.due() <= now && self.slots[id].doom.is_none() {
+                        self.tend_spare(host, id, now);
                     }
                 }
                 _ => {}

@@ -1,17 +1,18 @@
 //! The system calls behind [`Host`]: processes, endpoints, the handles each service is granted.
 
 use alloc::collections::{BTreeMap, VecDeque};
+use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use core::fmt;
 use xinim_abi::error::{Error, Result};
-use xinim_abi::info::{Kind, ProcessInfo, Pulse};
+use xinim_abi::info::{Kind, ProcessInfo, Pulse, SystemInfo};
 use xinim_abi::interface::{Name, Reply};
 use xinim_abi::ipc::{ReplyToken, bits};
 use xinim_abi::object::{Handle, LARGE_PAGE_SIZE, MemoryFlags, PAGE_SIZE, Protection, Rights};
 use xinim_abi::platform::{CMDLINE_TEXT_PRIVATE, PORT_DEBUGCON};
 use xinim_abi::services::rs::{query, rs};
 use xinim_abi::start::role;
-use xinim_abi::syscall::{control, limit, resource};
+use xinim_abi::syscall::{control, limit, priority, resource};
 use xinim_manifest::{Manifest, Resource};
 use xinim_rs::bundle::{self, Entry};
 use xinim_rs::core_file::{self, Dead, Piece};
@@ -29,6 +30,10 @@ const DEFAULT_HANDLES: u32 = 256;
 const CORES_MAX: usize = 4;
 /// Bytes of a core copied at a time.
 const CORE_STEP: u64 = 64 << 10;
+/// Lines for the log and the handles of dead instances wait this long, ns: about as long as a restart.
+const BURIAL_DELAY: u64 = 30_000_000;
+/// There are spare processes while this part of all memory is free.
+const SPARE_MEMORY: u64 = 16;
 /// Programs from outside the bundle at one time, and bytes of one.
 const PROGRAMS_MAX: usize = 32;
 const PROGRAM_MAX: u64 = 16 << 20;
@@ -47,6 +52,10 @@ pub struct System {
     last_file: ProgramId,
     /// Live instances.
     instances: BTreeMap<SlotId, Instance>,
+    /// Dead instances whose handles are still to be closed, and lines for the log: their successors go first.
+    dead: Vec<Instance>,
+    lines: Vec<String>,
+    burial: Option<u64>,
     /// Processes made ahead.
     spares: BTreeMap<SlotId, Spare>,
     /// What is made once and lent to every instance of a slot.
@@ -80,7 +89,7 @@ impl Core {
     }
 }
 
-/// The process of an instance, complete but for its start.
+/// The process of an instance, complete but for its start, or one that was started and stands by.
 struct Spare {
     loaded: Loaded,
     endpoint: OwnedHandle,
@@ -90,9 +99,19 @@ struct Spare {
     priority: u8,
     /// Handles of the function it was given.
     function: Option<(Handle, Handle)>,
+    /// Its first thread, once that was started.
+    thread: Option<OwnedHandle>,
+    /// It is as far as it can come, and waits for the answer to this.
+    ready: Option<ReplyToken>,
 }
 
 impl Spare {
+    /// It is not wanted.
+    fn end(&self) {
+        // Fails only where it is dead already.
+        let _ = sys::process_kill(self.loaded.process.raw(), KILL_CODE);
+    }
+
     fn fits(&self, launch: &Launch<'_>) -> bool {
         let function = launch.function.map(|function| (function.device, function.pci));
         self.cookie == launch.cookie
@@ -134,6 +153,9 @@ impl System {
             files: BTreeMap::new(),
             last_file: 0,
             instances: BTreeMap::new(),
+            dead: Vec::new(),
+            lines: Vec::new(),
+            burial: None,
             spares: BTreeMap::new(),
             kept: BTreeMap::new(),
             memory: BTreeMap::new(),
@@ -164,6 +186,31 @@ impl System {
             }
         }
         Ok(at as u64)
+    }
+
+    /// When there is something to do that nobody waits for; the restart of a service goes first.
+    pub fn burial(&self) -> Option<u64> {
+        self.burial
+    }
+
+    pub fn bury_later(&mut self) {
+        if self.burial.is_none() && !(self.dead.is_empty() && self.lines.is_empty()) {
+            self.burial = Some(kip::now_ns() + BURIAL_DELAY);
+        }
+    }
+
+    pub fn bury(&mut self) {
+        if self.burial.is_some_and(|at| at <= kip::now_ns()) {
+            self.bury_now();
+        }
+    }
+
+    fn bury_now(&mut self) {
+        self.burial = None;
+        self.dead.clear();
+        for line in self.lines.drain(..) {
+            log!("{line}");
+        }
     }
 
     /// RS's own endpoint, for receiving.
@@ -266,6 +313,7 @@ impl System {
                 sys::reply(token, &rs::Spawned { pid, label, endpoint: handle.raw() }.encode())
             }
             Answer::Announced => sys::reply(token, &rs::Announced {}.encode()),
+            Answer::Started => sys::reply(token, &rs::Started {}.encode()),
             Answer::Controlled { pid } => sys::reply(token, &rs::Controlled { pid }.encode()),
             Answer::FunctionAdded => sys::reply(token, &rs::FunctionAdded {}.encode()),
             Answer::Updated { pid, rolled_back } => {
@@ -278,24 +326,50 @@ impl System {
     }
 
     fn try_launch(&mut self, launch: &Launch<'_>) -> Result<u32> {
-        let spare = match self.spares.remove(&launch.slot) {
-            Some(spare) if spare.fits(launch) => spare,
-            other => {
-                if let Some(other) = other {
-                    let _ = sys::process_kill(other.loaded.process.raw(), KILL_CODE);
-                }
-                self.make(launch)?
-            }
-        };
-        let Spare { loaded, endpoint, .. } = spare;
-        let started = self.bind(launch, &endpoint).and_then(|()| loaded.start());
-        if let Err(error) = started {
-            let _ = sys::process_kill(loaded.process.raw(), KILL_CODE);
-            return Err(error);
+        let spare = self.spares.remove(&launch.slot);
+        let fits = spare.as_ref().is_some_and(|spare| spare.fits(launch));
+        match spare {
+            Some(spare) if fits => match self.set_going(launch, &spare) {
+                Ok(()) => return Ok(self.adopt(launch, spare)),
+                // It died while it waited, say. No worse than if there had been none.
+                Err(_) => spare.end(),
+            },
+            other => other.iter().for_each(Spare::end),
         }
+        let made = match self.make(launch, false) {
+            Err(Error::NoMem) if !self.dead.is_empty() => {
+                self.bury_now();
+                self.make(launch, false)?
+            }
+            made => made?,
+        };
+        match self.set_going(launch, &made) {
+            Ok(()) => Ok(self.adopt(launch, made)),
+            Err(error) => {
+                made.end();
+                Err(error)
+            }
+        }
+    }
+
+    /// Lets the process of an instance run.
+    fn set_going(&mut self, launch: &Launch<'_>, spare: &Spare) -> Result<()> {
+        self.bind(launch, &spare.endpoint)?;
+        let Some(thread) = &spare.thread else { return spare.loaded.start() };
+        sys::thread_priority(thread.raw(), spare.loaded.priority())?;
+        match spare.ready {
+            Some(token) => sys::reply(token, &rs::Started {}.encode()),
+            // Still on its way: it is told when it asks.
+            None => Ok(()),
+        }
+    }
+
+    /// The process is the slot's instance from now on; its id.
+    fn adopt(&mut self, launch: &Launch<'_>, spare: Spare) -> u32 {
+        let Spare { loaded, endpoint, .. } = spare;
         let Loaded { pid, process, memory, writable, .. } = loaded;
         self.instances.insert(launch.slot, Instance { pid, process, endpoint, memory, writable });
-        Ok(pid)
+        pid
     }
 
     /// Binds the ISA interrupts of a slot to its new instance.
@@ -311,7 +385,7 @@ impl System {
     }
 
     /// Makes endpoint and process of an instance.
-    fn make(&mut self, launch: &Launch<'_>) -> Result<Spare> {
+    fn make(&mut self, launch: &Launch<'_>, standby: bool) -> Result<Spare> {
         let manifest = launch.manifest;
         if launch.program == 0 && !self.programs.contains_key(manifest.program.as_str()) {
             return Err(Error::NoEnt);
@@ -380,6 +454,7 @@ impl System {
                 frames: manifest.memory.map(|mib| u64::from(mib) * FRAMES_PER_MIB),
                 stack: u64::from(manifest.stack) << 10,
                 incarnation: launch.incarnation,
+                standby,
             },
         )?;
         let process = loaded.process.raw();
@@ -400,14 +475,31 @@ impl System {
         }
         let function = launch.function.map(|function| (function.device, function.pci));
         let Launch { cookie, program, priority, .. } = *launch;
-        Ok(Spare { loaded, endpoint, cookie, program, priority, function })
+        Ok(Spare {
+            loaded,
+            endpoint,
+            cookie,
+            program,
+            priority,
+            function,
+            thread: None,
+            ready: None,
+        })
     }
+}
 
-    /// Gives up the process that was made ahead for a slot.
-    fn drop_spare(&mut self, slot: SlotId) {
-        if let Some(spare) = self.spares.remove(&slot) {
-            let _ = sys::process_kill(spare.loaded.process.raw(), KILL_CODE);
-        }
+/// What a process uses.
+fn usage(pid: u32) -> Usage {
+    // The record is of the first process from this id on.
+    match sys::info::<ProcessInfo>(Kind::Process, pid.into()) {
+        Ok(info) if info.pid == pid => Usage {
+            cpu: info.cpu_ns,
+            frames: info.frames,
+            handles: info.handles,
+            threads: info.threads,
+            refused: info.refused,
+        },
+        _ => Usage::default(),
     }
 }
 
@@ -435,12 +527,42 @@ impl Host for System {
         self.try_launch(launch)
     }
 
-    fn prepare(&mut self, launch: &Launch<'_>) {
+    fn prepare(&mut self, launch: &Launch<'_>, standby: bool) -> Option<u32> {
         self.drop_spare(launch.slot);
         // Where memory is short the restart will do without.
-        if let Ok(spare) = self.make(launch) {
-            self.spares.insert(launch.slot, spare);
+        let mut spare = self.make(launch, standby).ok()?;
+        if standby {
+            // Behind everybody who has work to do.
+            match spare.loaded.start_at(priority::USER) {
+                Ok(thread) => spare.thread = Some(thread),
+                Err(_) => {
+                    spare.end();
+                    return None;
+                }
+            }
         }
+        let pid = spare.loaded.pid;
+        self.spares.insert(launch.slot, spare);
+        Some(pid)
+    }
+
+    fn stand_by(&mut self, slot: SlotId, token: ReplyToken) {
+        if let Some(spare) = self.spares.get_mut(&slot) {
+            spare.ready = Some(token);
+        }
+    }
+
+    fn drop_spare(&mut self, slot: SlotId) {
+        self.spares.remove(&slot).iter().for_each(Spare::end);
+    }
+
+    fn spare_usage(&self, slot: SlotId) -> Usage {
+        self.spares.get(&slot).map_or(Usage::default(), |spare| usage(spare.loaded.pid))
+    }
+
+    fn memory_is_short(&self) -> bool {
+        sys::info::<SystemInfo>(Kind::System, 0)
+            .is_ok_and(|info| info.frames_free < info.frames_total / SPARE_MEMORY)
     }
 
     fn kill(&mut self, slot: SlotId) {
@@ -461,18 +583,7 @@ impl Host for System {
     }
 
     fn usage(&self, slot: SlotId) -> Usage {
-        let pid = self.instances.get(&slot).map_or(0, |instance| instance.pid);
-        // The record is of the first process from this id on.
-        match sys::info::<ProcessInfo>(Kind::Process, pid.into()) {
-            Ok(info) if info.pid == pid => Usage {
-                cpu: info.cpu_ns,
-                frames: info.frames,
-                handles: info.handles,
-                threads: info.threads,
-                refused: info.refused,
-            },
-            _ => Usage::default(),
-        }
+        self.instances.get(&slot).map_or(Usage::default(), |instance| usage(instance.pid))
     }
 
     /// The memory is kept as it is: nothing is copied, and a restart waits for nothing.
@@ -496,7 +607,7 @@ impl Host for System {
     }
 
     fn forget(&mut self, slot: SlotId) {
-        self.instances.remove(&slot);
+        self.dead.extend(self.instances.remove(&slot));
     }
 
     fn retire(&mut self, slot: SlotId) {
@@ -525,6 +636,7 @@ impl Host for System {
     }
 
     fn alert(&mut self, text: &str) {
+        self.bury_now();
         log!("ALERT: {text}");
         // Where there is no debug console the bytes go nowhere.
         let ports = sys::ports_create(self.resource, PORT_DEBUGCON, 1).map(OwnedHandle::from_raw);
@@ -535,7 +647,8 @@ impl Host for System {
     }
 
     fn log(&mut self, line: fmt::Arguments<'_>) {
-        log!("{line}");
+        self.lines.push(line.to_string());
+        self.bury_later();
     }
 
     fn life(&mut self, label: Name, what: u16) {
@@ -545,6 +658,7 @@ impl Host for System {
     }
 
     fn end(&mut self, end: End) {
+        self.bury_now();
         let operation = match end {
             End::Fall => xinim_rt::process::exit(KILL_CODE as i32),
             End::PowerOff => control::POWER_OFF,

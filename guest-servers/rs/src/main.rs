@@ -105,7 +105,8 @@ struct Rs<'a> {
 impl Rs<'_> {
     /// Sets the timer for the next deadline.
     fn arm(&mut self) {
-        if let Some(next) = self.core.next_deadline(self.system.now()) {
+        let next = self.core.next_deadline(self.system.now()).into_iter();
+        if let Some(next) = next.chain(self.system.burial()).min() {
             self.timer.set(self.system.endpoint(), next);
         }
     }
@@ -116,6 +117,7 @@ impl Rs<'_> {
         let host = &mut *self.system;
         Ok(match Call::decode(&request.message)? {
             Call::Lookup(c) => self.core.lookup(host, badge, sender, token, &c.name, c.wait),
+            Call::Standby(_) => self.core.stand_by(host, badge, sender, token),
             Call::Announce(_) => Some(self.core.announce(host, badge, sender)),
             Call::Control(c) => self.core.control(host, badge, sender, token, c.operation, &c.name),
             Call::Spawn(c) => self.core.spawn(host, badge, sender, token, &c.program),
@@ -168,7 +170,10 @@ impl Rs<'_> {
                 None
             }
             Call::Unkeep(c) => {
-                let (slot, _) = self.core.keeper(badge, sender)?;
+                let (slot, limit) = self.core.keeper(badge, sender)?;
+                if limit == 0 {
+                    return Err(Error::Perm);
+                }
                 self.system.unkeep(slot, c.key);
                 sys::reply(token, &rs::Unkept {}.encode())?;
                 None
@@ -211,6 +216,7 @@ impl Server for Rs<'_> {
         }
         let message = answer.and_then(|answer| match answer {
             Answer::Announced => Some(rs::Announced {}.encode()),
+            Answer::Started => Some(rs::Started {}.encode()),
             Answer::FunctionAdded => Some(rs::FunctionAdded {}.encode()),
             Answer::Updated { pid, rolled_back } => Some(rs::Updated { pid, rolled_back }.encode()),
             Answer::Complained => Some(rs::Complained {}.encode()),
@@ -232,10 +238,12 @@ impl Server for Rs<'_> {
             while let Ok(Some(obituary)) = sys::event_next(self.system.endpoint()) {
                 self.core.died(self.system, &obituary);
             }
+            self.system.bury_later();
         }
         if raised & bits::TIMER != 0 {
             self.timer.rang();
             self.core.tick(self.system);
+            self.system.bury();
         }
         self.arm();
     }

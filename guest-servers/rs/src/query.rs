@@ -1,7 +1,7 @@
 //! `Query`: the state of the services as text.
 
 use crate::functions::Location;
-use crate::history::CAUSE_NAMES;
+use crate::history::{CAUSE_NAMES, Death};
 use crate::host::{Host, Usage};
 use crate::slot::{Reason, Slot, State};
 use crate::system::Core;
@@ -22,7 +22,8 @@ impl Core {
         let _ = match kind {
             query::LIST => self.list(&mut text),
             query::STATUS => self.status(&mut text, host, name)?,
-            query::HISTORY => return self.deaths(name, room),
+            query::HISTORY => return self.deaths(name, room, death_line),
+            query::RESTARTS => return self.deaths(name, room, restart_line),
             query::CLASSES => self.classes(&mut text),
             query::FUNCTIONS => self.function_list(&mut text),
             query::ALERTS => self.alert_list(&mut text),
@@ -68,7 +69,13 @@ impl Core {
             false => Usage::default(),
         };
         let core = host.core_len(&self.slots[id].label);
-        Ok(self.write_status(text, &self.slots[id], (&usage, core), host.now()))
+        let written = self.write_status(text, &self.slots[id], (&usage, core), host.now());
+        let spare = self.slots[id].spare;
+        let kib = host.spare_usage(id).frames * 4;
+        Ok(written.and_then(|()| match spare.pid() {
+            Some(pid) => writeln!(text, "spare: {}, process {pid}, {kib} KiB mapped", spare.name()),
+            None => writeln!(text, "spare: {}", spare.name()),
+        }))
     }
 
     fn write_status(
@@ -148,7 +155,8 @@ impl Core {
         Ok(())
     }
 
-    fn deaths(&self, name: &Name, room: usize) -> Result<String> {
+    /// A line for each death, of one service or (empty name) of all.
+    fn deaths(&self, name: &Name, room: usize, line: fn(&Death) -> String) -> Result<String> {
         if !name.as_str().is_empty()
             && self.find(name).is_none()
             && !self.history.iter().any(|death| death.label == *name)
@@ -161,9 +169,7 @@ impl Core {
             if !name.as_str().is_empty() && death.label != *name {
                 continue;
             }
-            let (time, cause) = (death.time / 1000, death.cause);
-            let down = death.down.map_or("-".to_string(), |down| (down / 1000).to_string());
-            let line = format!("{time}\t{}\t{}\t{cause}\t{down}\n", death.label, cause.name());
+            let line = line(death);
             len += line.len();
             if len > room {
                 break;
@@ -257,6 +263,30 @@ impl Core {
             }
         }
     }
+}
+
+fn death_line(death: &Death) -> String {
+    let (time, cause, down) = (death.time / 1000, death.cause, span(death.down));
+    format!("{time}\t{}\t{}\t{cause}\t{down}\n", death.label, cause.name())
+}
+
+/// From the death to RS's hearing of it, on to the start, its length, on to the announcement; the sum.
+fn restart_line(death: &Death) -> String {
+    let (time, heard) = (death.time / 1000, death.time + death.detected);
+    let launch = death.launch;
+    let made = launch.map_or("-", |launch| launch.made.name());
+    let waited = span(launch.map(|launch| launch.begun.saturating_sub(heard)));
+    let launching = span(launch.map(|launch| launch.done.saturating_sub(launch.begun)));
+    let up = launch
+        .zip(death.down)
+        .map(|(launch, down)| (death.time + down).saturating_sub(launch.done));
+    let (heard, up, down) = (death.detected / 1000, span(up), span(death.down));
+    format!("{time}\t{}\t{made}\t{heard}\t{waited}\t{launching}\t{up}\t{down}\n", death.label)
+}
+
+/// A time in us, if there is one.
+fn span(ns: Option<u64>) -> String {
+    ns.map_or("-".to_string(), |ns| (ns / 1000).to_string())
 }
 
 /// What a slot's instances died of: `fault 2, hung 1`.

@@ -2,6 +2,7 @@
 
 use crate::health::Health;
 use crate::history::CAUSES;
+use crate::spare::Spare;
 use crate::update::{ProgramId, Update};
 use alloc::vec::Vec;
 use xinim_abi::error::Error;
@@ -184,8 +185,10 @@ pub struct Slot {
     /// What its instances are started from.
     pub(crate) program: ProgramId,
     pub(crate) update: Option<Update>,
-    /// When the process of the next instance is to be made; `u64::MAX`: not.
-    pub(crate) spare_at: u64,
+    /// The process of the next instance.
+    pub(crate) spare: Spare,
+    /// Spares that were lost in a row.
+    pub(crate) spare_losses: u32,
     pub statistics: Statistics,
     /// Started by `Spawn`: whose label number; such a slot is freed when it ends.
     pub(crate) spawner: Option<u64>,
@@ -223,7 +226,8 @@ impl Slot {
             health: Health::default(),
             program: 0,
             update: None,
-            spare_at: u64::MAX,
+            spare: Spare::None,
+            spare_losses: 0,
             statistics: Statistics::default(),
             spawner: None,
             adopted: false,

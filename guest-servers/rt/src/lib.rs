@@ -26,6 +26,7 @@ pub mod net;
 pub mod process;
 pub mod rs;
 pub mod server;
+pub mod standby;
 pub mod start;
 pub mod sys;
 pub mod thread;
@@ -36,10 +37,18 @@ pub mod window;
 pub use xinim_abi as abi;
 pub use xinim_abi::error::{Error, Result};
 
-/// Makes `main: fn() -> i32` a program: entry point, panic handler, heap.
+/// Makes `main: fn() -> i32` a program: entry point, panic handler, heap. With `prepares` a service gets
+/// ready in `main` before it calls [`standby::wait`], which it must do before it touches anything that
+/// another instance of it may use.
 #[macro_export]
 macro_rules! program {
     ($main:path) => {
+        $crate::program!($main, false);
+    };
+    ($main:path, prepares) => {
+        $crate::program!($main, true);
+    };
+    ($main:path, $prepares:literal) => {
         #[global_allocator]
         static HEAP: $crate::heap::Heap = $crate::heap::new();
 
@@ -58,8 +67,15 @@ macro_rules! program {
             entry = sym __xinim_entry,
         );
 
+        unsafe extern "C" {
+            // The linker script's.
+            static __xinim_data: u8;
+            static __xinim_end: u8;
+        }
+
         extern "C" fn __xinim_entry(block: u64) -> ! {
-            $crate::start::run(block, $main)
+            let (data, end) = (&raw const __xinim_data as usize, &raw const __xinim_end as usize);
+            $crate::start::run(block, $main, $prepares, $crate::standby::Image { data, end })
         }
 
         // The shipped `core` and `alloc` carry unwind tables that name these; nothing unwinds

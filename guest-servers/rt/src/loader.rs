@@ -16,7 +16,7 @@ use elf::abi::{EM_X86_64, ET_EXEC, PF_W, PF_X, PT_LOAD};
 use elf::endian::LittleEndian;
 use xinim_abi::error::{Error, Result};
 use xinim_abi::object::{Handle, MemoryFlags, PAGE_SIZE, Protection, SELF, USER_END, USER_MIN};
-use xinim_abi::start::{MAX_HANDLES, MAX_LEN, START_MAGIC, StartBlock, StartHandle};
+use xinim_abi::start::{MAX_HANDLES, MAX_LEN, START_MAGIC, StartBlock, StartHandle, flag};
 use xinim_abi::syscall::limit;
 use zerocopy::IntoBytes;
 
@@ -62,6 +62,8 @@ pub struct Program<'a> {
     pub frames: Option<u64>,
     pub stack: u64,
     pub incarnation: u32,
+    /// It is to stand by (`start::flag::STANDBY`).
+    pub standby: bool,
 }
 
 /// A process that is complete but not running.
@@ -90,15 +92,24 @@ pub struct Writable {
 impl Loaded {
     /// Starts its first thread.
     pub fn start(&self) -> Result<()> {
+        self.start_at(self.priority).map(drop)
+    }
+
+    /// Starts its first thread with a lower priority than the program's.
+    pub fn start_at(&self, priority: u64) -> Result<OwnedHandle> {
         let thread = sys::thread_create(
             self.process.raw(),
             self.entry,
             self.stack_pointer,
             self.start_block,
-            self.priority,
+            priority.min(self.priority),
         )?;
-        drop(OwnedHandle::from_raw(thread));
-        Ok(())
+        Ok(OwnedHandle::from_raw(thread))
+    }
+
+    /// The program's priority.
+    pub fn priority(&self) -> u64 {
+        self.priority
     }
 }
 
@@ -258,6 +269,8 @@ fn start_block(program: &Program<'_>, process: Handle, pid: u32) -> Result<Vec<u
         strings: strings as u32,
         pid,
         incarnation: program.incarnation,
+        flags: if program.standby { flag::STANDBY } else { 0 },
+        stack: program.stack.next_multiple_of(PAGE) as u32,
     };
     let mut block = Vec::with_capacity(total);
     block.extend_from_slice(head.as_bytes());

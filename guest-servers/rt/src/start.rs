@@ -9,7 +9,8 @@ use xinim_abi::start::{MAX_HANDLES, MAX_LEN, START_MAGIC, StartBlock, StartHandl
 use zerocopy::FromBytes;
 
 use crate::log::LogLine;
-use crate::{io, process};
+use crate::standby::Image;
+use crate::{io, process, standby};
 
 static BLOCK: AtomicU64 = AtomicU64::new(0);
 
@@ -17,8 +18,12 @@ static BLOCK: AtomicU64 = AtomicU64::new(0);
 pub const PANIC_STATUS: i32 = 101;
 
 #[doc(hidden)]
-pub fn run(block: u64, main: fn() -> i32) -> ! {
+pub fn run(block: u64, main: fn() -> i32, prepares: bool, image: Image) -> ! {
     BLOCK.store(block, Ordering::Relaxed);
+    standby::warm(image);
+    if !prepares && standby::wait().is_err() {
+        process::exit(1);
+    }
     let status = main();
     process::exit(status)
 }
@@ -82,6 +87,17 @@ pub fn pid() -> u32 {
 /// 0 in the first instance of a service, counting up with each restart.
 pub fn incarnation() -> u32 {
     block().map_or(0, |block| block.incarnation)
+}
+
+/// Where the stack of the first thread is.
+pub(crate) fn stack() -> core::ops::Range<usize> {
+    let end = BLOCK.load(Ordering::Relaxed) as usize;
+    end - block().map_or(0, |block| block.stack as usize)..end
+}
+
+/// One of [`flag`](xinim_abi::start::flag).
+pub(crate) fn has_flag(flag: u32) -> bool {
+    block().is_some_and(|block| block.flags & flag != 0)
 }
 
 fn strings() -> impl Iterator<Item = &'static str> {

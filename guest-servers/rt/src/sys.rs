@@ -235,6 +235,11 @@ pub fn thread_create(
     Ok(call(nr::THREAD_CREATE, args)? as Handle)
 }
 
+/// `Srch`: the thread is dead.
+pub fn thread_priority(thread: Handle, priority: u64) -> Result<()> {
+    call(nr::THREAD_PRIORITY, [thread.into(), priority, 0, 0, 0, 0]).map(drop)
+}
+
 /// `deadline` in nanoseconds since boot; 0 yields.
 pub fn thread_sleep(deadline: u64) {
     let _ = call(nr::THREAD_SLEEP, [deadline, 0, 0, 0, 0, 0]);

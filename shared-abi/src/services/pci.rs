@@ -16,8 +16,9 @@ crate::interface! {
         3 idempotent Bar { index: u32 } -> BarReply { len: u64; memory: handle }
         /// Routes MSI-X (or MSI) message `index`, or the pin of a function without messages (index 0), to
         /// a new interrupt object and enables it. `level`: a pin, each interrupt of which wants
-        /// `IRQ_ACK` after the device was asked. `NoEnt`: the function has no such message.
-        4 idempotent Interrupt { index: u32 } -> InterruptReply { level: bool; interrupt: handle }
+        /// `IRQ_ACK` after the device was asked. `NoEnt`: the function has no such message. `ahead`: a message
+        /// that the function has been using, and nothing is touched (`NotSup`: it has not).
+        4 idempotent Interrupt { index: u32, ahead: bool } -> InterruptReply { level: bool; interrupt: handle }
         /// Memory decoding, and bus mastering when `bus_master`.
         5 idempotent Enable { bus_master: bool } -> Enabled { }
         /// How many messages the function has; 1 for one with only a pin.

@@ -57,6 +57,9 @@ crate::interface! {
         16 idempotent Keep { key: u64, len: u64 } -> Kept { len: u64; memory: handle }
         /// The memory under `key` is not needed any more.
         17 idempotent Unkeep { key: u64 } -> Unkept { }
+        /// From a process that was made to stand by for the next instance of a service: it is ready. Answered
+        /// when it is that instance, at once to one that is already.
+        18 idempotent Standby { } -> Started { }
         /// The caller's manifest lists `name` in `complains`, and an instance of it broke the protocol
         /// between the two (`code`: the caller's idea of how). It is restarted. `Again`: it was
         /// restarted for a complaint less than a second ago.
@@ -91,6 +94,11 @@ pub mod query {
     /// The newest core of a service, for callers that may control services: no text but an ELF core
     /// file (see docs/services.md). `NoEnt`: none is kept; `TooBig`: the memory is too small for it.
     pub const CORE: u32 = 9;
+    /// How services came back, oldest first, of one service or (empty name) all:
+    /// `time_us label process heard_us waited_us launch_us up_us down_us`: from the death to RS's hearing
+    /// of it, on to the start of the next instance, the length of that, on to its announcement, and the
+    /// sum. `process` is `new`, `ahead` (made ahead) or `spare` (made ahead and standing by).
+    pub const RESTARTS: u32 = 10;
     /// Longest core that is kept.
     pub const CORE_MAX: u64 = 4 << 20;
 }

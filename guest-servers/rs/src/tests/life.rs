@@ -56,32 +56,6 @@ fn a_crash_is_followed_by_a_restart_and_waiting_lookups_find_the_new_instance() 
 }
 
 #[test]
-fn the_next_process_is_made_while_the_service_runs() {
-    let mut w = World::boot(&[("a", "spare = true"), ("b", "")]);
-    w.run();
-    let (a, b) = (w.id("a"), w.id("b"));
-    assert!(w.host.spares.is_empty(), "not while others wait for it");
-    assert_eq!(w.core.next_deadline(w.host.now), Some(w.host.now + SPARE_DELAY));
-    w.host.now += SPARE_DELAY;
-    w.core.tick(&mut w.host);
-    assert!(w.host.spares.contains_key(&a) && !w.host.spares.contains_key(&b));
-    w.fault("a");
-    assert_eq!(w.host.spared, [a], "it was the one that was started");
-    w.fault("a");
-    assert_eq!(w.host.spared, [a], "there was no other");
-    w.run();
-    w.host.now += BACKOFF_MAX;
-    w.core.tick(&mut w.host);
-    w.announce("a");
-    w.host.now += SPARE_DELAY;
-    w.core.tick(&mut w.host);
-    assert!(w.host.spares.contains_key(&a));
-    w.control(control::STOP, "a");
-    w.exit("a", 0);
-    assert!(w.host.spares.is_empty(), "nobody comes after one that was stopped");
-}
-
-#[test]
 fn a_crash_loop_backs_off_and_fails_and_is_forgiven_when_stable() {
     let mut w =
         World::boot(&[("a", "restart = { limit = 3, backoff = 100, stable = 1000 }"), ("b", "")]);

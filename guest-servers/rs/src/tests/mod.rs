@@ -11,5 +11,6 @@ mod names;
 mod query;
 mod random;
 mod shutdown;
+mod spare;
 mod update;
 mod world;

@@ -10,6 +10,7 @@
 
 use super::world::*;
 use crate::slot::{Slot, Until};
+use crate::spare::Spare;
 use crate::*;
 use alloc::collections::BTreeSet;
 use alloc::string::String;
@@ -30,6 +31,17 @@ const SYSTEM: [(&str, &str); 5] = [
     ),
     ("lone", "heartbeat = 0"),
     ("programs", "instances = \"programs\"\ncalls = [\"base\", \"top\"]\ncontrol = true"),
+];
+/// The same with a spare, and less of the rest: each spare has a life of its own.
+const SYSTEM_WITH_SPARES: [(&str, &str); 5] = [
+    (
+        "base",
+        "heartbeat = 0\nspare = true\nrestart = { limit = 1, backoff = 100, stable = 3600000 }",
+    ),
+    ("top", "instances = \"on-demand\""),
+    ("side", "instances = \"on-demand\""),
+    SYSTEM[3],
+    SYSTEM[4],
 ];
 /// More steps than this without anything from outside: the system does not come to rest.
 const STEPS_MAX: u32 = 80;
@@ -52,6 +64,10 @@ enum Action {
     Obituary,
     /// One that was asked to ends.
     Comply(SlotId),
+    /// A spare comes to where it waits.
+    Ready(SlotId),
+    /// A spare dies.
+    SpareDies(SlotId),
     Deadline,
     Crash(SlotId),
     Command(u32, SlotId),
@@ -79,12 +95,26 @@ struct State {
 
 impl State {
     fn is_dead(&self, id: SlotId) -> bool {
-        self.dead.iter().any(|obituary| obituary.cookie as u32 as usize == id)
+        let pid = self.host.live.get(&id).map(|(pid, ..)| *pid);
+        pid.is_some_and(|pid| self.dead.iter().any(|obituary| obituary.pid == pid))
     }
 
     /// Has a process that lives.
     fn lives(&self, id: SlotId) -> bool {
         self.host.live.contains_key(&id) && !self.is_dead(id)
+    }
+
+    fn spare_dies(&mut self, id: SlotId) {
+        if let Some((pid, cookie, ..)) = self.host.spares.get(&id).copied() {
+            let (cause, time) = (cause::KILLED, self.host.now);
+            self.dead.push(Obituary { pid, cookie, cause, time, ..Default::default() });
+        }
+    }
+
+    /// A spare whose obituary has not come.
+    fn spare_is_dead(&self, id: SlotId) -> bool {
+        let pid = self.host.spares.get(&id).map(|(pid, ..)| *pid);
+        pid.is_some_and(|pid| self.dead.iter().any(|obituary| obituary.pid == pid))
     }
 
     fn die(&mut self, id: SlotId, cause: u32) {
@@ -108,6 +138,9 @@ impl State {
         for token in core::mem::take(&mut self.host.answers).into_keys() {
             self.unanswered.remove(&token);
         }
+        // What is dead cannot be launched.
+        self.host.dead_spares =
+            self.host.spares.keys().copied().filter(|&id| self.spare_is_dead(id)).collect();
         self.host.log.clear();
         self.host.started.clear();
     }
@@ -168,7 +201,7 @@ fn slot_key(slot: &Slot, now: u64) -> impl Hash + PartialEq + core::fmt::Debug +
     (
         (slot.state.name(), deadline, restart),
         (slot.failures, slot.pid != 0, slot.lookups.len(), waiters),
-        (update, flags),
+        (update, flags, left(slot.spare.due()), slot.spare.name(), slot.spare_losses.min(4)),
     )
 }
 
@@ -192,6 +225,8 @@ impl core::fmt::Debug for State {
 
 struct System {
     budget: Budget,
+    /// `base` has a spare.
+    spares: bool,
 }
 
 impl System {
@@ -206,7 +241,11 @@ impl Model for System {
     type Action = Action;
 
     fn init_states(&self) -> Vec<State> {
-        let world = World::boot(&SYSTEM);
+        let mut system = SYSTEM;
+        if self.spares {
+            system = SYSTEM_WITH_SPARES;
+        }
+        let world = World::boot(&system);
         let mut state = State {
             core: world.core,
             host: world.host,
@@ -237,6 +276,15 @@ impl Model for System {
             }
             if state.lives(id) && state.told.contains(&id) {
                 actions.push(Action::Comply(id));
+            }
+            if let Some((.., standby)) = state.host.spares.get(&id) {
+                let waits = state.host.ready.contains_key(&id);
+                if *standby && !waits && !state.spare_is_dead(id) {
+                    actions.push(Action::Ready(id));
+                }
+                if state.budget.crashes > 0 && !state.spare_is_dead(id) {
+                    actions.push(Action::SpareDies(id));
+                }
             }
             // Nothing happens to `lone` but what others cause.
             if id == lone {
@@ -289,6 +337,19 @@ impl Model for System {
                 s.die(id, cause::EXIT);
                 Some(Answer::Announced)
             }
+            Action::Ready(id) => {
+                let (pid, _, badge, _) = s.host.spares[&id];
+                // Answered when it is launched; nobody waits for that.
+                let answer = s.core.stand_by(&mut s.host, badge, pid, token);
+                assert_eq!(answer, None);
+                Some(Answer::Announced)
+            }
+            Action::SpareDies(id) => {
+                s.budget.crashes -= 1;
+                s.steps = 0;
+                s.spare_dies(id);
+                Some(Answer::Announced)
+            }
             Action::Deadline => {
                 if s.deadline() == Some(true) {
                     s.budget.timeouts -= 1;
@@ -338,6 +399,8 @@ impl Model for System {
         // process, is asserted in `Fake`.
         for (id, slot) in s.core.slots() {
             assert_eq!(slot.state.is_live(), s.host.live.contains_key(&id), "{slot:?}");
+            let spare = s.host.spares.get(&id).map(|(pid, ..)| *pid);
+            assert_eq!(slot.spare.pid(), spare, "{slot:?}");
         }
         Some(next)
     }
@@ -396,12 +459,31 @@ impl Model for System {
                 ),
             ]);
         }
+        if self.spares {
+            properties.extend([
+                Property::sometimes("a spare takes over", |_, state: &State| {
+                    state.host.spared.iter().any(|id| state.lives(*id))
+                }),
+                Property::sometimes("a spare stands by", |_, state: &State| {
+                    state.core.slots().any(|(_, slot)| matches!(slot.spare, Spare::Ready { .. }))
+                }),
+                Property::sometimes("spares are not started any more", |_, state: &State| {
+                    let given_up = |slot: &Slot| slot.spare.name() == "made";
+                    state.core.slots().any(|(_, slot)| given_up(slot))
+                }),
+            ]);
+        }
         properties
     }
 }
 
 fn explore(budget: Budget) -> String {
-    let checker = System { budget }.checker().spawn_dfs().join();
+    run(System { budget, spares: false })
+}
+
+fn run(system: System) -> String {
+    let budget = system.budget;
+    let checker = system.checker().spawn_dfs().join();
     checker.assert_properties();
     alloc::format!("{budget:?}: {} states", checker.unique_state_count())
 }
@@ -438,6 +520,12 @@ fn starts_that_take_too_long() {
 #[test]
 fn updates() {
     std::println!("{}", explore(Budget { crashes: 2 + more(), updates: 1, ..NOTHING }));
+}
+
+#[test]
+fn spares() {
+    let budget = Budget { crashes: 4 + more(), commands: 1, updates: 1, shutdowns: 1, ..NOTHING };
+    std::println!("{}", run(System { budget, spares: true }));
 }
 
 #[test]

@@ -22,8 +22,18 @@ pub struct Fake {
     pub next_pid: u32,
     /// Live instances by slot: pid, cookie, label, incarnation, badge.
     pub live: BTreeMap<SlotId, (u32, u64, String, u32, u64)>,
-    /// Cookies of processes made ahead, by slot.
-    pub spares: BTreeMap<SlotId, u64>,
+    /// Processes made ahead, by slot: pid, cookie, badge, and whether they were started.
+    pub spares: BTreeMap<SlotId, (u32, u64, u64, bool)>,
+    /// What they were made from.
+    pub spare_programs: BTreeMap<SlotId, ProgramId>,
+    /// Those that have died since.
+    pub dead_spares: Vec<SlotId>,
+    /// Spares that wait.
+    pub ready: BTreeMap<SlotId, ReplyToken>,
+    /// There is little memory.
+    pub short: bool,
+    /// Launches that fail for want of memory.
+    pub no_memory: u32,
     /// Launches that found their process made.
     pub spared: Vec<SlotId>,
     pub killed: Vec<SlotId>,
@@ -62,22 +72,49 @@ impl Host for Fake {
         if self.broken.contains(&launch.program) {
             return Err(Error::NoExec);
         }
-        if self.spares.remove(&launch.slot) == Some(launch.cookie) {
+        if self.no_memory > 0 {
+            self.no_memory -= 1;
+            return Err(Error::NoMem);
+        }
+        let spare = self.spares.remove(&launch.slot);
+        let ready = self.ready.remove(&launch.slot);
+        let same = self.spare_programs.get(&launch.slot) == Some(&launch.program);
+        let fits = |&(_, cookie, ..): &(u32, u64, u64, bool)| same && cookie == launch.cookie;
+        let lives = !self.dead_spares.contains(&launch.slot);
+        let spare = spare.filter(|spare| lives && fits(spare)).map(|(pid, ..)| pid);
+        if spare.is_some() {
             self.spared.push(launch.slot);
+            if let Some(token) = ready {
+                self.answer(token, Answer::Started);
+            }
         }
         self.programs.insert(launch.slot, launch.program);
         self.priorities.insert(launch.slot, launch.priority);
-        self.next_pid += 1;
-        let pid = 100 + self.next_pid;
+        let pid = spare.unwrap_or_else(|| self.new_pid());
         let label = launch.label.to_string();
         self.started.push(label.clone());
         let instance = (pid, launch.cookie, label, launch.incarnation, launch.badge);
         assert!(self.live.insert(launch.slot, instance).is_none(), "two instances in a slot");
         Ok(pid)
     }
-    fn prepare(&mut self, launch: &Launch<'_>) {
+    fn prepare(&mut self, launch: &Launch<'_>, standby: bool) -> Option<u32> {
         assert!(self.live.contains_key(&launch.slot), "a spare of nobody");
-        self.spares.insert(launch.slot, launch.cookie);
+        let pid = self.new_pid();
+        let spare = (pid, launch.cookie, launch.badge, standby);
+        assert!(self.spares.insert(launch.slot, spare).is_none(), "two spares in a slot");
+        self.spare_programs.insert(launch.slot, launch.program);
+        Some(pid)
+    }
+    fn stand_by(&mut self, slot: SlotId, token: ReplyToken) {
+        assert!(self.spares.contains_key(&slot), "nobody stands by");
+        assert!(self.ready.insert(slot, token).is_none(), "ready twice");
+    }
+    fn drop_spare(&mut self, slot: SlotId) {
+        self.spares.remove(&slot);
+        self.ready.remove(&slot);
+    }
+    fn memory_is_short(&self) -> bool {
+        self.short
     }
     fn kill(&mut self, slot: SlotId) {
         assert!(self.live.contains_key(&slot), "kill of nobody");
@@ -103,7 +140,7 @@ impl Host for Fake {
         self.retired.push(slot);
     }
     fn discard(&mut self, slot: SlotId) {
-        self.spares.remove(&slot);
+        self.drop_spare(slot);
         self.discarded.push(slot);
     }
     fn drop_program(&mut self, program: ProgramId) {
@@ -126,6 +163,13 @@ impl Host for Fake {
     fn end(&mut self, end: End) {
         assert!(self.end.is_none(), "two ends");
         self.end = Some(end);
+    }
+}
+
+impl Fake {
+    fn new_pid(&mut self) -> u32 {
+        self.next_pid += 1;
+        100 + self.next_pid
     }
 }
 

@@ -79,6 +79,8 @@ const DETECTION: usize = 7;
 /// Waits until the service has been up again after its `crashes`-th crash; the sum of its times down, us.
 fn down_after(os: &dyn Os, service: &str, before: u64, crashes: u64) -> Result<u64> {
     let end = os.now_ns() + PATIENCE;
+    // Answered when it is up. Asking again and again would keep it from the processor.
+    os.service_control(control::START, service)?;
     while os.now_ns() < end {
         let down = statistic(os, service, DOWN)?;
         if down > before && statistic(os, service, CRASHES)? >= crashes {

@@ -1,4 +1,4 @@
-//! `service list|statistics|alerts|graph`, `service status|history|start|stop|restart NAME`,
+//! `service list|statistics|alerts|graph`, `service status|history|restarts|start|stop|restart NAME`,
 //! `service dump|core NAME`, `service kill [--wild|--hang|--block] NAME`, `service load|unload|update`, `lspci`
 
 use alloc::string::String;
@@ -9,7 +9,7 @@ use xinim_os::{Error, base_name, read_file, service_control as control, service_
 use crate::Context;
 
 const USAGE: &str = "usage: service [--json] list|statistics|alerts
-       service [--json] history [NAME]
+       service [--json] history|restarts [NAME]
        service graph [--dot]
        service status NAME
        service start|stop|restart NAME
@@ -23,7 +23,8 @@ const USAGE: &str = "usage: service [--json] list|statistics|alerts
 kill ends the instance as a crash would: --wild makes it write through a wild pointer, --hang makes
 it spin and --block sleep until its heartbeat is missed. dump kills it and keeps a core, as every
 fault does; core writes the newest one, an ELF file. update replaces a running service's program
-and goes back to the old one when the new one fails in its first second. batch reads commands from standard input: kill, wild, hang, block, start,
+and goes back to the old one when the new one fails in its first second. restarts says what the times
+down were made of (us). batch reads commands from standard input: kill, wild, hang, block, start,
 stop or restart NAME; list; counts; mark TEXT; wait MS; run PROGRAM.";
 
 pub fn run(c: &mut Context<'_>) -> i32 {
@@ -37,6 +38,8 @@ pub fn run(c: &mut Context<'_>) -> i32 {
         ["alerts"] => return ask(c, query::ALERTS, "", show),
         ["history"] => return ask(c, query::HISTORY, "", show),
         ["history", name] => return ask(c, query::HISTORY, name, show),
+        ["restarts"] => return ask(c, query::RESTARTS, "", show),
+        ["restarts", name] => return ask(c, query::RESTARTS, name, show),
         ["classes"] => return ask(c, query::CLASSES, "", show),
         ["graph"] => return ask(c, query::GRAPH, "", show),
         ["graph", "--dot"] => return ask(c, query::GRAPH, "", as_dot),
@@ -135,6 +138,7 @@ fn titles(kind: u32) -> &'static str {
     match kind {
         query::LIST => "NAME\tSTATE\tPID\tRESTARTS\tPROGRAM\tLOCATION",
         query::HISTORY => "TIME\tNAME\tCAUSE\tDETAIL\tDOWN",
+        query::RESTARTS => "TIME\tNAME\tPROCESS\tHEARD\tWAITED\tLAUNCH\tUP\tDOWN",
         query::CLASSES => "CLASS\tNAME",
         query::FUNCTIONS => "LOCATION\tID\tCLASS\tDRIVER",
         query::ALERTS => "TIME\tALERT",
