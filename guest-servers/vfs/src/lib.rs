@@ -58,6 +58,7 @@ mod state;
 mod tests;
 mod tree;
 mod vfs;
+pub mod workers;
 
 pub use access::Credentials;
 pub use attributes::Target;

@@ -24,7 +24,6 @@ use xinim_abi::services::fs::WINDOW_LEN;
 use xinim_abi::services::rs::rs;
 use xinim_abi::services::socket::socket;
 use xinim_abi::services::vfs::vfs::Call;
-use xinim_abi::syscall::priority;
 use xinim_fs_kit::remote::{Remote, Transport};
 use xinim_fs_server::SharedWindow;
 use xinim_rt::handle::OwnedHandle;
@@ -34,6 +33,7 @@ use xinim_rt::memory::Memory;
 use xinim_rt::server::{self, Request};
 use xinim_rt::{kip, log, start, sys, thread};
 use xinim_vfs::server::{Caller, Server};
+use xinim_vfs::workers::as_high_as_allowed;
 use xinim_vfs::{Host, QUICK_TURNS, ServerName, Vfs, has_state};
 
 xinim_rt::program!(main);
@@ -129,13 +129,12 @@ impl Workers {
             return;
         }
         let server = self.server.lock();
-        let Some(worker) = server.as_ref().map(VfsServer::another) else { return };
+        let Some(server) = server.as_ref() else { return };
         self.idle.fetch_add(1, Ordering::Relaxed);
         self.count.fetch_add(1, Ordering::Relaxed);
-        let endpoint = worker.endpoint;
-        let spawned = thread::spawn(STACK_LEN, priority::SERVER, move || {
-            let mut worker = worker;
-            server::serve(endpoint, &mut worker)
+        let spawned = as_high_as_allowed(|priority| {
+            let mut worker = server.another();
+            thread::spawn(STACK_LEN, priority, move || server::serve(worker.endpoint, &mut worker))
         });
         if let Err(error) = spawned {
             self.idle.fetch_sub(1, Ordering::Relaxed);
