@@ -10,20 +10,16 @@ use std::time::{Duration, Instant};
 
 use xinim_device_fuzz::HARNESSES;
 use xinim_device_fuzz::findings::run;
+use xinim_devices::random::draw;
 
 /// Longest input, bytes.
 const LONGEST: u64 = 4096;
 
-/// splitmix64 (Steele, Lea, Flood 2014).
 struct Random(u64);
 
 impl Random {
     fn draw(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mut z = self.0;
-        z = (z ^ z >> 30).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        z = (z ^ z >> 27).wrapping_mul(0x94D0_49BB_1331_11EB);
-        z ^ z >> 31
+        draw(&mut self.0)
     }
 
     fn bytes(&mut self) -> Vec<u8> {

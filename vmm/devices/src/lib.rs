@@ -30,6 +30,7 @@ pub mod iommu;
 pub mod irq;
 pub mod net;
 pub mod pci;
+pub mod random;
 pub mod rtc;
 pub mod strict;
 pub mod testing;

@@ -21,6 +21,7 @@ use kvm_ioctls::VcpuFd;
 use vm_memory::{Bytes, GuestAddress};
 use vmm_sys_util::signal::SIGRTMIN;
 use xinim_devices::bus::lock;
+use xinim_devices::random::draw;
 use xinim_machine::control::{Injection, InjectionKind};
 
 use crate::memory::GuestRam;
@@ -149,7 +150,7 @@ struct Victim<'a> {
 
 impl Victim<'_> {
     fn draw(&mut self) -> u64 {
-        mutate::draw(&mut self.random)
+        draw(&mut self.random)
     }
 
     fn damage(&mut self, kind: InjectionKind) -> Option<String> {

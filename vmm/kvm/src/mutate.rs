@@ -3,18 +3,11 @@
 //!
 //! Patterns can fit inside other instructions; then the change is a random one, which is as good.
 
+use xinim_devices::random::draw;
+
 /// `jmp` to itself.
 pub const SPIN: [u8; 2] = [0xEB, 0xFE];
 const NOP: u8 = 0x90;
-
-/// splitmix64 (Steele, Lea, Flood 2014).
-pub fn draw(state: &mut u64) -> u64 {
-    *state = state.wrapping_add(0x9E37_79B9_7F4A_7C15);
-    let mut z = *state;
-    z = (z ^ z >> 30).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-    z = (z ^ z >> 27).wrapping_mul(0x94D0_49BB_1331_11EB);
-    z ^ z >> 31
-}
 
 /// A change: where, the new bytes, what it is.
 pub type Mutation = (usize, Vec<u8>, &'static str);

@@ -14,6 +14,7 @@ use std::os::fd::BorrowedFd;
 use std::time::{Duration, Instant};
 
 use xinim_devices::net::{Frame, NetBackend, Offloads, Sent};
+use xinim_devices::random::draw;
 use xinim_machine::net::Shape;
 
 use crate::Endpoint;
@@ -158,13 +159,8 @@ impl Direction {
         Self { shape, random: seed, free: None, held, bytes: 0, count: 0 }
     }
 
-    /// splitmix64 (Steele, Lea, Flood 2014).
     fn draw(&mut self) -> u64 {
-        self.random = self.random.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mut z = self.random;
-        z = (z ^ z >> 30).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        z = (z ^ z >> 27).wrapping_mul(0x94D0_49BB_1331_11EB);
-        z ^ z >> 31
+        draw(&mut self.random)
     }
 
     fn chance(&mut self, in_a_million: u32) -> bool {

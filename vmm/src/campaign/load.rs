@@ -12,6 +12,8 @@ use std::io::{BufRead, BufReader, Write};
 use std::net::{TcpListener, TcpStream};
 use std::time::Duration;
 
+use xinim_devices::random::draw;
+
 /// Bytes of the file that is copied and fetched.
 pub const FILE: usize = 128 << 10;
 /// A client that neither reads nor goes away.
@@ -55,7 +57,7 @@ fn serve(mut stream: TcpStream) -> std::io::Result<()> {
 /// Bytes that do not repeat, always the same.
 fn file() -> Vec<u8> {
     let mut state = 1;
-    let words = std::iter::repeat_with(|| super::plan::draw(&mut state));
+    let words = std::iter::repeat_with(|| draw(&mut state));
     words.take(FILE / 8).flat_map(u64::to_le_bytes).collect()
 }
 

@@ -1,5 +1,6 @@
 //! Which fault a seed stands for.
 
+use xinim_devices::random::draw;
 use xinim_machine::control::InjectionKind;
 
 /// Kinds of faults, as the report counts them.
@@ -168,15 +169,6 @@ const BUSY: [&str; 10] = [
     "ahci",
 ];
 const DISKS: [&str; 2] = ["virtio-blk.0", "ahci.0"];
-
-/// splitmix64 (Steele, Lea, Flood 2014).
-pub fn draw(state: &mut u64) -> u64 {
-    *state = state.wrapping_add(0x9E37_79B9_7F4A_7C15);
-    let mut z = *state;
-    z = (z ^ z >> 30).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-    z = (z ^ z >> 27).wrapping_mul(0x94D0_49BB_1331_11EB);
-    z ^ z >> 31
-}
 
 fn pick<T: Copy>(from: &[T], state: &mut u64) -> T {
     from[draw(state) as usize % from.len()]

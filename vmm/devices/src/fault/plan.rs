@@ -6,6 +6,7 @@ use crate::backend::Clock;
 use crate::bus::lock;
 use crate::device::Origin;
 use crate::net::Timer;
+use crate::random::draw;
 use crate::trace::{EventKind, Tracer};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
@@ -67,13 +68,8 @@ struct Armed {
 }
 
 impl Armed {
-    /// splitmix64 (Steele, Lea, Flood 2014).
     fn draw(&mut self) -> u64 {
-        self.random = self.random.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mut z = self.random;
-        z = (z ^ z >> 30).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        z = (z ^ z >> 27).wrapping_mul(0x94D0_49BB_1331_11EB);
-        z ^ z >> 31
+        draw(&mut self.random)
     }
 
     /// Something matched: whether it is this rule's turn.
