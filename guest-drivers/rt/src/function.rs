@@ -2,9 +2,11 @@
 
 use alloc::collections::BTreeMap;
 use alloc::rc::Rc;
+use alloc::vec::Vec;
 use core::cell::RefCell;
 use xinim_abi::error::{Error, Result};
 use xinim_abi::hw::pci::{BAR_COUNT, CAP_MSIX, CAP_VENDOR};
+use xinim_abi::hw::virtio::CfgType;
 use xinim_abi::object::{Handle, Protection};
 use xinim_abi::services::pci::pci;
 use xinim_abi::start::role;
@@ -50,14 +52,18 @@ impl PciDevice {
     /// again when it is needed.
     pub(crate) fn prepare(&self) {
         let _ = self.device_id();
+        // As far as a virtio driver goes: what comes behind is a window to registers.
+        let mut missing = Vec::from([CfgType::Common, CfgType::Notify, CfgType::Device]);
         for index in 0..CAPABILITIES_MAX {
-            if !matches!(self.capability(CAP_VENDOR, index), Ok(Some(_))) {
+            let Ok(Some(capability)) = self.capability(CAP_VENDOR, index) else { break };
+            missing.retain(|kind| CfgType::from_u8(capability.bytes[3]) != Some(*kind));
+            if missing.is_empty() {
                 break;
             }
         }
         let _ = self.capability(CAP_MSIX, 0);
         for index in 0..BAR_COUNT as u8 {
-            let _ = self.bar(index);
+            let _ = self.find_bar(index, true);
         }
         for index in 0..MESSAGES_AHEAD {
             if let Ok(reply) = ipc::call(self.pci, &pci::Interrupt { index, ahead: true }) {
@@ -137,15 +143,7 @@ impl PciFunction for PciDevice {
     }
 
     fn bar(&self, index: u8) -> Result<Registers> {
-        if let Some((mapping, len)) = self.known.borrow().bars.get(&index) {
-            return Ok(Registers { mapping: Rc::clone(mapping), len: *len });
-        }
-        let reply = ipc::call(self.pci, &pci::Bar { index: index.into() })?;
-        let memory = Memory::from_handle(OwnedHandle::from_raw(reply.memory))?;
-        let mapping = Rc::new(memory.map(Protection::READ | Protection::WRITE)?);
-        let len = usize::try_from(reply.len).map_err(|_| Error::BadReply)?.min(mapping.len());
-        self.known.borrow_mut().bars.insert(index, (Rc::clone(&mapping), len));
-        Ok(Registers { mapping, len })
+        self.find_bar(index, false)
     }
 
     fn enable(&self, bus_master: bool) -> Result<()> {
@@ -156,6 +154,21 @@ impl PciFunction for PciDevice {
         sys::device_reset_done(self.device)?;
         // What the predecessor had pinned is unmapped, and then given back.
         crate::grants::changed()
+    }
+}
+
+impl PciDevice {
+    /// A memory BAR, mapped; `ahead`: only if that disturbs nobody.
+    fn find_bar(&self, index: u8, ahead: bool) -> Result<Registers> {
+        if let Some((mapping, len)) = self.known.borrow().bars.get(&index) {
+            return Ok(Registers { mapping: Rc::clone(mapping), len: *len });
+        }
+        let reply = ipc::call(self.pci, &pci::Bar { index: index.into(), ahead })?;
+        let memory = Memory::from_handle(OwnedHandle::from_raw(reply.memory))?;
+        let mapping = Rc::new(memory.map(Protection::READ | Protection::WRITE)?);
+        let len = usize::try_from(reply.len).map_err(|_| Error::BadReply)?.min(mapping.len());
+        self.known.borrow_mut().bars.insert(index, (Rc::clone(&mapping), len));
+        Ok(Registers { mapping, len })
     }
 }
 

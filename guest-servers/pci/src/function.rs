@@ -100,6 +100,11 @@ impl Function {
         Ok(bar)
     }
 
+    /// Whether [`Function::bar`] has been asked for it.
+    pub fn knows_bar(&self, index: u32) -> bool {
+        self.bars.get(index as usize).is_some_and(Option::is_some)
+    }
+
     /// The part of memory BAR `index` a driver may have. `NotSup` for ports, for a BAR that shares
     /// its page with others', or where nothing is left.
     pub fn memory_bar(

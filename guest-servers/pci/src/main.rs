@@ -179,7 +179,10 @@ impl Service {
                 config.write(bdf, offset, size, write.value);
                 Ok(pci::ConfigWritten {}.encode())
             }
-            pci::Call::Bar(pci::Bar { index }) => {
+            pci::Call::Bar(pci::Bar { index, ahead }) => {
+                if ahead && !function.knows_bar(index) {
+                    return Err(Error::NotSup);
+                }
                 let bar = function.memory_bar(config, index, &self.found)?;
                 interrupt::decode(config, bdf);
                 let memory = device_memory(self.resource, &bar)?;

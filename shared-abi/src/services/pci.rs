@@ -13,7 +13,8 @@ crate::interface! {
         2 idempotent ConfigWrite { offset: u32, size: u32, value: u32 } -> ConfigWritten { }
         /// BAR `index` (0..=5) as device memory; `NoEnt` if it is not there, `NotSup` if it is ports.
         /// Pages with the MSI-X table or pending bits are left out (`NotSup` if that leaves nothing).
-        3 idempotent Bar { index: u32 } -> BarReply { len: u64; memory: handle }
+        /// `ahead`: only one whose size is known, because finding it out disturbs whoever drives the function.
+        3 idempotent Bar { index: u32, ahead: bool } -> BarReply { len: u64; memory: handle }
         /// Routes MSI-X (or MSI) message `index`, or the pin of a function without messages (index 0), to
         /// a new interrupt object and enables it. `level`: a pin, each interrupt of which wants
         /// `IRQ_ACK` after the device was asked. `NoEnt`: the function has no such message. `ahead`: a message
