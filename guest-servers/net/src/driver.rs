@@ -48,6 +48,8 @@ struct Inner {
     capabilities: Capabilities,
     /// The driver's present instance, for the trace.
     pid: u32,
+    /// The instance whose death we will be told of.
+    watched: u32,
     /// The driver was asked to tell of transmit buffers that come back.
     starved: bool,
     /// RS has been told that this driver breaks the protocol.
@@ -103,6 +105,7 @@ impl Driver {
             rings,
             capabilities,
             pid: 0,
+            watched: 0,
             starved: false,
             accused: false,
             doorbell: None,
@@ -154,7 +157,11 @@ impl Inner {
     fn attach(&mut self, endpoint: Handle, bit: u32) -> Result<u32> {
         self.service.disconnect();
         let pid = self.service.pid()?;
-        sys::watch(pid, endpoint, pid.into())?;
+        // Once for an instance, however often it is tried.
+        if self.watched != pid {
+            sys::watch(pid, endpoint, pid.into())?;
+            self.watched = pid;
+        }
         let found = ipc::call(self.service.connect(true)?, &link::Info {})?;
         if mac(found.mac) != self.capabilities.mac {
             return Err(Error::NoDev); // another device stands there now

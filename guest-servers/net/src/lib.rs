@@ -30,6 +30,7 @@ mod port;
 mod ports;
 mod query;
 pub mod resolver;
+pub mod retry;
 pub mod rings;
 pub mod route;
 pub mod socket;

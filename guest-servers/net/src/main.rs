@@ -21,6 +21,7 @@ mod waiting;
 use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
 use alloc::format;
+use alloc::string::String;
 use alloc::vec::Vec;
 use core::sync::atomic::Ordering;
 
@@ -31,6 +32,7 @@ use xinim_abi::ipc::{Message, bits};
 use xinim_abi::object::Handle;
 use xinim_abi::services::rs::query as rs_query;
 use xinim_abi::services::socket::poll;
+use xinim_net::retry::Retry;
 use xinim_net::stack::{INTERFACES_MAX, Stack};
 use xinim_rt::handle::OwnedHandle;
 use xinim_rt::server::{ClientWindows, Request, Server};
@@ -67,6 +69,7 @@ struct NetServer {
     vouched: BTreeMap<u32, u32>,
     buffer: Vec<u8>,
     timer: Alarm,
+    retry: Retry,
 }
 
 fn now() -> Instant {
@@ -90,6 +93,7 @@ fn main() -> i32 {
         vouched: BTreeMap::new(),
         buffer: Vec::new(),
         timer: Alarm::default(),
+        retry: Retry::default(),
     };
     net.find_drivers();
     net.work();
@@ -111,6 +115,9 @@ impl Server for NetServer {
     fn notified(&mut self, raised: u64) {
         if raised & bits::TIMER != 0 {
             self.timer.rang();
+            if self.retry.is_due(time::now_ns()) {
+                self.find_drivers();
+            }
         }
         if raised & bits::OBITUARY != 0 {
             self.bury();
@@ -130,7 +137,20 @@ impl Server for NetServer {
 impl NetServer {
     /// Attaches to drivers that are new, and to the successors of dead ones.
     fn find_drivers(&mut self) {
-        let Ok(classes) = rs::query(rs_query::CLASSES, "") else { return };
+        let mut failed = Vec::new();
+        if let Err(error) = self.attach_drivers(&mut failed) {
+            failed.push(format!("drivers: {error}"));
+        }
+        if failed.is_empty() {
+            self.retry.succeeded();
+        } else if self.retry.failed(time::now_ns()) {
+            failed.iter().for_each(|line| log!("net: {line}; trying again"));
+        }
+    }
+
+    /// `failed`: a line for each that is there and could not be attached.
+    fn attach_drivers(&mut self, failed: &mut Vec<String>) -> Result<()> {
+        let classes = rs::query(rs_query::CLASSES, "")?;
         for line in classes.lines() {
             let Some((CLASS, label)) = line.split_once('\t') else { continue };
             let place = match self.drivers.iter().position(|driver| driver.label() == label) {
@@ -140,7 +160,7 @@ impl NetServer {
                 None => match self.add_driver(label) {
                     Ok(place) => place,
                     Err(error) => {
-                        log!("net: {label}: {error}");
+                        failed.push(format!("{label}: {error}"));
                         continue;
                     }
                 },
@@ -151,9 +171,10 @@ impl NetServer {
                 }
                 // It died meanwhile: PEER_UP comes again.
                 Err(Error::ServerDied | Error::Srch) => {}
-                Err(error) => log!("net: {label}: {error}"),
+                Err(error) => failed.push(format!("{label}: {error}")),
             }
         }
+        Ok(())
     }
 
     fn add_driver(&mut self, label: &str) -> Result<usize> {
@@ -198,7 +219,7 @@ impl NetServer {
         }
         let patience = self.waiting.iter().filter_map(|waiting| waiting.deadline).min();
         let due = due.map(|at| (at.total_micros() as u64).saturating_mul(1000));
-        if let Some(at) = [due, patience].into_iter().flatten().min() {
+        if let Some(at) = [due, patience, self.retry.due()].into_iter().flatten().min() {
             self.timer.set(self.endpoint, at.max(time::now_ns() + 1));
         }
     }
