@@ -7,7 +7,7 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use tempfile::tempdir;
-use xinim_tests::host::{arg, noise, tool};
+use xinim_tests::host::{arg, fat_image, fsck_fat, noise, tool};
 use xinim_tests::machine::{Output, engines, exec, run, vmm};
 
 /// The engine with rules, where there is one.
@@ -243,4 +243,23 @@ fn strikes_are_in_the_trace() {
         serde_json::from_slice(&stat.expect("trace stat").stdout).expect("JSON");
     let counted = &stat["faults"][0];
     assert_eq!((&counted["device"], &counted["count"]), (&"virtio-blk.0".into(), &struck.into()));
+}
+
+/// A lost FLUSH holds a file system up for as long as its driver waits, 30 s. VFS, killed meanwhile, cannot go on with
+/// that mount before; its state must not be given up for that.
+#[test]
+fn vfs_waits_for_a_file_system_whose_disk_is_stuck() {
+    let Some(_) = engine("vfs_waits_for_a_file_system_whose_disk_is_stuck") else { return };
+    let directory = tempdir().expect("directory");
+    let disk = directory.path().join("disk.img");
+    fat_image(&disk, 16 << 20, 16);
+    let rule = "device=virtio-blk.0,op=flush,after=2500ms,count=1,action=drop";
+    let script = "mount /dev/vda /mnt || exit 9
+        exec 5> /mnt/x; echo a >&5; sync; sleep 3; echo b >&5
+        sync & sleep 0.5; service kill vfs; echo c >&5; wait; cat /mnt/x; sync; echo $?
+        service history | grep -c start-timeout";
+    let output = exec("kvm", script, &["--disk", arg(&disk), "--fault", rule]).output();
+    let what = format!("{}{}", output.out(), output.err());
+    assert_eq!(output.out(), "a\nb\nc\n0\n0\n", "{what}");
+    fsck_fat(&disk);
 }
