@@ -76,6 +76,7 @@ pub struct Disk {
     /// Bit for the driver's doorbell.
     doorbell: u64,
     driver: u32,
+    instance: u32,
     /// False: there is no driver; its obituary has been read, none will come.
     attached: bool,
     info: Info,
@@ -117,6 +118,7 @@ impl Disk {
             mapping,
             doorbell: 0,
             driver: 0,
+            instance: 0,
             attached: false,
             info,
             limits,
@@ -178,6 +180,7 @@ impl Disk {
             return Err(Error::NxIo); // another device stands there now
         }
         self.info = client_info(&answer);
+        self.instance = answer.instance;
         self.ring = Ring::reset(&self.mapping)?;
         let rights = Rights::READ | Rights::WRITE | Rights::TRANSFER;
         let ring = self.memory.handle().mint(rights, 0)?;
@@ -280,6 +283,10 @@ impl Transport for Disk {
 
     fn limits(&self) -> Limits {
         self.limits
+    }
+
+    fn plugged(&self) -> (u32, u32) {
+        (self.driver, self.instance)
     }
 
     fn data_len(&self) -> usize {
@@ -443,8 +450,8 @@ pub fn open_kept_cache(name: &str, cache_len: usize) -> Result<Cache<Box<dyn Tra
         return Ok(cache);
     }
     let len = (cache.kept_len() as u64).next_multiple_of(LARGE_PAGE_SIZE as u64);
-    // The device is the one of this name: a disk that was torn away in between has lost its claim, and
-    // one that replaced it has another serial number.
+    // One that was torn away in between has another number at its driver; where that died as well, only the
+    // serial number tells.
     let identity = xinim_keep::sum(cache.len(), &identity(name)?);
     let kept = KeptArea::open(KEPT, len).and_then(|area| cache.keep(Box::new(area), identity));
     match kept {

@@ -46,6 +46,7 @@ pub struct FakeDisk {
     pub submitted: Vec<u64>,
     /// Largest number of requests seen under way.
     pub deepest: usize,
+    pub plugged: (u32, u32),
 }
 
 impl FakeDisk {
@@ -66,6 +67,7 @@ impl FakeDisk {
             bytes_read: 0,
             submitted: Vec::new(),
             deepest: 0,
+            plugged: (1, 1),
         }
     }
 
@@ -152,6 +154,10 @@ impl Transport for FakeDisk {
 
     fn limits(&self) -> Limits {
         self.limits
+    }
+
+    fn plugged(&self) -> (u32, u32) {
+        self.plugged
     }
 
     fn data_len(&self) -> usize {

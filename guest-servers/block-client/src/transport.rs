@@ -47,6 +47,12 @@ pub trait Transport {
         Limits::default()
     }
 
+    /// Which driver it is, and the number that this gives what stands at the unit: another number of the same
+    /// driver is another device, or one that was out.
+    fn plugged(&self) -> (u32, u32) {
+        (0, 0)
+    }
+
     /// Bytes of data memory.
     fn data_len(&self) -> usize;
     /// Copies out of or into data memory; `Fault` out of bounds. Offsets count from its start.
@@ -85,6 +91,9 @@ impl<T: Transport + ?Sized> Transport for alloc::boxed::Box<T> {
     }
     fn limits(&self) -> Limits {
         (**self).limits()
+    }
+    fn plugged(&self) -> (u32, u32) {
+        (**self).plugged()
     }
     fn data_len(&self) -> usize {
         (**self).data_len()

@@ -93,6 +93,14 @@ struct Piece {
     pub bytes: Vec<u8>,
 }
 
+/// Whose dirty granules these are.
+#[derive(Clone, Copy, Debug)]
+struct Device {
+    identity: u64,
+    /// See [`Transport::plugged`].
+    plugged: (u32, u32),
+}
+
 /// See the module.
 pub(super) struct Kept {
     area: Box<dyn Area>,
@@ -110,7 +118,7 @@ impl core::fmt::Debug for Kept {
 
 impl Kept {
     /// An empty account in `area`, whatever was there. `Inval`: it does not fit.
-    fn begin(area: Box<dyn Area>, layout: Layout, identity: u64) -> Result<Self> {
+    fn begin(area: Box<dyn Area>, layout: Layout, device: Device) -> Result<Self> {
         if area.len() < layout.len() {
             return Err(Error::Inval);
         }
@@ -120,18 +128,18 @@ impl Kept {
         for slot in 0..layout.slots {
             area.write(layout.entry(slot), &empty)?;
         }
-        area.write(0, &head(layout, identity))?;
+        area.write(0, &head(layout, device))?;
         Ok(Self { area, layout, entries: alloc::vec![(0, 0); layout.slots], scratch: Vec::new() })
     }
 
-    /// What a predecessor left for the device `identity`, and the memory again.
-    fn take(area: Box<dyn Area>, identity: u64) -> (Box<dyn Area>, Found, Vec<Piece>) {
+    /// What a predecessor left for this device, and the memory again.
+    fn take(area: Box<dyn Area>, device: Device) -> (Box<dyn Area>, Found, Vec<Piece>) {
         let mut first = [0; STAGE];
         let fresh = area.read(0, &mut first).is_ok() && first == [0; STAGE];
         if fresh {
             return (area, Found::Fresh, Vec::new());
         }
-        match read(&*area, &first, identity) {
+        match read(&*area, &first, device) {
             Ok(pieces) => (area, Found::Restored, pieces),
             Err(_) => (area, Found::Garbage, Vec::new()),
         }
@@ -284,14 +292,18 @@ fn is_record(magic: u64, bytes: &[u8; STAGE]) -> bool {
     word(bytes, 0) == magic && word(bytes, STAGE - 8) == sum(magic, &bytes[..STAGE - 8])
 }
 
-fn head(layout: Layout, identity: u64) -> [u8; STAGE] {
+fn head(layout: Layout, device: Device) -> [u8; STAGE] {
     let Layout { granule, granules, slots } = layout;
-    record(MAGIC, [granule as u64, granules as u64, slots as u64, identity])
+    let plugged = u64::from(device.plugged.0) << 32 | u64::from(device.plugged.1);
+    record(MAGIC, [granule as u64, granules as u64, slots as u64, device.identity, plugged])
 }
 
 /// All granules that count. `BadMessage`: something is not as it was written.
-fn read(area: &dyn Area, first: &[u8; STAGE], identity: u64) -> Result<Vec<Piece>> {
-    if !is_record(MAGIC, first) || word(first, 32) != identity {
+fn read(area: &dyn Area, first: &[u8; STAGE], device: Device) -> Result<Vec<Piece>> {
+    let plugged = word(first, 40);
+    let torn_away =
+        (plugged >> 32) as u32 == device.plugged.0 && plugged as u32 != device.plugged.1;
+    if !is_record(MAGIC, first) || word(first, 32) != device.identity || torn_away {
         return Err(Error::BadMessage);
     }
     let number = |at| usize::try_from(word(first, at)).map_err(|_| Error::BadMessage);
@@ -380,7 +392,8 @@ impl<T: Transport> Cache<T> {
     /// What an earlier instance left there for the device `identity` is written to the device
     /// first. `Inval`: too little memory; then nothing is kept, now and later.
     pub fn keep(&mut self, area: Box<dyn Area>, identity: u64) -> Result<Found> {
-        let (area, mut found, pieces) = Kept::take(area, identity);
+        let device = Device { identity, plugged: self.transport.plugged() };
+        let (area, mut found, pieces) = Kept::take(area, device);
         for piece in pieces {
             let line = piece.number.checked_mul(self.line_len() as u64);
             let at =
@@ -392,7 +405,7 @@ impl<T: Transport> Cache<T> {
         // A device that refuses is the next `fsync`'s business.
         let failure = self.flush().err();
         self.failure = self.failure.or(failure);
-        self.kept = Some(Kept::begin(area, self.layout(), identity)?);
+        self.kept = Some(Kept::begin(area, self.layout(), device)?);
         for number in self.dirty.clone() {
             if let Some(&slot) = self.index.get(&number) {
                 self.account(slot, self.lines[slot].dirty);

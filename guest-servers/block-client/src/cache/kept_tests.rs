@@ -240,3 +240,18 @@ fn what_the_device_refuses_is_kept_and_told() {
     third.read(512, &mut out).unwrap();
     assert_eq!(out, [5; 512]);
 }
+
+/// A disk that was out may have been elsewhere: what is on it counts, not what was to be written.
+#[test]
+fn a_disk_that_was_torn_away_gets_nothing() {
+    for (plugged, wanted) in
+        [((1, 1), Found::Restored), ((2, 1), Found::Restored), ((1, 2), Found::Garbage)]
+    {
+        let memory = Memory::new(1 << 20);
+        let (mut first, _) = cache(FakeDisk::new(600, 512, 8 * 32768, 1), &memory);
+        first.write(0, &[1; 512]).unwrap();
+        let mut disk = left_behind(first, 512, 8, 0);
+        disk.plugged = plugged;
+        assert_eq!(cache(disk, &memory).1, wanted, "{plugged:?}");
+    }
+}
