@@ -144,6 +144,18 @@ fn no_router() -> Vec<u8> {
     frame
 }
 
+/// For an answer of a DHCP server, RFC 2131 4.1; smoltcp waits 10 s, which a network that comes back behind a
+/// lossy wire has to wait, too.
+const AGAIN: Duration = Duration::from_secs(4);
+
+fn client() -> dhcpv4::Socket<'static> {
+    let mut socket = dhcpv4::Socket::new();
+    let mut retry = dhcpv4::RetryConfig::default();
+    (retry.discover_timeout, retry.initial_request_timeout) = (AGAIN, AGAIN);
+    socket.set_retry_config(retry);
+    socket
+}
+
 impl Netif {
     /// `seed`: for sequence numbers and transaction ids.
     pub fn new(name: &str, link: Box<dyn Link>, ethernet: bool, seed: u64, now: Instant) -> Self {
@@ -255,7 +267,7 @@ impl Netif {
 
     pub fn set_dhcp(&mut self, on: bool) {
         match (on, self.dhcp) {
-            (true, None) => self.dhcp = Some(self.sockets.add(dhcpv4::Socket::new())),
+            (true, None) => self.dhcp = Some(self.sockets.add(client())),
             (false, Some(handle)) => {
                 self.sockets.remove(handle);
                 self.dhcp = None;

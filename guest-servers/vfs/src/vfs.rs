@@ -493,6 +493,8 @@ impl<H: Host> Vfs<H> {
             };
             match result {
                 Err(Error::ServerDied) => self.recover(mount)?,
+                // An instance that could not mount its device when it came up, and may now.
+                Err(Error::NoDev) if !self.mount(mount).source.is_empty() => self.recover(mount)?,
                 Err(Error::BadReply | Error::BadMessage | Error::BadHandle | Error::Intr) => {
                     return Err(Error::Io);
                 }

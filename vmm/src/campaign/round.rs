@@ -214,7 +214,12 @@ fn count_rules(machine: &mut Machine, struck: &mut Vec<Struck>) {
     let (now, later): (Vec<_>, Vec<_>) = waiting.drain(..).partition(|one| did(one));
     let (mine, mut next): (Vec<_>, Vec<_>) = own.drain(..).partition(|one| did(one));
     *struck = now.into_iter().chain(mine).collect();
-    machine.spent = struck.iter().filter_map(|one| one.rule).collect();
+    // A wire that loses frames would go on with it for as long as there are few, as while an address is asked for:
+    // several of them together keep a network away that nobody has damaged.
+    let (wires, others): (Vec<&Struck>, Vec<&Struck>) =
+        struck.iter().partition(|one| one.fault.class == Class::Packet);
+    machine.spent = others.iter().filter_map(|one| one.rule).collect();
+    gone.extend(wires.iter().filter_map(|one| one.rule));
     for mut one in later {
         one.rounds += 1;
         if one.rounds < ROUNDS_WAITED {

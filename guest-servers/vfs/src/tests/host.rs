@@ -43,6 +43,9 @@ pub struct Control {
     pub fsyncs: Cell<u32>,
     /// What unmounting answers.
     pub unmount_error: Cell<Option<Error>>,
+    /// What the next mount answers; then nothing is mounted.
+    pub mount_error: Cell<Option<Error>>,
+    unmounted: Cell<bool>,
     dead: Cell<bool>,
     held: RefCell<Vec<Ino>>,
     /// VFS dies at the operation after so many; `true`: when it is done.
@@ -96,6 +99,9 @@ impl TestFs {
         if self.control.dead.get() {
             return Err(Error::ServerDied);
         }
+        if self.control.unmounted.get() {
+            return Err(Error::NoDev);
+        }
         match self.control.kills_vfs.get() {
             Some((0, late)) => {
                 self.control.kills_vfs.set(None);
@@ -138,6 +144,11 @@ impl FileSystem for TestFs {
         }
         self.control.mounts.set(self.control.mounts.get() + 1);
         self.flags = flags;
+        if let Some(error) = self.control.mount_error.take() {
+            self.control.unmounted.set(true);
+            return Err(error);
+        }
+        self.control.unmounted.set(false);
         let info = self.run(|fs| fs.mount(source, flags))?;
         Ok(MountInfo { root: self.out(info.root), flags: flags | self.mount_flags })
     }

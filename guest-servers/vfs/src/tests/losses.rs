@@ -170,3 +170,17 @@ fn many_files_do_not_make_vfs_forget_a_loss() {
     let fd = vfs.open(PID, b"/mnt/f", RW, 0).unwrap();
     assert_eq!(vfs.fsync(PID, fd), Err(Error::Io));
 }
+
+/// Its device could not be read when the next instance came up: that is asked to mount again at the next use.
+#[test]
+fn a_server_that_could_not_mount_is_asked_again() {
+    let (mut vfs, control) = world();
+    let fd = vfs.open(PID, b"/mnt/f", NEW, 0o644).unwrap();
+    vfs.write_bytes(PID, fd, 0, b"data").unwrap();
+    vfs.fsync(PID, fd).unwrap();
+    dies(&control, false);
+    control.mount_error.set(Some(Error::Io));
+    assert_eq!(vfs.stat(PID, b"/mnt/f", true).map(drop), Err(Error::Io));
+    assert_eq!(vfs.stat(PID, b"/mnt/f", true).map(|stat| stat.size), Ok(4));
+    assert_eq!(vfs.write_bytes(PID, fd, 0, b"more"), Ok(4));
+}
