@@ -33,7 +33,7 @@ use xinim_keep::Found;
 use xinim_rt::ipc::{Endpoint, Service};
 use xinim_rt::keep::KeptArea;
 use xinim_rt::memory::{Mapping, Memory};
-use xinim_rt::{log, standby, sys, time, trace};
+use xinim_rt::{kip, log, standby, sys, time, trace};
 
 use crate::names::Device;
 use crate::partition::partitions;
@@ -246,13 +246,13 @@ impl Disk {
 /// What [`stand_by`] made.
 static READY: Mutex<Option<(Memory, Mapping)>> = Mutex::new(None);
 
-/// To be called by a file-system server (`xinim_rt::program!(main, prepares)`) that will open a device with
-/// `len` bytes. One that was made ahead makes them before its turn, where memory is plenty: clearing them is
-/// most of what a restart takes.
-pub fn stand_by(len: usize) -> Result<()> {
+/// To be called by a file-system server (`xinim_rt::program!(main, prepares)`) that will call
+/// [`open_kept_cache`]. One that was made ahead makes the cache's memory before its turn, where memory is plenty:
+/// clearing it is most of what a restart takes.
+pub fn stand_by() -> Result<()> {
     let plenty = |info: SystemInfo| info.frames_free > info.frames_total / 4;
     if standby::is_spare() && sys::info::<SystemInfo>(Kind::System, 0).is_ok_and(plenty) {
-        *READY.lock() = create(len.max(SMALLEST)).ok();
+        *READY.lock() = create(kept_cache_len().max(SMALLEST)).ok();
     }
     standby::wait()
 }
@@ -421,6 +421,11 @@ pub fn find(device: Device) -> Result<(Name, u32)> {
 /// for a file system: nobody else can write there. `NoEnt`: there is none. `NxIo`: the device is
 /// there, the partition is not. `Busy`: somebody else has claimed it.
 pub fn open_cache(name: &str, cache_len: usize) -> Result<Cache<Box<dyn Transport>>> {
+    open(name, cache_len).map(|(cache, _)| cache)
+}
+
+/// As [`open_cache`]; with the device's serial number.
+fn open(name: &str, cache_len: usize) -> Result<(Cache<Box<dyn Transport>>, Text)> {
     let name = names::parse(name)?;
     let (label, unit) = find(name.device)?;
     let mut disk = Disk::open(label, unit, cache_len)?;
@@ -435,24 +440,31 @@ pub fn open_cache(name: &str, cache_len: usize) -> Result<Cache<Box<dyn Transpor
         disk = cache.into_transport();
     }
     disk.claim(first, sectors)?;
+    let serial = disk.serial;
     let disk: Box<dyn Transport> = Box::new(disk);
-    Cache::new(disk, first, sectors)
+    Ok((Cache::new(disk, first, sectors)?, serial))
 }
 
 /// Key of the memory that RS keeps.
 const KEPT: u64 = 1;
+/// Of a cache that is kept; a sixteenth of the memory where that is less. As much is kept.
+const KEPT_CACHE_LEN: u64 = 8 << 20;
 
-/// As [`open_cache`], and what is not written yet when this service dies is written by its next instance,
+fn kept_cache_len() -> usize {
+    (kip::memory_total() / 16).min(KEPT_CACHE_LEN) as usize
+}
+
+/// As [`open_cache`] with a cache for reading and writing, and what is not written yet when this service dies is written by its next instance,
 /// as far as its manifest allows `keep`. Where that cannot be, the log says so.
-pub fn open_kept_cache(name: &str, cache_len: usize) -> Result<Cache<Box<dyn Transport>>> {
-    let mut cache = open_cache(name, cache_len)?;
+pub fn open_kept_cache(name: &str) -> Result<Cache<Box<dyn Transport>>> {
+    let (mut cache, serial) = open(name, kept_cache_len())?;
     if cache.read_only() {
         return Ok(cache);
     }
     let len = (cache.kept_len() as u64).next_multiple_of(LARGE_PAGE_SIZE as u64);
     // One that was torn away in between has another number at its driver; where that died as well, only the
     // serial number tells.
-    let identity = xinim_keep::sum(cache.len(), &identity(name)?);
+    let identity = xinim_keep::sum(cache.len(), &identity(name, &serial));
     let kept = KeptArea::open(KEPT, len).and_then(|area| cache.keep(Box::new(area), identity));
     match kept {
         Ok(Found::Garbage) => log!("{name}: what an earlier instance kept is not of use"),
@@ -463,13 +475,10 @@ pub fn open_kept_cache(name: &str, cache_len: usize) -> Result<Cache<Box<dyn Tra
 }
 
 /// Name and serial number of a device, in whole words.
-fn identity(name: &str) -> Result<Vec<u8>> {
-    let (label, unit) = find(names::parse(name)?.device)?;
-    let what = identity::SERIAL;
-    let serial = Service::with_name(label).call(&block::Identity { unit, what })?.text;
+fn identity(name: &str, serial: &Text) -> Vec<u8> {
     let mut bytes = Vec::from(name);
     bytes.push(0);
     bytes.extend_from_slice(serial.as_str().as_bytes());
     bytes.resize(bytes.len().next_multiple_of(8), 0);
-    Ok(bytes)
+    bytes
 }

@@ -14,19 +14,16 @@ use xinim_rt::{kip, log};
 
 xinim_rt::program!(main, prepares);
 
-/// Of the block cache; a sixteenth of the memory where that is less. As much is kept.
-const CACHE_LEN: u64 = 8 << 20;
 /// The running transaction's memory, and its key at RS (the cache has 1).
 const ACCOUNT: u64 = 2;
 const ACCOUNT_LEN: u64 = 4 << 20;
 
 fn main() -> i32 {
-    let cache_len = (kip::memory_total() / 16).min(CACHE_LEN) as usize;
-    if stand_by(cache_len).is_err() {
+    if stand_by().is_err() {
         return 1;
     }
     let around = Surroundings { now: kip::wall_clock_ns, log: |message| log!("{message}") };
-    let open = move |source: &str| Ok(Box::new(open_kept_cache(source, cache_len)?) as Box<_>);
+    let open = |source: &str| Ok(Box::new(open_kept_cache(source)?) as Box<_>);
     let account = || Ok(Box::new(KeptArea::open(ACCOUNT, ACCOUNT_LEN)?) as Box<_>);
     xinim_fs_server::run(Ext::new(Box::new(open), around).kept(Box::new(account)))
 }

@@ -82,8 +82,7 @@ impl<T: Transport> Remote<T> {
 
     fn mount_now(&mut self, held: &[Ino]) -> Result<MountInfo> {
         let source_len = self.put(0, self.source.as_bytes())?;
-        let mut numbers = Vec::with_capacity(held.len() * 8);
-        held.iter().for_each(|ino| numbers.extend_from_slice(&ino.to_le_bytes()));
+        let numbers = numbers(held);
         let fits = self.source.len() + numbers.len() <= self.transport.window().len();
         let held = if fits { self.put(self.source.len(), &numbers)? / 8 } else { 0 };
         let reply = self.transport.call(&fs::Mount {
@@ -95,6 +94,11 @@ impl<T: Transport> Remote<T> {
         })?;
         Ok(MountInfo { root: reply.root, flags: reply.flags })
     }
+}
+
+/// Inode numbers as they travel through the window.
+fn numbers(held: &[Ino]) -> Vec<u8> {
+    held.iter().flat_map(|ino| ino.to_le_bytes()).collect()
 }
 
 impl<T: Transport> FileSystem for Remote<T> {
@@ -262,8 +266,7 @@ impl<T: Transport> FileSystem for Remote<T> {
     }
 
     fn attach(&mut self, held: &[Ino]) -> Result<MountInfo> {
-        let mut bytes = Vec::with_capacity(held.len() * 8);
-        held.iter().for_each(|ino| bytes.extend_from_slice(&ino.to_le_bytes()));
+        let bytes = numbers(held);
         if bytes.len() > self.transport.window().len() {
             return Err(Error::Limit);
         }

@@ -364,7 +364,8 @@ fn words(words: [u64; 4]) -> [u8; 32] {
     bytes
 }
 
-fn word_at(bytes: &[u8], at: usize) -> u64 {
+/// The little-endian word at byte `at`; 0 where there is none.
+pub fn word_at(bytes: &[u8], at: usize) -> u64 {
     bytes.get(at..at + 8).and_then(|b| b.try_into().ok()).map_or(0, u64::from_le_bytes)
 }
 

@@ -26,7 +26,7 @@ mod journal;
 mod tests;
 mod ticket;
 
-pub use journal::{Found, Journal, sum};
+pub use journal::{Found, Journal, sum, word_at};
 pub use ticket::Ticket;
 
 use alloc::boxed::Box;

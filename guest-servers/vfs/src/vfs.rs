@@ -507,8 +507,8 @@ impl<H: Host> Vfs<H> {
     /// The server died: goes on with its next instance. `Io`: there is none.
     pub(crate) fn recover(&mut self, id: MountId) -> Result<()> {
         // What has a name is looked up again.
-        let generation = self.mount(id).generation;
-        let nameless = |node: &Node| node.gone && node.held && node.generation == generation;
+        let before = self.mount(id).generation;
+        let nameless = |node: &Node| node.gone && node.held && node.generation == before;
         let nodes = self.tree.of_mount(id).filter(|node| nameless(node));
         let held: Vec<Ino> = nodes.map(|node| node.ino).collect();
         let recovered = self.with_fs(id, |fs| fs.recover(&held));
@@ -524,12 +524,11 @@ impl<H: Host> Vfs<H> {
         mount.generation += 1;
         mount.flags |= info.flags & !(mounted::RESTORED | mounted::HELD);
         mount.deferred.clear();
-        let (root, now) = (mount.root, mount.generation);
+        let (root, generation) = (mount.root, mount.generation);
         if info.flags & mounted::HELD != 0 {
             let nodes = self.tree.of_mount(id).filter(|node| nameless(node));
-            nodes.for_each(|node| node.generation = now);
+            nodes.for_each(|node| node.generation = generation);
         }
-        let generation = now;
         let node = self.tree.node_mut(root);
         node.ino = info.root;
         node.generation = generation;

@@ -19,7 +19,7 @@ use alloc::boxed::Box;
 use alloc::vec::Vec;
 
 use xinim_abi::error::{Error, Result};
-use xinim_keep::{Area, Found, sum};
+use xinim_keep::{Area, Found, sum, word_at};
 
 use super::Cache;
 use super::line::{mask, runs};
@@ -283,13 +283,9 @@ fn record<const N: usize>(magic: u64, words: [u64; N]) -> [u8; STAGE] {
     bytes
 }
 
-fn word(bytes: &[u8], at: usize) -> u64 {
-    bytes.get(at..at + 8).and_then(|b| b.try_into().ok()).map_or(0, u64::from_le_bytes)
-}
-
 /// Whether this is what [`record`] made.
 fn is_record(magic: u64, bytes: &[u8; STAGE]) -> bool {
-    word(bytes, 0) == magic && word(bytes, STAGE - 8) == sum(magic, &bytes[..STAGE - 8])
+    word_at(bytes, 0) == magic && word_at(bytes, STAGE - 8) == sum(magic, &bytes[..STAGE - 8])
 }
 
 fn head(layout: Layout, device: Device) -> [u8; STAGE] {
@@ -300,13 +296,13 @@ fn head(layout: Layout, device: Device) -> [u8; STAGE] {
 
 /// All granules that count. `BadMessage`: something is not as it was written.
 fn read(area: &dyn Area, first: &[u8; STAGE], device: Device) -> Result<Vec<Piece>> {
-    let plugged = word(first, 40);
+    let plugged = word_at(first, 40);
     let torn_away =
         (plugged >> 32) as u32 == device.plugged.0 && plugged as u32 != device.plugged.1;
-    if !is_record(MAGIC, first) || word(first, 32) != device.identity || torn_away {
+    if !is_record(MAGIC, first) || word_at(first, 32) != device.identity || torn_away {
         return Err(Error::BadMessage);
     }
-    let number = |at| usize::try_from(word(first, at)).map_err(|_| Error::BadMessage);
+    let number = |at| usize::try_from(word_at(first, at)).map_err(|_| Error::BadMessage);
     let layout = Layout { granule: number(8)?, granules: number(16)?, slots: number(24)? };
     if layout.check()?.len() > area.len() {
         return Err(Error::BadMessage);
@@ -317,7 +313,7 @@ fn read(area: &dyn Area, first: &[u8; STAGE], device: Device) -> Result<Vec<Piec
     let mut line = alloc::vec![0; layout.line_len()];
     for slot in 0..layout.slots {
         area.read(layout.entry(slot), &mut entry)?;
-        let (number, granules) = (word(&entry, 0), word(&entry, 8) | word(&entry, 16));
+        let (number, granules) = (word_at(&entry, 0), word_at(&entry, 8) | word_at(&entry, 16));
         if granules == 0 {
             continue;
         }
@@ -333,7 +329,7 @@ fn read(area: &dyn Area, first: &[u8; STAGE], device: Device) -> Result<Vec<Piec
                 return Err(Error::BadMessage);
             }
             let bytes = &line[granule * layout.granule..][..layout.granule];
-            if word(&entry, ENTRY_HEAD + 8 * granule) != words_sum(number, granule, 0, bytes) {
+            if word_at(&entry, ENTRY_HEAD + 8 * granule) != words_sum(number, granule, 0, bytes) {
                 return Err(Error::BadMessage);
             }
             pieces.push(Piece { number, granule, bytes: bytes.into() });
@@ -360,7 +356,7 @@ fn read_stage(area: &dyn Area, layout: Layout) -> Result<Option<Stage>> {
     if !is_record(STAGED, &head) {
         return Ok(None);
     }
-    let number = |at| usize::try_from(word(&head, at)).map_err(|_| Error::BadMessage);
+    let number = |at| usize::try_from(word_at(&head, at)).map_err(|_| Error::BadMessage);
     let (slot, from, len) = (number(8)?, number(24)?, number(32)?);
     let end = from.saturating_add(len);
     if slot >= layout.slots || len == 0 || end > layout.line_len() {
@@ -369,8 +365,8 @@ fn read_stage(area: &dyn Area, layout: Layout) -> Result<Option<Stage>> {
     let count = (end - 1) / layout.granule - from / layout.granule + 1;
     let mut bytes = alloc::vec![0; len + 8 * count];
     area.read(layout.staged(), &mut bytes)?;
-    let number = word(&head, 16);
-    if word(&head, 40) != sum(number, &bytes) {
+    let number = word_at(&head, 16);
+    if word_at(&head, 40) != sum(number, &bytes) {
         return Err(Error::BadMessage);
     }
     let sums = bytes.split_off(len);
