@@ -6,7 +6,7 @@
 //! scheduler unless somebody better is ready.
 
 use xinim_abi::error::{Error, Result, encode};
-use xinim_abi::ipc::Tag;
+use xinim_abi::ipc::{Tag, bits};
 use xinim_abi::object::Rights;
 use xinim_abi::syscall::RECEIVE_POLL;
 use xinim_kernel_logic::refs::Ref;
@@ -272,6 +272,10 @@ pub fn receive(server: Ref<Thread>, handle: u32, flags: u64) -> Result<()> {
 /// NOTIFY.
 pub fn notify(sender: Ref<Thread>, handle: u32, bits: u64) -> Result<u64> {
     let (endpoint, _) = endpoint_of(sender.process, handle, Rights::NOTIFY.bits())?;
+    if bits & !bits::OF_PEERS != 0 {
+        // Only a server and its maker say what ends it.
+        endpoint_of(sender.process, handle, RECEIVE)?;
+    }
     if !endpoint.alive.get() {
         return Err(Error::ServerDied);
     }

@@ -29,7 +29,8 @@ pub const WORDS: usize = 6;
 pub struct Tag(pub u64);
 
 impl Tag {
-    /// The tag of a wake-up by notification bits (word 0 holds and clears them).
+    /// The tag of a wake-up by notification bits (word 0 holds and clears them). A caller may choose this
+    /// tag, too: what tells a notification is that there is nobody to reply to.
     pub const NOTIFICATION: Tag = Tag(0xFFFF);
 
     pub const fn new(op: u16, handles: u64) -> Self {
@@ -94,13 +95,18 @@ pub struct Received {
 impl Received {
     /// The notification bits, if this is a notification.
     pub fn notification(&self) -> Option<u64> {
-        (self.message.tag == Tag::NOTIFICATION).then_some(self.message.words[0])
+        let is_notification =
+            self.message.tag == Tag::NOTIFICATION && self.token == ReplyToken::NONE;
+        is_notification.then_some(self.message.words[0])
     }
 }
 
 /// Notification bits with a meaning for every server loop (the run-time library serves them).
 /// Servers use bits 0..=47 for their own purposes.
 pub mod bits {
+    /// What a handle with the NOTIFY right raises; the others take the RECEIVE right, which a server's
+    /// maker has.
+    pub const OF_PEERS: u64 = (1 << 48) - 1;
     /// A watched or supervised process died: fetch with `event_next`.
     pub const OBITUARY: u64 = 1 << 63;
     /// RS asks for an orderly end.

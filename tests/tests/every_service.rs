@@ -69,7 +69,8 @@ fn script(port: u16, sum: &str) -> String {
         for (name, ..) in loads(port, sum) {
             text += &format!("echo part {name}; cat /tmp/{name}; rm /tmp/{name}\n");
         }
-        text += "echo counts | service batch\n";
+        // A spare on its way has not all of its memory yet.
+        text += "(echo settle; echo counts) | service batch\n";
     }
     text + "echo running $(names | wc -l)
         for fs in fat ext minix iso; do umount /mnt/$fs || exit 8; done; service alerts"

@@ -125,3 +125,33 @@ fn iperf3_goes_on_while_its_driver_dies_each_second() {
         }
     }
 }
+
+/// Deaths of the network server end connections, and whoever is told of one is served by the next instance:
+/// also one that was about to introduce itself to an instance that died.
+#[test]
+fn a_program_outlives_any_number_of_network_servers() {
+    let data = noise(3, 20_000);
+    let sum = sha256(&data);
+    let port = serve(data, Duration::ZERO);
+    for engine in engines("network servers killed in quick succession") {
+        let commands = format!(
+            "until ping -c 1 -W 1 10.0.2.2 > /dev/null; do true; done
+             for i in 1 2 3 4 5 6; do
+                 fetchload 10.0.2.2 {port} /f > /tmp/f$i < /dev/null & ids=\"$ids $!\"
+             done
+             sleep 0.5; n=0
+             while [ $n -lt 12 ]; do
+                 n=$((n + 1)); echo kill net; echo wait 10; echo kill net; echo wait 17
+             done | service batch
+             sleep 5; kill $ids; wait
+             for i in 1 2 3 4 5 6; do grep ' ' /tmp/f$i | tail -1; done
+             service history net | wc -l"
+        );
+        let net = "user,model=virtio,host-loopback";
+        let output = exec(engine, &commands, &["--net", net]).output().expect(0);
+        let text = output.out();
+        assert!(text.ends_with("\n25\n"), "{engine}: 24 deaths and a title\n{text}");
+        let whole = text.lines().filter(|line| line.ends_with(&format!(" 0 {sum}")));
+        assert_eq!(whole.count(), 6, "{engine}: who asks again is served\n{text}");
+    }
+}

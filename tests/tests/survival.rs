@@ -141,7 +141,7 @@ fn deaths_leak_nothing() {
         let script = "round() {
                 for victim in vfs pm devfs log; do service kill $victim; ls / > /dev/null; done
             }
-            counts() { grep -e processes -e threads -e endpoints -e memory_objects /proc/stat; }
+            counts() { echo settle | service batch; grep -e processes -e threads -e endpoints -e memory_objects /proc/stat; }
             dmesg > /dev/null; cat /proc/mounts > /dev/null; echo 1 > /tmp/x
             round; round; round; sleep 1; counts > /tmp/before
             round; round; round; round; round; sleep 1; counts > /tmp/after

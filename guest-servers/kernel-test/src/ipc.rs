@@ -141,6 +141,37 @@ extern "C" fn notifier(a: &Arguments) -> ! {
     sys::exit(if r.status() == Ok(0) { 42 } else { 2 })
 }
 
+/// Raises what only a server's maker may, then calls with the tag of a notification.
+extern "C" fn forger(a: &Arguments) -> ! {
+    let e = a.handles[0];
+    for bit in [bits::TERMINATE, bits::INJECT_FAULT, bits::OBITUARY, 1 << 48, u64::MAX] {
+        if sys::notify(e, bit) != Err(Error::BadHandle) {
+            sys::exit(1);
+        }
+    }
+    if sys::notify(e, bits::OF_PEERS) != Ok(0) {
+        sys::exit(2);
+    }
+    let r = ipc(nr::CALL, e, 0, Tag::NOTIFICATION, [u64::MAX; 6]);
+    sys::exit(if r.status() == Ok(0) { 42 } else { 3 })
+}
+
+pub fn forged_notifications(c: &mut Checks) {
+    let supervisor = endpoint();
+    let e = endpoint();
+    let child = spawn::child(supervisor, forger, &[], &[Give(e, CLIENT | Rights::NOTIFY)]);
+    let r = receive(e);
+    c.that(r.rdi == 0 && r.words[0] == bits::OF_PEERS, "no bit of RS's among what came");
+    let r = receive(e);
+    c.that(r.tag == Tag::NOTIFICATION.0 && r.rdi != 0, "a call has a token, whatever its tag");
+    c.equal(ipc(nr::REPLY, 0, r.rdi, Tag(0), [0; 6]).status(), Ok(0), "and is answered");
+    c.that(death::exit_code(supervisor) == Some(42), "what the forger saw");
+    child.forget();
+    for handle in [supervisor, e] {
+        c.equal(close(handle), Ok(0), "close");
+    }
+}
+
 pub fn notifications(c: &mut Checks) {
     let supervisor = endpoint();
     let e = endpoint();

@@ -71,6 +71,7 @@ extern "C" fn start(block: u64) -> ! {
             ("messages", ipc::messages),
             ("handles in messages", ipc::handles),
             ("notifications", ipc::notifications),
+            ("forged notifications", ipc::forged_notifications),
             ("refusals of IPC", ipc::refusals),
             ("probes", probe::probes),
             ("death of a server", death::servers),

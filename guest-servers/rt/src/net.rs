@@ -37,20 +37,43 @@ struct Connection {
 
 static CONNECTION: Mutex<Option<Connection>> = Mutex::new(None);
 
+/// Instances that may die while they are told of our window before `ServerDied` is reported after all.
+const INSTANCES_MAX: u32 = 64;
+
 /// The network server, which knows our window.
 fn server(window: &Window) -> Result<Handle> {
     let mut connection = CONNECTION.lock();
-    let connection =
-        connection.get_or_insert_with(|| Connection { service: Service::new(LABEL), knows: 0 });
-    let endpoint = connection.service.connect(true)?;
-    let pid = connection.service.pid()?;
-    if connection.knows != pid {
-        let shared = window.share()?;
-        let len = window.mapping().len() as u64;
-        ipc::call(endpoint, &socket::Attach { len, window: shared.raw() })?;
-        connection.knows = pid;
+    for _ in 0..INSTANCES_MAX {
+        let connection =
+            connection.get_or_insert_with(|| Connection { service: Service::new(LABEL), knows: 0 });
+        match connection.introduce(window) {
+            // It was asked for nothing yet: the next one will do.
+            Err(Error::ServerDied) => connection.forget(),
+            result => return result,
+        }
     }
-    Ok(endpoint)
+    Err(Error::ServerDied)
+}
+
+impl Connection {
+    /// The instance's endpoint, once it knows our window.
+    fn introduce(&mut self, window: &Window) -> Result<Handle> {
+        let endpoint = self.service.connect(true)?;
+        let pid = self.service.pid()?;
+        if self.knows != pid {
+            let shared = window.share()?;
+            let len = window.mapping().len() as u64;
+            ipc::call(endpoint, &socket::Attach { len, window: shared.raw() })?;
+            self.knows = pid;
+        }
+        Ok(endpoint)
+    }
+
+    /// The instance died: the next use looks for another.
+    fn forget(&mut self) {
+        self.service.disconnect();
+        self.knows = 0;
+    }
 }
 
 /// Has VFS tell the network server who we are: goes before what only root may do.
@@ -65,7 +88,9 @@ fn ask<R: Request>(window: &Window, request: &R) -> Result<R::Reply> {
     let endpoint = server(window)?;
     let result = ipc::call(endpoint, request);
     if matches!(result, Err(Error::ServerDied)) {
-        *CONNECTION.lock() = None;
+        if let Some(connection) = CONNECTION.lock().as_mut() {
+            connection.forget();
+        }
     }
     result
 }

@@ -46,7 +46,7 @@ impl Peer {
     }
 
     fn ask(&mut self, line: &str) -> String {
-        writeln!(self.qtest.get_mut(), "{line}").unwrap();
+        self.qtest.get_mut().write_all(format!("{line}\n").as_bytes()).unwrap();
         let mut answer = String::new();
         self.qtest.read_line(&mut answer).unwrap();
         let answer = answer.trim_end();
@@ -55,7 +55,8 @@ impl Peer {
     }
 
     fn tell(&mut self, line: &str) {
-        writeln!(self.qmp.get_mut(), "{line}").unwrap();
+        // In one piece: `quit` is obeyed at its last brace, before the end of its line.
+        self.qmp.get_mut().write_all(format!("{line}\n").as_bytes()).unwrap();
     }
 
     fn heard(&mut self) -> Value {

@@ -24,6 +24,7 @@ pub const ATTEMPTS: &[(&str, &str, Attempt)] = &[
     ("kill-service", "killing services as a process", kill_services),
     ("receive", "receiving on another's endpoint", receive),
     ("notify", "raising another's notification bits", notify),
+    ("forged-notification", "a call that looks like a notification", forge_notification),
     ("rights", "widening the rights or badge of an endpoint's handle", widen),
     ("reply", "replying to another's callers", reply),
     ("foreign-handle", "sending forged handles in a message", send_forged),
@@ -173,6 +174,15 @@ fn notify() -> bool {
     peers().all(|handle| {
         let all = [bits::TERMINATE, bits::INJECT_FAULT, bits::INJECT_HANG, bits::OBITUARY, 1];
         all.into_iter().all(|bit| sys::notify(handle, bit).is_err())
+    })
+}
+
+/// Answered like any other call that means nothing, by a server that lives on.
+fn forge_notification() -> bool {
+    let shape = Message { tag: Tag::NOTIFICATION, words: [u64::MAX; 6] };
+    peers().all(|handle| {
+        let answered = |message: &Message| sys::ipc_call(handle, message).is_ok();
+        answered(&shape) && answered(&Message::default())
     })
 }
 

@@ -25,7 +25,8 @@ it spin and --block sleep until its heartbeat is missed. dump kills it and keeps
 fault does; core writes the newest one, an ELF file. update replaces a running service's program
 and goes back to the old one when the new one fails in its first second. restarts says what the times
 down were made of (us). batch reads commands from standard input: kill, wild, hang, block, start,
-stop or restart NAME; list; counts; mark TEXT; wait MS; run PROGRAM.";
+stop or restart NAME; list; counts; settle (wait until all run and their spares stand by);
+mark TEXT; wait MS; run PROGRAM.";
 
 pub fn run(c: &mut Context<'_>) -> i32 {
     let words: alloc::vec::Vec<&str> = c.args.iter().map(String::as_str).collect();

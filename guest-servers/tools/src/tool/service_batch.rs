@@ -5,6 +5,7 @@
 //! kill|wild|hang|block|start|stop|restart NAME     as `service kill --wild NAME` and so on
 //! list                                             the table of `service list`, without titles
 //! counts                                           objects of the kernel, frames, handles: `counts NAME=N ...`
+//! settle                                           waits until services run and their spares stand by
 //! mark TEXT                                        prints TEXT and the time, ms since boot
 //! wait MS                                          does nothing for so many milliseconds
 //! run PROGRAM [ARG...]                             starts a program of /bin and does not wait for it
@@ -26,6 +27,9 @@ const FRAME_KIB: u64 = 4;
 /// Reads that fail in a row before the batch ends, and the time between them, ns.
 const FAILURES_MAX: u32 = 1000;
 const RETRY: u64 = 20_000_000;
+/// How often and how many times `settle` looks, ns.
+const LOOK: u64 = 100_000_000;
+const LOOKS_MAX: u32 = 300;
 
 pub fn run(c: &mut Context<'_>) -> i32 {
     let mut input = Input::new(c.os, STDIN);
@@ -74,6 +78,7 @@ fn command(c: &mut Context<'_>, text: &str) {
             };
         }
         "counts" => return counts(c),
+        "settle" => return settle(c),
         "wait" => {
             return match rest.parse::<u64>() {
                 Ok(ms) => drop(c.os.sleep_ns(ms.saturating_mul(1_000_000))),
@@ -99,6 +104,41 @@ fn command(c: &mut Context<'_>, text: &str) {
     if let Err(error) = c.os.service_control(operation, rest) {
         c.problem(rest, error);
     }
+}
+
+/// Waits until nothing of RS's is on its way; who is still on it after half a minute is named.
+fn settle(c: &mut Context<'_>) {
+    for _ in 1..LOOKS_MAX {
+        match unsettled(c) {
+            Ok(None) => return,
+            // RS was busy, or what carries the question died.
+            Ok(Some(_)) | Err(_) => drop(c.os.sleep_ns(LOOK)),
+        }
+    }
+    match unsettled(c) {
+        Ok(None) => {}
+        Ok(Some(name)) => c.problem(&name, "does not come to rest"),
+        Err(error) => c.problem("settle", error),
+    }
+}
+
+/// A service on its way up, or whose spare is.
+fn unsettled(c: &Context<'_>) -> Result<Option<String>, Error> {
+    for line in c.os.service_query(query::LIST, "")?.lines() {
+        let mut words = line.split('\t');
+        let name = words.next().unwrap_or_default();
+        match words.next() {
+            Some("running") => {}
+            Some("starting" | "recovering" | "crashed" | "stopping") => return Ok(Some(name.into())),
+            _ => continue,
+        }
+        let status = c.os.service_query(query::STATUS, name)?;
+        let spare = status.lines().find_map(|line| line.strip_prefix("spare: "));
+        if spare.is_some_and(|spare| spare == "to be made" || spare.starts_with("starting")) {
+            return Ok(Some(name.into()));
+        }
+    }
+    Ok(None)
 }
 
 /// What grows when something leaks, as `counts NAME=N NAME=N ...`.

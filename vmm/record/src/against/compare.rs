@@ -76,6 +76,9 @@ impl Session {
             }
             std::thread::sleep(Duration::from_micros(100));
         }
+        if !self.queues.is_empty() {
+            self.settle()?;
+        }
         self.report.compared += expected.len() as u64;
         self.disks(step, &ended)
     }
@@ -308,8 +311,15 @@ impl Session {
         Ok(())
     }
 
+    /// Its memory shows a completion before the other has asked whether to interrupt for it, and has done
+    /// so: it answers a question when it is done with that. What wires do is told with the answer.
+    fn settle(&mut self) -> Result<(), PeerError> {
+        self.peer.command("inb 0x80").map(drop)
+    }
+
     /// Interrupts of the other since the last call.
     fn signalled(&mut self) -> Result<(), PeerError> {
+        self.settle()?;
         let mut words = vec![0; 4 * usize::from(VECTORS)];
         self.peer.read(self.vectors, &mut words)?;
         for (vector, word) in (0..VECTORS).zip(words.chunks_exact(4)) {
@@ -317,10 +327,6 @@ impl Session {
                 self.peer.write(self.slot(vector), &SILENT.to_le_bytes())?;
                 self.interrupts.1.insert(vector);
             }
-        }
-        if !self.has_messages {
-            // What wires do is told with the answer to a question.
-            self.peer.command("inb 0x80")?;
         }
         let raised = std::mem::take(&mut self.peer.raised);
         if raised.iter().any(|line| *line >= PCI_LINES) {

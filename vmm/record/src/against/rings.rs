@@ -156,6 +156,10 @@ impl Queues {
         untold
     }
 
+    pub fn is_empty(&self) -> bool {
+        self.queues.is_empty()
+    }
+
     /// Whether the other has completed what we have.
     pub fn caught_up(&self) -> bool {
         self.queues.iter().all(|queue| queue.theirs.len() >= queue.ours.len())
