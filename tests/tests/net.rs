@@ -212,3 +212,30 @@ fn posix_behaviours_of_sockets() {
         }
     }
 }
+
+/// Addresses, leases, routes and name servers outlive the network server, whoever dies with it.
+#[test]
+fn the_configuration_outlives_the_network_server() {
+    for engine in engines("the_configuration_outlives_the_network_server") {
+        let commands = "until ping -c 1 -W 1 10.0.2.2 > /dev/null; do true; done
+            until [ $(ip addr | grep -c dhcp) = 2 ]; do sleep 0.1; done
+            ip dhcp off dev eth1; ip addr add 192.168.7.1/24 dev eth1; ip addr add fd07::1/64 dev eth1
+            ip route add 10.9.0.0/16 via 192.168.7.2; ip addr add 10.0.2.77/24 dev eth0
+            ip dns set 10.0.2.3 fd00::9
+            all() { ip addr | grep -e static -e dhcp -e eth; ip route | grep via; ip dns; }
+            all > /tmp/before; grep -c -e static -e dhcp /tmp/before
+            service kill net; all > /tmp/after; cmp /tmp/before /tmp/after && echo alone
+            service kill virtio-net; service kill net; service kill e1000; sleep 0.5
+            all > /tmp/after; cmp /tmp/before /tmp/after && echo together
+            service restart net; all > /tmp/after; cmp /tmp/before /tmp/after && echo orderly
+            service kill net; ping -c 1 -W 1 10.0.2.2 > /dev/null && echo at once";
+        let nets = ["--net", "user,model=virtio", "--net", "user,model=e1000"];
+        let output = exec(engine, commands, &nets).output().expect(0);
+        assert_eq!(
+            output.out(),
+            "5\nalone\ntogether\norderly\nat once\n",
+            "{engine}: {}",
+            output.err()
+        );
+    }
+}

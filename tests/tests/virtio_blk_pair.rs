@@ -8,13 +8,14 @@ use xinim_devices::dma::Dma as _;
 use xinim_devices::pci::PciDevice as _;
 use xinim_devices::testing::MemoryDisk;
 use xinim_devices::virtio::BlockConfig;
+use xinim_driver_kit::deadline::{SILENCE_NS, TIMEOUT_NS};
 use xinim_driver_kit::testing::FakeClock;
 use xinim_driver_kit::{Clock, Constraints, Dma, SharedMemory};
 use xinim_tests::virtio_blk::{
     SECTORS, VECTORS, list, rig, rig_of, rig_with, ring_addresses, run, submit, unit, works,
 };
 use xinim_virtio_blk::Disk;
-use xinim_virtio_blk::disk::{ATTEMPTS, TIMEOUT_NS, WATCH_NS};
+use xinim_virtio_blk::disk::{ATTEMPTS, WATCH_NS};
 
 #[test]
 fn reads_writes_flushes_and_interrupts() {
@@ -234,7 +235,7 @@ fn a_request_that_gets_lost_is_sent_again_and_given_up_in_the_end() {
     disk.attend();
     disk.poll(&mut done).unwrap();
     assert_eq!(disk.statistics().recoveries, 0);
-    clock.advance(TIMEOUT_NS);
+    clock.advance(SILENCE_NS);
     assert!(disk.wake_at().is_some_and(|at| at <= clock.now_ns()));
     disk.attend();
     disk.poll(&mut done).unwrap();

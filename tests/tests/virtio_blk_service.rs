@@ -10,11 +10,11 @@ use xinim_block_service::BlockDevice;
 use xinim_block_service::service::{CLIENTS_MAX, Service};
 use xinim_devices::testing::{MemoryDisk, MsiLog};
 use xinim_devices::virtio::{Block, BlockConfig, VirtioConfig, VirtioPci};
+use xinim_driver_kit::deadline::SILENCE_NS;
 use xinim_driver_kit::testing::FakeClock;
 use xinim_driver_kit::{Constraints, Dma, SharedMemory};
 use xinim_tests::block::{Client, DATA, TestService, Told, pump};
 use xinim_tests::pair::{BarMmio, Machine, RamDma, ram};
-use xinim_virtio_blk::disk::TIMEOUT_NS;
 use xinim_virtio_blk::{Disk, Vectors};
 
 const SECTORS: usize = 512;
@@ -247,7 +247,7 @@ fn a_lost_request_is_found_by_its_deadline() {
     service.device_mut().attend();
     pump(&mut service);
     assert!(client.completions().is_empty());
-    clock.advance(TIMEOUT_NS);
+    clock.advance(SILENCE_NS);
     service.device_mut().attend();
     pump(&mut service);
     assert_eq!(client.completions(), [(1, 0)]);

@@ -1,6 +1,6 @@
 //! What every driver needs, as traits: registers ([`mmio`]), memory shared with a device
 //! ([`memory`], [`dma`], [`carve`]), scatter-gather lists ([`sg`]), small-block pools ([`pool`]), ownership
-//! hand-over ([`transfer`]), time ([`clock`]), events for a trace ([`trace`]) and the PCI function it drives ([`pci`]).
+//! hand-over ([`transfer`]), time ([`clock`], [`deadline`]), events for a trace ([`trace`]) and the PCI function it drives ([`pci`]).
 //!
 //! Driver *logic* is written over these traits and nothing else: no system calls, no `unsafe`.
 //! So the same logic runs in its driver process (the crate `xinim-driver-rt` implements the
@@ -20,6 +20,7 @@ extern crate std;
 
 pub mod carve;
 pub mod clock;
+pub mod deadline;
 pub mod dma;
 pub mod memory;
 pub mod mmio;

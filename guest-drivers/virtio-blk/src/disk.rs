@@ -22,6 +22,7 @@ use xinim_abi::hw::virtio_blk::{
 };
 use xinim_abi::services::block::{Text, flags};
 use xinim_block_service::{BlockDevice, Completion, Operation, Request, Unit};
+use xinim_driver_kit::deadline::lost_at;
 use xinim_driver_kit::pci::PciFunction;
 use xinim_driver_kit::{
     Carver, Clock, Dma, DmaBuffer, Mmio, Segment, SharedMemory, Slice, trace, wait_until,
@@ -40,8 +41,6 @@ pub const QUEUES: u16 = 8;
 const INDIRECT: u16 = 4;
 /// How often a request is sent before it counts as failed.
 pub const ATTEMPTS: u8 = 3;
-/// A request that takes longer has got lost. Generous: the host's disk may be very busy.
-pub const TIMEOUT_NS: u64 = 30_000_000_000;
 /// While requests are in flight the rings are looked at and the doorbells rung again this often, in case
 /// an interrupt or a doorbell was lost.
 pub const WATCH_NS: u64 = 1_000_000_000;
@@ -126,6 +125,8 @@ pub struct Disk<M, D: Dma, C> {
     watch: u64,
     chain: Vec<Segment>,
     statistics: Statistics,
+    /// When the device last completed something, in ns.
+    heard: u64,
 }
 
 impl<M: Mmio, D: Dma, C: Clock> Disk<M, D, C> {
@@ -192,6 +193,7 @@ impl<M: Mmio, D: Dma, C: Clock> Disk<M, D, C> {
             watch: 0,
             chain: Vec::new(),
             statistics: Statistics::default(),
+            heard: 0,
         };
         disk.enable_queues()?;
         // Clients know the disk again by it after a driver's death: one answer that got lost or came out wrong
@@ -324,6 +326,7 @@ impl<M: Mmio, D: Dma, C: Clock> Disk<M, D, C> {
     fn finish(&mut self, index: u16, result: Result<()>, done: &mut Vec<Completion>) {
         let slot = &mut self.slots[usize::from(index)];
         slot.busy = false;
+        self.heard = self.clock.now_ns();
         self.statistics.errors += u64::from(result.is_err());
         done.push(Completion { cookie: slot.cookie, result });
         self.free.push(index);
@@ -332,9 +335,10 @@ impl<M: Mmio, D: Dma, C: Clock> Disk<M, D, C> {
     /// Looks at what interrupts do not say: deadlines, NEEDS_RESET, a new capacity.
     fn examine(&mut self) -> core::result::Result<(), DeviceError> {
         let busy = self.slots.iter().filter(|slot| slot.busy);
-        let oldest = busy.map(|slot| slot.since).min();
+        let oldest = busy.min_by_key(|slot| slot.since);
         let now = self.clock.now_ns();
-        let deadline = oldest.map_or(u64::MAX, |since| since.saturating_add(TIMEOUT_NS));
+        let lost = |slot: &Slot| lost_at(slot.since, slot.attempts, self.heard);
+        let (deadline, oldest) = (oldest.map_or(u64::MAX, lost), oldest.map(|slot| slot.since));
         if now >= deadline {
             return Err(DeviceError::TimedOut);
         }

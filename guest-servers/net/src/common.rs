@@ -50,6 +50,8 @@ pub struct Net {
     pub orphans: Vec<Orphan>,
     pub random: Random,
     pub now: Instant,
+    /// Addresses, routes or name servers are not what they were: the next instance is to know.
+    pub changed: bool,
 }
 
 impl Net {
@@ -113,15 +115,17 @@ impl Net {
 
     pub fn take_lease(&mut self, interface: usize, lease: &Lease) {
         let everywhere = IpCidr::Ipv4(Ipv4Cidr::new(Ipv4Address::UNSPECIFIED, 0));
-        let _ = self.routes.remove(everywhere, Some(interface));
-        if let Some(gateway) = lease.gateway {
-            let route = Route { destination: everywhere, gateway: Some(gateway), interface };
-            let _ = self.routes.add(route);
-        }
+        let gateway = lease.gateway;
+        // In the place of an older one: a lease that is renewed changes nothing.
+        let _ = match gateway {
+            Some(_) => self.routes.add(Route { destination: everywhere, gateway, interface }),
+            None => self.routes.remove(everywhere, Some(interface)),
+        };
         if !lease.resolvers.is_empty() {
             self.resolvers = lease.resolvers.clone();
         }
         self.apply_routes();
+        self.changed = true;
     }
 }
 

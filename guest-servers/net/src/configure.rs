@@ -137,5 +137,6 @@ pub fn configure(stack: &mut Stack, line: &str) -> Result<()> {
         }
         _ => return Err(Error::Inval),
     }
+    net.changed = true;
     Ok(())
 }

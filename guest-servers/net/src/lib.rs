@@ -22,6 +22,7 @@ pub mod configure;
 mod flood;
 mod handles;
 mod icmp;
+pub mod kept;
 pub mod link;
 mod netif;
 mod offload;

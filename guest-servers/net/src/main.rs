@@ -7,7 +7,8 @@
 //! ```
 //! The first driver's interface is `eth0`, and so on; a driver's next instance gets the interface of its
 //! label, whose sockets, addresses and routes go on. Sockets die with this server: programs see
-//! `ServerDied`, VFS's descriptors answer `ConnReset` after that.
+//! `ServerDied`, VFS's descriptors answer `ConnReset` after that. Addresses, leases, routes and name servers
+//! are in kept memory, and the next instance has them at once.
 #![no_std]
 #![no_main]
 
@@ -32,9 +33,12 @@ use xinim_abi::ipc::{Message, bits};
 use xinim_abi::object::Handle;
 use xinim_abi::services::rs::query as rs_query;
 use xinim_abi::services::socket::poll;
+use xinim_keep::Journal;
+use xinim_net::kept::Kept;
 use xinim_net::retry::Retry;
 use xinim_net::stack::{INTERFACES_MAX, Stack};
 use xinim_rt::handle::OwnedHandle;
+use xinim_rt::keep::{self, KeptArea};
 use xinim_rt::server::{ClientWindows, Request, Server};
 use xinim_rt::time::Alarm;
 use xinim_rt::{kip, log, rs, server, sys, time};
@@ -46,6 +50,11 @@ xinim_rt::program!(main);
 
 /// Class of network drivers in manifests.
 const CLASS: &str = "net";
+
+/// The kept journal and its length, and the record that is the configuration.
+const JOURNAL: u64 = 1;
+const JOURNAL_LEN: u64 = 128 * 1024;
+const CONFIGURATION: u64 = 1;
 
 /// A poll whose events have not come.
 struct Armed {
@@ -70,6 +79,9 @@ struct NetServer {
     buffer: Vec<u8>,
     timer: Alarm,
     retry: Retry,
+    journal: Option<Journal<KeptArea>>,
+    /// What the last instance had configured of drivers that are not back.
+    kept: Kept,
 }
 
 fn now() -> Instant {
@@ -94,7 +106,10 @@ fn main() -> i32 {
         buffer: Vec::new(),
         timer: Alarm::default(),
         retry: Retry::default(),
+        journal: keep::journal(JOURNAL, JOURNAL_LEN).map(|(journal, _)| journal).ok(),
+        kept: Kept::default(),
     };
+    net.take_up();
     net.find_drivers();
     net.work();
     server::run(&mut net)
@@ -135,6 +150,37 @@ impl Server for NetServer {
 }
 
 impl NetServer {
+    /// What the last instance had configured, but for the interfaces, which come with their drivers.
+    fn take_up(&mut self) {
+        let Some(journal) = &mut self.journal else {
+            return log!("net: nothing will be kept: there is no memory for it");
+        };
+        let Some(record) = journal.get(CONFIGURATION) else { return };
+        let text = core::str::from_utf8(record).map_err(|_| Error::BadMessage);
+        let taken = text.and_then(Kept::read).and_then(|mut kept| {
+            kept.take_up(&mut self.stack)?;
+            Ok(kept)
+        });
+        match taken {
+            Ok(kept) => self.kept = kept,
+            Err(error) => drop(keep::refused(journal, error)),
+        }
+    }
+
+    /// For the next instance, if something has changed.
+    fn keep(&mut self) {
+        if !core::mem::take(&mut self.stack.net.changed) {
+            return;
+        }
+        let Some(journal) = &mut self.journal else { return };
+        let text = self.stack.configuration() + &self.kept.text();
+        journal.put(CONFIGURATION, text.as_bytes());
+        if let Err(error) = journal.commit() {
+            log!("net: the configuration is not kept any more: {error}");
+            self.journal = None;
+        }
+    }
+
     /// Attaches to drivers that are new, and to the successors of dead ones.
     fn find_drivers(&mut self) {
         let mut failed = Vec::new();
@@ -180,8 +226,12 @@ impl NetServer {
     fn add_driver(&mut self, label: &str) -> Result<usize> {
         let place = self.drivers.len();
         let (driver, link) = Driver::new(label)?;
-        self.stack.add_interface(&format!("eth{place}"), Box::new(link), true)?;
+        let name = self.kept.name_for(label, &self.stack);
+        self.stack.add_interface(&name, Box::new(link), true)?;
         self.drivers.push(driver);
+        if let Err(error) = self.kept.take_up_of(label, &mut self.stack) {
+            log!("net: {name}: what was configured before cannot be taken up: {error}");
+        }
         Ok(place)
     }
 
@@ -213,6 +263,7 @@ impl NetServer {
         self.serve_waiting();
         // What they sent or took makes packets, and what is due after that is all that is due.
         let due = self.stack.turn(now());
+        self.keep();
         self.fire_armed();
         for driver in &self.drivers {
             driver.recover_if_broken();

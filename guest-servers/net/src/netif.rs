@@ -62,7 +62,7 @@ impl Origin {
 /// What an interface's turn changed beside its sockets.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Changes {
-    /// A lease was got or lost: the new default gateway and name servers.
+    /// A lease was got, confirmed or lost: the default gateway, and name servers that are new.
     pub lease: Option<Lease>,
 }
 
@@ -332,8 +332,13 @@ impl Netif {
             };
             if let Some(lease) = event {
                 self.confirming = false;
+                let mut news = lease.clone();
+                if lease.resolvers == self.lease.resolvers {
+                    // The user may have chosen others since.
+                    news.resolvers.clear();
+                }
                 self.take_lease(&lease);
-                changes.lease = Some(lease);
+                changes.lease = Some(news);
             }
         }
         more
@@ -374,7 +379,7 @@ impl Netif {
         self.flood.times
     }
 
-    fn take_lease(&mut self, lease: &Lease) {
+    pub fn take_lease(&mut self, lease: &Lease) {
         let old: Vec<IpAddress> = self
             .addresses
             .iter()

@@ -70,6 +70,7 @@ impl Stack {
             orphans: Vec::new(),
             random,
             now,
+            changed: false,
         };
         Self { net, sockets: BTreeMap::new() }
     }
@@ -86,6 +87,7 @@ impl Stack {
         let mut netif = Netif::new(name, link, true, seed, self.net.now);
         netif.set_dhcp(dhcp);
         self.net.interfaces.push(netif);
+        self.net.changed = true;
         self.refresh();
         self.set_captures();
         Ok(self.net.interfaces.len() - 1)

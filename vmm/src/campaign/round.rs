@@ -24,7 +24,7 @@ const REFUSALS_MAX: u32 = 30;
 /// For a service to come back that waits out its back-off.
 const BACK_OFF: Duration = Duration::from_secs(15);
 /// For a process to run that is to be damaged, in milliseconds.
-const INJECT_WAIT_MS: u32 = 300;
+const INJECT_WAIT_MS: u32 = 100;
 const DRIVERS: [&str; 3] = ["virtio-blk", "virtio-net", "ahci"];
 /// For how many rounds a rule may wait for its turn.
 const ROUNDS_WAITED: u64 = 5;

@@ -30,6 +30,7 @@ use alloc::vec::Vec;
 use xinim_abi::error::{Error, Result};
 use xinim_abi::hw::ahci::{PX_CI, PX_IS, PX_SACT, PX_SERR, PortError, PortInterrupt};
 use xinim_block_service::{Completion, Operation, Request, Unit};
+use xinim_driver_kit::deadline::lost_at;
 use xinim_driver_kit::memory::full_barrier;
 use xinim_driver_kit::{Clock, Dma, Mmio, Region, Segment, trace};
 
@@ -42,8 +43,6 @@ use crate::memory::{self, PRDS, PortMemory};
 pub const ATTEMPTS: u8 = 3;
 /// COMRESETs in a row without one request that worked, before the drive counts as failed.
 pub const RESETS_MAX: u8 = 3;
-/// A command that takes longer has got lost, in ns.
-pub const TIMEOUT_NS: u64 = 30_000_000_000;
 /// While commands are in flight the registers are read this often even without interrupts.
 const WATCH_NS: u64 = 1_000_000_000;
 /// How often a state that ends by itself is looked at.
@@ -144,6 +143,8 @@ pub struct Port<M, D: Dma, C> {
     /// The packet device said that its medium may be another.
     medium_changed: bool,
     statistics: Statistics,
+    /// When the drive last completed something, in ns.
+    heard: u64,
 }
 
 /// Interrupts that need more than reading what ended.
@@ -193,6 +194,7 @@ impl<M: Mmio, D: Dma, C: Clock> Port<M, D, C> {
             resets: 0,
             medium_changed: false,
             statistics: Statistics::default(),
+            heard: 0,
         }
     }
 
@@ -396,14 +398,16 @@ impl<M: Mmio, D: Dma, C: Clock> Port<M, D, C> {
         }
         let error = pending.intersects(PortInterrupt::FATAL | PortInterrupt::OFS);
         if self.issued != 0 && (due || error || self.has_news()) {
-            self.harvest(done);
+            self.harvest(now, done);
         }
         if error {
             return self.recover(pending, now);
         }
         if due {
-            let oldest = self.each(self.issued).map(|slot| self.slots[slot].since).min();
-            if oldest.is_some_and(|since| now.saturating_sub(since) >= TIMEOUT_NS) {
+            let issued = self.each(self.issued).map(|slot| &self.slots[slot]);
+            let oldest = issued.min_by_key(|slot| slot.since);
+            let lost = |slot: &Slot| lost_at(slot.since, slot.failures + 1, self.heard);
+            if oldest.map(lost).is_some_and(|at| at <= now) {
                 return self.reset(now);
             }
             if self.issued == 0 && self.has_medium_to_watch() {
@@ -428,7 +432,7 @@ impl<M: Mmio, D: Dma, C: Clock> Port<M, D, C> {
     }
 
     /// Fetches what the HBA has finished.
-    fn harvest(&mut self, done: &mut Vec<Completion>) {
+    fn harvest(&mut self, now: u64, done: &mut Vec<Completion>) {
         let Some(memory) = &self.memory else { return };
         memory.clear_fis();
         let active = match self.class {
@@ -444,7 +448,7 @@ impl<M: Mmio, D: Dma, C: Clock> Port<M, D, C> {
             let short = counts && memory.transferred(index as u8) < bytes;
             let result = if short { Err(Error::Io) } else { Ok(()) };
             done.push(Completion { cookie: slot.cookie, result });
-            self.resets = 0;
+            (self.resets, self.heard) = (0, now);
         }
         self.issued &= !ended;
         self.busy &= !ended;

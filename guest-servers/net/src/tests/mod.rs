@@ -3,6 +3,7 @@
 mod configuration;
 mod flood;
 mod idle;
+mod kept;
 mod local;
 mod rings;
 mod semantics;

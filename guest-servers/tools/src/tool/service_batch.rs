@@ -129,7 +129,9 @@ fn unsettled(c: &Context<'_>) -> Result<Option<String>, Error> {
         let name = words.next().unwrap_or_default();
         match words.next() {
             Some("running") => {}
-            Some("starting" | "recovering" | "crashed" | "stopping") => return Ok(Some(name.into())),
+            Some("starting" | "recovering" | "crashed" | "stopping") => {
+                return Ok(Some(name.into()));
+            }
             _ => continue,
         }
         let status = c.os.service_query(query::STATUS, name)?;
