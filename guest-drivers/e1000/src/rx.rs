@@ -30,19 +30,21 @@ pub struct RxRing<B> {
     given: Vec<Option<Given>>,
     /// In the middle of a frame that is thrown away.
     dropping: bool,
+    /// In the middle of one that is not.
+    inside: bool,
     pub bad: u64,
 }
 
 impl<B: DmaBuffer> RxRing<B> {
     pub fn new(ring: Slice<B>) -> Self {
         let given = vec![None; ENTRIES as usize];
-        Self { ring: Ring::new(ring, ENTRIES), given, dropping: false, bad: 0 }
+        Self { ring: Ring::new(ring, ENTRIES), given, dropping: false, inside: false, bad: 0 }
     }
 
     /// The ring as the reset device finds it; what was given stays noted.
     pub fn clear(&mut self) {
         self.ring.clear();
-        self.dropping = false;
+        (self.dropping, self.inside) = (false, false);
     }
 
     pub fn forget(&mut self) {
@@ -90,7 +92,7 @@ impl<B: DmaBuffer> RxRing<B> {
                 || desc.length == 0;
             if bad || self.dropping {
                 self.bad += u64::from(last);
-                self.dropping = !last;
+                (self.dropping, self.inside) = (!last, false);
                 events.unused.push(cookie);
                 continue;
             }
@@ -98,6 +100,9 @@ impl<B: DmaBuffer> RxRing<B> {
                 && desc.status & rx_status::IXSM == 0
                 && desc.errors & (rx_error::TCPE | rx_error::IPE) == 0;
             let mut flags = if last { 0 } else { received::MORE };
+            if core::mem::replace(&mut self.inside, !last) {
+                flags |= received::CONTINUED;
+            }
             if checked && last {
                 flags |= received::CHECKSUM_GOOD;
             }

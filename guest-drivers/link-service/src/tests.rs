@@ -144,7 +144,8 @@ impl LinkDevice for Cable {
             for (i, part) in parts.iter().enumerate() {
                 let cookie = self.buffers.pop_front().unwrap();
                 self.memory.set(cookie as usize + 8, part);
-                let flags = if i + 1 < parts.len() { received::MORE } else { 0 };
+                let more = if i + 1 < parts.len() { received::MORE } else { 0 };
+                let flags = more | if i > 0 { received::CONTINUED } else { 0 };
                 events.received.push(Frame { cookie, start: 8, len: part.len() as u16, flags });
             }
             self.wire.pop_front();

@@ -145,7 +145,8 @@ impl<B: DmaBuffer> Pair<B> {
         let more = |rest: u16| if rest > 0 { received::MORE } else { 0 };
         if self.rest > 0 {
             self.rest -= 1;
-            let frame = Frame { cookie, start: 0, len: len as u16, flags: more(self.rest) };
+            let flags = received::CONTINUED | more(self.rest);
+            let frame = Frame { cookie, start: 0, len: len as u16, flags };
             events.received.push(frame);
             return Ok(());
         }

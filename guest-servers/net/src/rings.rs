@@ -60,6 +60,8 @@ pub struct Rings {
     given: Vec<bool>,
     /// Parts of a frame whose end has not come.
     partial: Vec<u8>,
+    /// There is such a frame; what goes on from no frame is thrown away.
+    inside: bool,
     /// Its checksum was found right, as one of its parts says.
     partial_good: bool,
     broken: bool,
@@ -94,6 +96,7 @@ impl Rings {
             in_flight: VecDeque::new(),
             given: vec![false; RX_ENTRIES as usize],
             partial: Vec::new(),
+            inside: false,
             partial_good: false,
             broken: false,
             unannounced: false,
@@ -121,6 +124,7 @@ impl Rings {
         }
         (self.tx_tail, self.tx_head, self.rx_tail, self.rx_head) = (0, 0, 0, 0);
         (self.broken, self.partial, self.partial_good) = (false, Vec::new(), false);
+        self.inside = false;
         let again = core::mem::take(&mut self.in_flight);
         let busy = |id: u32| again.iter().any(|transmit| transmit.id == id);
         self.free_small = (0..SMALL_COUNT as u32).rev().filter(|&id| !busy(id)).collect();
@@ -290,18 +294,25 @@ impl Rings {
                 return self.lied();
             }
             self.given[buffer as usize] = false;
+            if head.flags & received::CONTINUED == 0 {
+                // One whose end never came is no beginning of this one.
+                self.rx_dropped += u64::from(self.inside);
+                (self.inside, self.partial_good) = (true, false);
+                self.partial.clear();
+            }
             let start = self.partial.len();
             if start + usize::from(head.len) > FRAME_MAX {
                 // Thrown away with all that follows up to its end.
+                self.rx_dropped += u64::from(self.inside);
+                self.inside = false;
                 self.partial.clear();
-                self.rx_dropped += 1;
-            } else {
+            } else if self.inside {
                 self.partial.resize(start + usize::from(head.len), 0);
                 memory.read(head.offset as usize, &mut self.partial[start..])?;
             }
             self.give(memory, buffer)?;
             self.partial_good |= head.flags & received::CHECKSUM_GOOD != 0;
-            if head.flags & received::MORE == 0 {
+            if head.flags & received::MORE == 0 && core::mem::take(&mut self.inside) {
                 core::mem::swap(frame, &mut self.partial);
                 self.partial.clear();
                 return Ok(Some(core::mem::take(&mut self.partial_good)));

@@ -106,6 +106,10 @@ pub mod received {
     pub const MORE: u16 = 1;
     /// TCP's or UDP's checksum was found right.
     pub const CHECKSUM_GOOD: u16 = 2;
+    /// Goes on from the entry before. A frame whose beginning is there and whose end is not, because the
+    /// device was reset in between, ends where an entry comes without this; and what goes on from nothing is
+    /// nothing.
+    pub const CONTINUED: u16 = 4;
 }
 
 macro_rules! entry {

@@ -7,5 +7,6 @@ mod kept;
 mod local;
 mod rings;
 mod semantics;
+mod stall;
 mod stream;
 mod wire;

@@ -82,19 +82,24 @@ impl Driver {
             return false;
         }
         for (i, part) in parts.iter().enumerate() {
-            let mut buffer = Buffer::new_zeroed();
-            let at = RX_SQ_OFFSET + (self.rx % RX_ENTRIES) as usize * 8;
-            m.read(at, buffer.as_mut_bytes()).unwrap();
-            self.rx += 1;
-            m.write(buffer.offset as usize, part).unwrap();
-            let flags = if i + 1 < parts.len() { received::MORE } else { 0 };
-            let head = Received { offset: buffer.offset, len: part.len() as u16, flags };
-            let at = RX_CQ_OFFSET + (self.filled % RX_ENTRIES) as usize * 8;
-            m.write(at, head.as_bytes()).unwrap();
-            self.filled += 1;
+            let more = if i + 1 < parts.len() { received::MORE } else { 0 };
+            let flags = more | if i > 0 { received::CONTINUED } else { 0 };
+            self.deliver_part(m, part, flags);
         }
-        m.store_u32(index::RX_CQ_TAIL, self.filled).unwrap();
         true
+    }
+
+    fn deliver_part(&mut self, m: &Memory, part: &[u8], flags: u16) {
+        let mut buffer = Buffer::new_zeroed();
+        let at = RX_SQ_OFFSET + (self.rx % RX_ENTRIES) as usize * 8;
+        m.read(at, buffer.as_mut_bytes()).unwrap();
+        self.rx += 1;
+        m.write(buffer.offset as usize, part).unwrap();
+        let head = Received { offset: buffer.offset, len: part.len() as u16, flags };
+        let at = RX_CQ_OFFSET + (self.filled % RX_ENTRIES) as usize * 8;
+        m.write(at, head.as_bytes()).unwrap();
+        self.filled += 1;
+        m.store_u32(index::RX_CQ_TAIL, self.filled).unwrap();
     }
 }
 
@@ -182,6 +187,38 @@ fn one_part_speaks_for_the_frame() {
             assert_eq!(frame, [7; 5000]);
         }
     }
+}
+
+/// A driver that resets its device in the middle of a frame goes on with another one.
+#[test]
+fn no_frame_is_made_of_two() {
+    let m = memory();
+    let mut rings = Rings::new(&m, true).unwrap();
+    let mut driver = Driver::default();
+    let mut frame = Vec::new();
+    driver.deliver_part(&m, &[1; 2000], received::MORE | received::CHECKSUM_GOOD);
+    driver.deliver_part(&m, &[2; 2000], received::MORE | received::CONTINUED);
+    assert_eq!(rings.receive(&m, &mut frame), Ok(None));
+    assert!(driver.deliver(&m, &[3; 5000]));
+    assert_eq!(rings.receive(&m, &mut frame), Ok(Some(false)));
+    assert_eq!((frame.as_slice(), rings.rx_dropped), (&[3; 5000][..], 1));
+    // What is left of one whose beginning was lost.
+    driver.deliver_part(&m, &[4; 2000], received::MORE | received::CONTINUED);
+    driver.deliver_part(&m, &[5; 500], received::CONTINUED);
+    driver.deliver_part(&m, &[6; 60], 0);
+    assert_eq!(rings.receive(&m, &mut frame), Ok(Some(false)));
+    assert_eq!(frame, [6; 60]);
+    assert_eq!(rings.receive(&m, &mut frame), Ok(None));
+    // One that never ends takes the rest of it along, and nothing of the next.
+    for part in 0..40 {
+        let flags = if part == 0 { 0 } else { received::CONTINUED };
+        driver.deliver_part(&m, &[7; 2048], flags | received::MORE);
+        assert_eq!(rings.receive(&m, &mut frame), Ok(None));
+    }
+    driver.deliver_part(&m, &[8; 100], received::CONTINUED);
+    driver.deliver_part(&m, &[9; 70], 0);
+    assert_eq!(rings.receive(&m, &mut frame), Ok(Some(false)));
+    assert_eq!((frame.as_slice(), rings.rx_dropped), (&[9; 70][..], 2));
 }
 
 #[test]

@@ -73,6 +73,7 @@ pub struct World {
     pub b: Stack,
     pub now: Instant,
     pub up: Rc<Cell<bool>>,
+    wire: [Queue; 2],
 }
 
 pub const A: [u8; 4] = [10, 0, 0, 1];
@@ -100,7 +101,12 @@ impl World {
         };
         let a = make(1, "10.0.0.1/24", &right, &left);
         let b = make(2, "10.0.0.2/24", &left, &right);
-        Self { a, b, now, up }
+        Self { a, b, now, up, wire: [right, left] }
+    }
+
+    /// Frames are under way.
+    pub fn is_busy(&self) -> bool {
+        self.up.get() && self.wire.iter().any(|queue| !queue.borrow().is_empty())
     }
 
     /// Lets both work; time goes on by what they wait for, at most 20 ms.
