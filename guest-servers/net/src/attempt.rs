@@ -16,8 +16,10 @@ use crate::NetServer;
 use crate::waiting::{Waiting, Want};
 
 impl NetServer {
-    pub fn serve_waiting(&mut self) {
-        let mut place = 0;
+    /// Answers who can be answered. Whether anything was done for anybody; it is not for ever: who is
+    /// answered is gone, and the others have a few steps only.
+    pub fn answer_waiting(&mut self) -> bool {
+        let (mut place, mut did) = (0, false);
         let time = time::now_ns();
         while place < self.waiting.len() {
             let (sender, late) = {
@@ -25,12 +27,15 @@ impl NetServer {
                 (waiting.sender, waiting.deadline.is_some_and(|deadline| time >= deadline))
             };
             let mut want = core::mem::replace(&mut self.waiting[place].want, Want::Nothing);
+            let before = want.step();
             match self.attempt(sender, &mut want) {
                 Err(Error::Again) if !late => {
+                    did |= want.step() != before;
                     self.waiting[place].want = want;
                     place += 1;
                 }
                 result => {
+                    did = true;
                     let waiting = self.waiting.swap_remove(place);
                     let reply = result.unwrap_or_else(|error| {
                         if let Want::Resolve { lookup } = want {
@@ -44,6 +49,7 @@ impl NetServer {
                 }
             }
         }
+        did
     }
 
     /// Does what was asked if it can be done now; `Again`: later.

@@ -34,6 +34,7 @@ pub mod resolver;
 pub mod retry;
 pub mod rings;
 pub mod route;
+pub mod settle;
 pub mod socket;
 pub mod stack;
 mod tcp;

@@ -36,6 +36,7 @@ use xinim_abi::services::socket::poll;
 use xinim_keep::Journal;
 use xinim_net::kept::Kept;
 use xinim_net::retry::Retry;
+use xinim_net::settle::{Work, settle};
 use xinim_net::stack::{INTERFACES_MAX, Stack};
 use xinim_rt::handle::OwnedHandle;
 use xinim_rt::keep::{self, KeptArea};
@@ -149,6 +150,16 @@ impl Server for NetServer {
     }
 }
 
+impl Work for NetServer {
+    fn turn(&mut self) -> Option<Instant> {
+        self.stack.turn(now())
+    }
+
+    fn serve_waiting(&mut self) -> bool {
+        self.answer_waiting()
+    }
+}
+
 impl NetServer {
     /// What the last instance had configured, but for the interfaces, which come with their drivers.
     fn take_up(&mut self) {
@@ -259,10 +270,7 @@ impl NetServer {
 
     /// Moves packets, answers who can be answered, sets the timer.
     fn work(&mut self) {
-        self.stack.turn(now());
-        self.serve_waiting();
-        // What they sent or took makes packets, and what is due after that is all that is due.
-        let due = self.stack.turn(now());
+        let due = settle(self);
         self.keep();
         self.fire_armed();
         for driver in &self.drivers {

@@ -69,6 +69,16 @@ impl Want {
             Want::Nothing | Want::Name { .. } | Want::Resolve { .. } => None,
         }
     }
+
+    /// How far it has come; never less than before.
+    pub fn step(&self) -> usize {
+        match self {
+            Want::Connect { address, .. } => usize::from(address.is_none()),
+            Want::Receive { done, .. } => *done,
+            Want::Resolve { .. } => 1,
+            _ => 0,
+        }
+    }
 }
 
 pub struct Waiting {
