@@ -110,7 +110,7 @@ pub fn create(
     let length = length.next_multiple_of(unit);
     let frames = length / PAGE;
     let (total, free, _) = physical::counts();
-    if frames + process.map_or(0, |process| reserve(&process, total)) > free {
+    if frames + process.map_or(0, |process| reserve(&process, frames, total)) > free {
         return Err(Error::NoMem);
     }
     if let Some(process) = process {
@@ -134,12 +134,15 @@ pub fn create(
     }
 }
 
-/// Frames that a process has to leave: programs to services, so that these go on when a program takes all
-/// there is; services to RS, so that it can start them again.
-fn reserve(process: &Process, total: u64) -> u64 {
+/// Frames that a process has to leave when it takes `more`: programs to services, so that these go on when a
+/// program takes all there is; a large program to smaller ones, so that these go on, too; services to RS, so
+/// that it can start them again.
+fn reserve(process: &Process, more: u64, total: u64) -> u64 {
     match process.priority_limit.get() {
         _ if process.pid == RS_PID => 0,
-        limit if limit <= priority::USER as u32 => total / 32,
+        limit if limit <= priority::USER as u32 => {
+            total / 32 + process.frames.get().saturating_add(more) / 8
+        }
         _ => total / 128,
     }
 }

@@ -66,6 +66,30 @@ fn who_floods_does_not_starve_others() {
 }
 
 #[test]
+fn small_programs_go_on_beside_one_that_takes_everything() {
+    for engine in engines("small programs beside a large one") {
+        // Taking it is slow where ring 0 is emulated.
+        let times = if engine == "qemu" { 60 } else { 5 };
+        let script = format!(
+            "echo 1 > /tmp/x
+            (n=0; while [ $n -lt {times} ]; do n=$((n + 1)); breakout exhaust > /tmp/x; done; touch /tmp/over) &
+            right=0; told=0
+            while [ ! -f /tmp/over ]; do
+                if [ \"$(echo word | cat)\" = word ]; then right=$((right + 1)); else told=$((told + 1)); fi
+            done
+            wait; echo told $told; [ $right -ge 5 ] && echo enough; cat /tmp/x"
+        );
+        let output = exec(engine, &script, &["--memory", "128M"]).output().expect(0);
+        let text = output.out();
+        assert!(text.starts_with("told 0\nenough\n"), "{engine}: {text}{}", output.err());
+        // It had most of what there was.
+        let taken =
+            text.lines().nth(3).and_then(|line| line.split(' ').next()?.parse::<u32>().ok());
+        assert!(taken.is_some_and(|mib| mib > 32), "{engine}: {text}");
+    }
+}
+
+#[test]
 fn who_takes_everything_gives_it_back_and_garbage_harms_nobody() {
     for engine in engines("exhaustion and garbage") {
         // procfs starts when it is first used, and ramfs takes a chunk of memory when first written to.

@@ -66,6 +66,16 @@ pub fn verify(frame: &[u8], ethernet: bool) -> bool {
     }
 }
 
+/// Shorter Ethernet frames are filled up.
+const SHORTEST: usize = 60;
+
+/// Is a TCP or UDP frame as long as its packet says? One that is not was put together wrongly on its way
+/// from the device, whose word on its checksum is of another.
+pub fn is_whole(frame: &[u8], ethernet: bool) -> bool {
+    let found = transport(frame, ethernet);
+    found.is_none_or(|found| found.end == frame.len() || frame.len() <= SHORTEST)
+}
+
 /// Bytes of payload, if an Ethernet frame is a UDP datagram.
 pub fn datagram(frame: &[u8]) -> Option<usize> {
     let found = transport(frame, true)?;
@@ -142,4 +152,62 @@ pub fn prepare(frame: &mut [u8], segment: Option<u16>) -> Offload {
         offload.segment_size = size;
     }
     offload
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use smoltcp::phy::ChecksumCapabilities;
+    use smoltcp::wire::{EthernetAddress, EthernetRepr, Ipv4Address, Ipv4Repr, UdpRepr};
+    use std::vec;
+    use std::vec::Vec;
+
+    fn datagram_of(payload: usize) -> Vec<u8> {
+        let (from, to) = (Ipv4Address::new(10, 0, 0, 1), Ipv4Address::new(10, 0, 0, 2));
+        let udp = UdpRepr { src_port: 7, dst_port: 9 };
+        let ip = Ipv4Repr {
+            src_addr: from,
+            dst_addr: to,
+            next_header: IpProtocol::Udp,
+            payload_len: 8 + payload,
+            hop_limit: 64,
+        };
+        let ethernet = EthernetRepr {
+            src_addr: EthernetAddress([2; 6]),
+            dst_addr: EthernetAddress([4; 6]),
+            ethertype: EthernetProtocol::Ipv4,
+        };
+        let mut frame = vec![0; 14 + 20 + 8 + payload];
+        ethernet.emit(&mut EthernetFrame::new_unchecked(&mut frame[..]));
+        ip.emit(&mut Ipv4Packet::new_unchecked(&mut frame[14..]), &Default::default());
+        udp.emit(
+            &mut UdpPacket::new_unchecked(&mut frame[34..]),
+            &from.into(),
+            &to.into(),
+            payload,
+            |out| out.fill(7),
+            &ChecksumCapabilities::default(),
+        );
+        frame
+    }
+
+    /// A part that came out longer or shorter than it is, with the device's word that all is well.
+    #[test]
+    fn a_frame_of_another_length_is_not_taken_at_its_word() {
+        for payload in [19, 100, 1472] {
+            let frame = datagram_of(payload);
+            assert!(is_whole(&frame, true) && verify(&frame, true));
+            let mut longer = frame.clone();
+            longer.splice(50..50, [1, 2, 3, 4]);
+            assert!(!is_whole(&longer, true) && !verify(&longer, true), "{payload}");
+            let mut shorter = frame.clone();
+            shorter.drain(50..54);
+            // Too short for its packet: smoltcp does not take it, whatever anybody says.
+            assert!(Ipv4Packet::new_checked(&shorter[14..]).is_err());
+        }
+        // Short ones are filled up, and are what they are.
+        let mut short = datagram_of(2);
+        short.resize(SHORTEST, 0);
+        assert!(is_whole(&short, true) && verify(&short, true));
+    }
 }

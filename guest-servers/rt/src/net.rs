@@ -87,10 +87,10 @@ fn show_user(window: &Window) -> Result<()> {
 fn ask<R: Request>(window: &Window, request: &R) -> Result<R::Reply> {
     let endpoint = server(window)?;
     let result = ipc::call(endpoint, request);
-    if matches!(result, Err(Error::ServerDied)) {
-        if let Some(connection) = CONNECTION.lock().as_mut() {
-            connection.forget();
-        }
+    if matches!(result, Err(Error::ServerDied))
+        && let Some(connection) = CONNECTION.lock().as_mut()
+    {
+        connection.forget();
     }
     result
 }

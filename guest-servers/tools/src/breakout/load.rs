@@ -161,6 +161,8 @@ pub fn messages(seed: &str) -> i32 {
 /// Takes all it can get; what was got last and how it ended. Nothing is given back before the end of the
 /// process.
 pub fn exhaust() -> i32 {
+    // With nothing left it could not say anything for the first time.
+    xinim_rt::println!("taking what there is");
     let (mut taken, mut pieces) = (0, 0);
     // The largest first: the fewest steps to the point at which there is nothing left.
     for (size, flags) in PIECES {
