@@ -65,6 +65,37 @@ fn what_interrupts_doorbells_and_rings_lose_the_disk_driver_finds() {
     }
 }
 
+/// A device that stumbles over its first descriptors says that it needs a reset, and nobody waits for the answer
+/// it will not give: not the driver that asks for the serial number, nor the one that sets its filters.
+#[test]
+fn a_device_that_needs_a_reset_at_its_start_is_not_waited_for() {
+    if engine("a device that stumbles at its start").is_none() {
+        return;
+    }
+    let dir = tempdir().expect("directory");
+    let (disk, sum) = image(dir.path());
+    let disk = format!("{},serial=S7", arg(&disk));
+    let rules: Vec<String> = ["virtio-blk.0", "virtio-net.0"]
+        .iter()
+        .flat_map(|device| {
+            (1..5).map(move |nth| {
+                format!("device={device},on=dma,op=read,length=16,nth={nth},action=error")
+            })
+        })
+        .collect();
+    let mut more = vec!["-v", "--disk", &disk, "--net", "user"];
+    rules.iter().for_each(|rule| more.extend(["--fault", rule]));
+    let commands = "sha256sum /dev/vda; ls /dev/disk/by-id
+        until ping -c 1 -W 1 10.0.2.2 > /dev/null; do true; done; cat /proc/uptime";
+    let output = exec("kvm", commands, &more).output().expect(0);
+    let text = output.out();
+    assert!(text.contains(&sum) && text.contains("virtio-S7"), "{text}{}", output.err());
+    // Two seconds for each of the first four and one for each of the others it was before.
+    let up: f64 = text.lines().last().and_then(|l| l.split(' ').next()?.parse().ok()).expect("s");
+    assert!(up < 6.0, "{text}{}", output.err());
+    assert!((1..=8).all(|rule| strikes(&output, rule) > 0), "{}", output.err());
+}
+
 #[test]
 fn a_ring_that_is_stuck_is_reset() {
     if engine("a stuck ring").is_none() {

@@ -210,7 +210,18 @@ fn host_errors_and_read_only_disks_are_reported() {
     rig.backend(|disk| disk.failing = true);
     assert_eq!(run(&mut disk, Operation::Read, 0, &buffer, 512), Err(Error::Io));
     assert_eq!(run(&mut disk, Operation::Flush, 0, &buffer, 0), Err(Error::Io));
+    let repeats = 2 * (u64::from(ATTEMPTS) - 1);
+    assert_eq!((disk.statistics().repeats, disk.statistics().errors), (repeats, 2));
+    // One that ends soon enough is nobody's but the driver's.
+    submit(&mut disk, Operation::Read, 0, list(&buffer, 512).segments(), 9).unwrap();
+    disk.kick();
     rig.backend(|disk| disk.failing = false);
+    let mut done = Vec::new();
+    while done.is_empty() {
+        disk.poll(&mut done).unwrap();
+    }
+    assert_eq!(done, [Completion { cookie: 9, result: Ok(()) }]);
+    assert_eq!((disk.statistics().repeats, disk.statistics().errors), (repeats + 1, 2));
     works(&mut disk, &rig);
 
     let mut image = MemoryDisk::new(512 * 8);

@@ -24,9 +24,7 @@ use xinim_abi::services::block::{Text, flags};
 use xinim_block_service::{BlockDevice, Completion, Operation, Request, Unit};
 use xinim_driver_kit::deadline::lost_at;
 use xinim_driver_kit::pci::PciFunction;
-use xinim_driver_kit::{
-    Carver, Clock, Dma, DmaBuffer, Mmio, Segment, SharedMemory, Slice, trace, wait_until,
-};
+use xinim_driver_kit::{Carver, Clock, Dma, DmaBuffer, Mmio, Segment, SharedMemory, Slice, trace};
 use xinim_virtio::queue::{self, QueueOptions};
 use xinim_virtio::{DeviceError, Queue, StartError, Transport};
 
@@ -44,8 +42,10 @@ pub const ATTEMPTS: u8 = 3;
 /// While requests are in flight the rings are looked at and the doorbells rung again this often, in case
 /// an interrupt or a doorbell was lost.
 pub const WATCH_NS: u64 = 1_000_000_000;
-/// The serial number needs no disk; a device that takes longer is asked no more.
+/// The serial number needs no disk; a device that takes longer is reset and asked again.
 const ID_TIMEOUT_NS: u64 = 2_000_000_000;
+/// How often it is asked for the serial number.
+const ID_ATTEMPTS: u8 = 5;
 
 /// Size of the area with header, status and range of one request, and the offsets in it.
 const AREA: usize = 64;
@@ -98,6 +98,8 @@ pub struct Statistics {
     pub errors: u64,
     pub doorbells: u64,
     pub recoveries: u64,
+    /// Requests sent again after the device reported an error.
+    pub repeats: u64,
 }
 
 /// A virtio-blk device in use.
@@ -198,7 +200,7 @@ impl<M: Mmio, D: Dma, C: Clock> Disk<M, D, C> {
         disk.enable_queues()?;
         // Clients know the disk again by it after a driver's death: one answer that got lost or came out wrong
         // must not make it another disk.
-        for _ in 0..ATTEMPTS {
+        for _ in 0..ID_ATTEMPTS {
             if disk.read_serial()? {
                 break;
             }
@@ -233,8 +235,8 @@ impl<M: Mmio, D: Dma, C: Clock> Disk<M, D, C> {
         self.queues[0].disarm();
         self.queues[0].add(&chain, 1, ID_COOKIE)?;
         self.kick();
-        let queue = &mut self.queues[0];
-        let answered = wait_until(&self.clock, ID_TIMEOUT_NS, || queue.has_used());
+        let (queue, transport) = (&mut self.queues[0], &self.transport);
+        let answered = transport.wait_for(&self.clock, ID_TIMEOUT_NS, || queue.has_used());
         if !answered || queue.pop().is_err() {
             return self.restart().map(|()| false);
         }
@@ -299,7 +301,9 @@ impl<M: Mmio, D: Dma, C: Clock> Disk<M, D, C> {
     }
 
     /// Moves what the queues returned to `done`.
-    fn collect(&mut self, done: &mut Vec<Completion>) -> core::result::Result<(), DeviceError> {
+    /// True: something is sent again, and waits for the doorbell.
+    fn collect(&mut self, done: &mut Vec<Completion>) -> core::result::Result<bool, DeviceError> {
+        let mut repeats = false;
         done.append(&mut self.immediate);
         for queue in 0..self.queues.len() {
             while let Some(used) = self.queues[queue].pop()? {
@@ -317,10 +321,22 @@ impl<M: Mmio, D: Dma, C: Clock> Disk<M, D, C> {
                     // The slot stays busy: it is sent again.
                     None => return Err(DeviceError::Answer(status[0])),
                 };
-                self.finish(index, result, done);
+                if result == Err(Error::Io) && self.try_again(index) {
+                    repeats = true;
+                } else {
+                    self.finish(index, result, done);
+                }
             }
         }
-        Ok(())
+        Ok(repeats)
+    }
+
+    /// What failed may succeed the next time: a host's moment, a bit on the bus. False: it was tried enough.
+    fn try_again(&mut self, index: u16) -> bool {
+        let slot = &self.slots[usize::from(index)];
+        let sent = slot.attempts < ATTEMPTS && self.send(index, usize::from(slot.queue)).is_ok();
+        self.statistics.repeats += u64::from(sent);
+        sent
     }
 
     fn finish(&mut self, index: u16, result: Result<()>, done: &mut Vec<Completion>) {
@@ -487,11 +503,18 @@ impl<M: Mmio, D: Dma, C: Clock> BlockDevice for Disk<M, D, C> {
 
     fn poll(&mut self, done: &mut Vec<Completion>) -> core::result::Result<(), StartError> {
         let mut health = self.collect(done);
-        if health.is_ok() && core::mem::take(&mut self.attention) {
-            health = self.examine();
+        if let Ok(repeats) = health
+            && core::mem::take(&mut self.attention)
+        {
+            health = self.examine().map(|()| repeats);
         }
         match health {
-            Ok(()) => Ok(()),
+            Ok(repeats) => {
+                if repeats {
+                    self.kick();
+                }
+                Ok(())
+            }
             Err(_) => self.recover(done),
         }
     }

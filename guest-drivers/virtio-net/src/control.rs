@@ -3,7 +3,7 @@
 use alloc::vec::Vec;
 
 use xinim_abi::hw::virtio_net::control;
-use xinim_driver_kit::{Clock, DmaBuffer, Mmio, Segment, SharedMemory, Slice, wait_until};
+use xinim_driver_kit::{Clock, DmaBuffer, Mmio, Segment, SharedMemory, Slice};
 use xinim_virtio::{DeviceError, Queue, Transport};
 
 /// Longest command: two tables of addresses.
@@ -52,7 +52,7 @@ impl<B: DmaBuffer> Control<B> {
             transport.notify(self.number);
         }
         let queue = &self.queue;
-        if !wait_until(clock, TIMEOUT_NS, || queue.has_used()) {
+        if !transport.wait_for(clock, TIMEOUT_NS, || queue.has_used()) {
             return Err(DeviceError::TimedOut);
         }
         self.queue.pop()?;

@@ -20,6 +20,8 @@ use xinim_driver_kit::pci::PciFunction;
 /// A reset that takes longer has failed. QEMU and our model take microseconds; hardware is
 /// allowed milliseconds.
 pub const RESET_TIMEOUT_NS: u64 = 1_000_000_000;
+/// So long a device is expected to answer, and not asked how it is.
+const SOON_NS: u64 = 2_000_000;
 /// Reads of the device configuration that were disturbed by a change before giving up.
 const CONFIG_TRIES: u32 = 16;
 /// Highest number of a queue plus one: a network device's control queue comes after 256 pairs.
@@ -48,6 +50,19 @@ impl<M: Mmio> Transport<M> {
     /// The status as the device shows it now.
     pub fn device_status(&self) -> Status {
         Status::from_bits_retain(self.structures.common.read8(common::DEVICE_STATUS))
+    }
+
+    /// Waits for an answer in memory: whether it came. A device that says that it is beyond one (2.1.2,
+    /// NEEDS_RESET) is not waited for; its status is looked at late, as it costs an exit.
+    pub fn wait_for(
+        &self,
+        clock: &impl Clock,
+        timeout_ns: u64,
+        mut answered: impl FnMut() -> bool,
+    ) -> bool {
+        let broken = || self.device_status().contains(Status::NEEDS_RESET);
+        wait_until(clock, SOON_NS, &mut answered)
+            || wait_until(clock, timeout_ns, || answered() || broken()) && answered()
     }
 
     /// Resets the device from whatever state it is in. When this returns `Ok` the device has
