@@ -222,7 +222,7 @@ fn rig(kind: Kind) -> Rig {
     };
     let buffer = machine.ram.allocate(LEN_LARGE, Constraints::DATA).unwrap();
     let memory = Shared(Rc::new(buffer));
-    let rings = Rings::new(&memory, true).unwrap();
+    let rings = Rings::new(&memory, true, 0xC0FF_EE00_DEAD_BEE5).unwrap();
     Rig { kind, machine, model, memory, rings, time }
 }
 

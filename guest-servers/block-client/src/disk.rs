@@ -26,7 +26,7 @@ use xinim_abi::interface::Name;
 use xinim_abi::ipc::bits;
 use xinim_abi::object::{LARGE_PAGE_SIZE, MemoryFlags, Protection, Rights};
 use xinim_abi::services::block::{
-    Completion, DATA_OFFSET, ENTRIES, Submission, Text, block, identity, info,
+    Completion, DATA_OFFSET, ENTRIES, Submission, Text, block, identity, info, op,
 };
 use xinim_abi::services::rs::query;
 use xinim_keep::Found;
@@ -35,6 +35,7 @@ use xinim_rt::keep::KeptArea;
 use xinim_rt::memory::{Mapping, Memory};
 use xinim_rt::{kip, log, standby, sys, time, trace};
 
+use crate::marks::Marks;
 use crate::names::Device;
 use crate::partition::partitions;
 use crate::ring::{Ring, SharedMemory};
@@ -63,6 +64,17 @@ impl SharedMemory for Mapping {
     }
 }
 
+/// How often a read is sent that is said to be done and has not filled its memory.
+const READS_MAX: u8 = 3;
+
+/// A request that the driver has.
+#[derive(Clone, Copy, Debug)]
+struct Outstanding {
+    submission: Submission,
+    /// How often it was sent because of its marks.
+    sent: u8,
+}
+
 /// An attached block device.
 #[derive(Debug)]
 pub struct Disk {
@@ -85,7 +97,9 @@ pub struct Disk {
     serial: Text,
     /// First sector and sectors that nobody else may write.
     claim: (u64, u64),
-    outstanding: BTreeMap<u64, Submission>,
+    outstanding: BTreeMap<u64, Outstanding>,
+    /// In what reads are to fill.
+    marks: Marks,
     /// Something was submitted and the doorbell not rung yet.
     unheard: bool,
     /// When RS was last shown that this service lives.
@@ -125,6 +139,7 @@ impl Disk {
             serial,
             claim: (0, 0),
             outstanding: BTreeMap::new(),
+            marks: Marks::new(kip::random_u64().unwrap_or_else(kip::tsc)),
             unheard: false,
             seen: 0,
         };
@@ -199,7 +214,7 @@ impl Disk {
         self.attached = true;
         self.doorbell = 1 << answer.bit;
         self.unheard = false;
-        let again: Vec<Submission> = self.outstanding.values().copied().collect();
+        let again: Vec<Submission> = self.outstanding.values().map(|own| own.submission).collect();
         if !again.is_empty() {
             self.ring.push(&self.mapping, &again)?;
             self.service.notify(self.doorbell)?;
@@ -212,16 +227,37 @@ impl Disk {
         self.ring.pop(&self.mapping, completions)?;
         let mut at = first;
         while at < completions.len() {
+            let Completion { id, status, .. } = completions[at];
             // What nobody asked for (a lie, or a request done twice) goes no further.
-            if self.outstanding.remove(&completions[at].id).is_some() {
-                let Completion { id, status, .. } = completions[at];
-                trace::event(trace::kind::BLOCK_DONE, status as u16, 0, id);
-                at += 1;
-            } else {
+            let Some(own) = self.outstanding.get(&id).copied() else {
                 completions.swap_remove(at);
+                continue;
+            };
+            if status == 0 && !self.is_filled(&own.submission)? {
+                if own.sent < READS_MAX {
+                    let again = Outstanding { sent: own.sent + 1, ..own };
+                    self.outstanding.insert(id, again);
+                    completions.swap_remove(at);
+                    self.ring.push(&self.mapping, &[own.submission])?;
+                    self.unheard = true;
+                    continue;
+                }
+                completions[at].status = u32::from(Error::Io as u16);
             }
+            self.outstanding.remove(&id);
+            trace::event(trace::kind::BLOCK_DONE, completions[at].status as u16, 0, id);
+            at += 1;
         }
         Ok(())
+    }
+
+    /// Whether the memory of a read was written. True for all else.
+    fn is_filled(&self, request: &Submission) -> Result<bool> {
+        if request.op != op::READ {
+            return Ok(true);
+        }
+        let (offset, len) = (request.offset as usize, request.len as usize);
+        self.marks.are_gone(offset, len, |at, out| self.mapping.copy_out(at, out))
     }
 
     /// Waits for completions or for the driver's death, ringing the doorbell with the same entry
@@ -308,7 +344,12 @@ impl Transport for Disk {
         let mut absolute: Vec<Submission> = requests.to_vec();
         for request in &mut absolute {
             request.offset += DATA_OFFSET as u32;
-            self.outstanding.insert(request.id, *request);
+            if request.op == op::READ {
+                let (offset, len) = (request.offset as usize, request.len as usize);
+                self.marks.set(offset, len, |at, data| self.mapping.copy_in(at, data))?;
+            }
+            let own = Outstanding { submission: *request, sent: 1 };
+            self.outstanding.insert(request.id, own);
         }
         self.ring.push(&self.mapping, &absolute)?;
         for request in requests {

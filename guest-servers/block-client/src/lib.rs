@@ -23,6 +23,7 @@ extern crate alloc;
 extern crate std;
 
 pub mod cache;
+pub mod marks;
 pub mod names;
 pub mod partition;
 pub mod probe;

@@ -3,8 +3,8 @@
 //! ```ignore
 //! fn main() -> i32 { xinim_fs_server::run(Fat::new(..)) }
 //! ```
-//! VFS asks an instance it does not need any more to end (`bits::TERMINATE`); so does RS at
-//! shutdown. A file system that is still mounted then writes everything first. While it has
+//! VFS asks an instance it does not need any more to end ([`END`]); so does RS at
+//! shutdown (`bits::TERMINATE`). A file system that is still mounted then writes everything first. While it has
 //! something to write back, its background gets a tick each second.
 #![no_std]
 #![forbid(unsafe_code)]
@@ -13,12 +13,12 @@ use xinim_abi::error::{Error, Result};
 use xinim_abi::interface::error_message;
 use xinim_abi::ipc::{Message, bits};
 use xinim_abi::object::{PAGE_SIZE, Protection};
-use xinim_abi::services::fs::WINDOW_LEN;
+use xinim_abi::services::fs::{END, WINDOW_LEN};
 use xinim_fs_kit::serve::Serve;
 use xinim_fs_kit::{FileSystem, Window};
 use xinim_rt::memory::{Mapping, Memory};
 use xinim_rt::server::{Request, Server};
-use xinim_rt::{server, sys, time};
+use xinim_rt::{process, server, sys, time};
 
 /// Between ticks of a file system's background.
 const TICK_NS: u64 = 1_000_000_000;
@@ -84,6 +84,9 @@ impl<F: FileSystem, N: FnMut(&mut F, u64)> Server for FsServer<F, N> {
     fn notified(&mut self, raised: u64) {
         if raised & bits::TIMER != 0 {
             self.background(true);
+        }
+        if raised & END != 0 {
+            process::exit(self.terminate());
         }
         (self.notified)(self.serve.fs(), raised);
     }

@@ -76,7 +76,8 @@ fn mac(word: u64) -> [u8; 6] {
 
 impl Driver {
     /// Asks the driver what it can do and makes the memory for it; not attached yet.
-    pub fn new(label: &str) -> Result<(Self, DriverLink)> {
+    /// `canary`: a random number, see [`Rings`].
+    pub fn new(label: &str, canary: u64) -> Result<(Self, DriverLink)> {
         let service = Service::with_name(Name::new(label)?);
         let found = service.call(&link::Info {})?;
         let has = |flag| found.flags & flag != 0;
@@ -93,7 +94,7 @@ impl Driver {
         let memory = Memory::create(len as u64, MemoryFlags::CONTIGUOUS)
             .or_else(|_| Memory::create(len as u64, MemoryFlags::empty()))?;
         let window = Window(memory.map(Protection::READ | Protection::WRITE)?);
-        let rings = Rings::new(&window, large)?;
+        let rings = Rings::new(&window, large, canary)?;
         if has(info::MAC_MADE_UP) {
             log!("net: {label}: the device has no address of its own; one was made up");
         }

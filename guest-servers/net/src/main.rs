@@ -236,7 +236,7 @@ impl NetServer {
 
     fn add_driver(&mut self, label: &str) -> Result<usize> {
         let place = self.drivers.len();
-        let (driver, link) = Driver::new(label)?;
+        let (driver, link) = Driver::new(label, self.stack.net.random.draw())?;
         let name = self.kept.name_for(label, &self.stack);
         self.stack.add_interface(&name, Box::new(link), true)?;
         self.drivers.push(driver);

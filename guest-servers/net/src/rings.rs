@@ -40,6 +40,8 @@ const LARGE_OFFSET: usize = SMALL_OFFSET + SMALL_COUNT * SMALL;
 /// Bytes of memory to be shared, with and without large buffers.
 pub const LEN_LARGE: usize = LARGE_OFFSET + LARGE_COUNT * LARGE;
 pub const LEN_SMALL: usize = LARGE_OFFSET;
+/// Bytes at the beginning of a buffer that tell whether anything was written there.
+const CANARY: usize = 8;
 /// Longest received frame put together from parts.
 const FRAME_MAX: usize = 65536 + 64;
 
@@ -58,6 +60,8 @@ pub struct Rings {
     in_flight: VecDeque<Transmit>,
     /// Which receive buffers the driver has.
     given: Vec<bool>,
+    /// What stands at the beginning of each of them until the device writes there; nobody else knows it.
+    canary: [u8; CANARY],
     /// Parts of a frame whose end has not come.
     partial: Vec<u8>,
     /// There is such a frame; what goes on from no frame is thrown away.
@@ -83,8 +87,8 @@ fn entry(base: usize, position: u32, entries: u32, size: usize) -> usize {
 }
 
 impl Rings {
-    /// `large`: the memory has [`LEN_LARGE`] bytes, else [`LEN_SMALL`].
-    pub fn new(memory: &impl SharedMemory, large: bool) -> Result<Self> {
+    /// `large`: the memory has [`LEN_LARGE`] bytes, else [`LEN_SMALL`]. `canary`: a random number.
+    pub fn new(memory: &impl SharedMemory, large: bool, canary: u64) -> Result<Self> {
         let mut rings = Self {
             large,
             tx_tail: 0,
@@ -95,6 +99,7 @@ impl Rings {
             free_large: Vec::new(),
             in_flight: VecDeque::new(),
             given: vec![false; RX_ENTRIES as usize],
+            canary: canary.to_le_bytes(),
             partial: Vec::new(),
             inside: false,
             partial_good: false,
@@ -177,6 +182,7 @@ impl Rings {
 
     fn give(&mut self, memory: &impl SharedMemory, buffer: u32) -> Result<()> {
         let offset = RX_OFFSET as u32 + buffer * RX_BUFFER;
+        memory.write(offset as usize, &self.canary)?;
         let at = entry(RX_SQ_OFFSET, self.rx_tail, RX_ENTRIES, size_of::<Buffer>());
         memory.write(at, Buffer { offset, reserved: 0 }.as_bytes())?;
         self.rx_tail = self.rx_tail.wrapping_add(1);
@@ -259,6 +265,14 @@ impl Rings {
         memory.store_u32(index::TX_CQ_HEAD, self.tx_head)
     }
 
+    /// A device that says it has filled a buffer and has filled another (a wrong bit in a completion is
+    /// enough), or none: what is there belongs to an older frame, whose checksum it may vouch for.
+    fn is_untouched(&self, memory: &impl SharedMemory, buffer: u32, len: u16) -> Result<bool> {
+        let mut there = [0; CANARY];
+        memory.read(RX_OFFSET + (buffer * RX_BUFFER) as usize, &mut there)?;
+        Ok(usize::from(len) >= CANARY && there == self.canary)
+    }
+
     fn lied<T>(&mut self) -> Result<T> {
         self.broken = true;
         Err(Error::Proto)
@@ -290,7 +304,7 @@ impl Rings {
             // A device's own header may stand in front of the frame.
             let valid = self.given.get(buffer as usize) == Some(&true)
                 && place % RX_BUFFER + u32::from(head.len) <= RX_BUFFER;
-            if !valid {
+            if !valid || self.is_untouched(memory, buffer, head.len)? {
                 return self.lied();
             }
             self.given[buffer as usize] = false;

@@ -191,7 +191,7 @@ impl Host for Machine {
 
     fn stop(&mut self, mut fs: Self::Fs) {
         // One that is dead already needs no notification.
-        let _ = fs.transport().service.notify(bits::TERMINATE);
+        let _ = fs.transport().service.notify(xinim_abi::services::fs::END);
     }
 
     fn types(&self) -> &[&'static str] {

@@ -9,6 +9,10 @@
 //! looked up, and holds a number only before it unlinks or renames a file that somebody has open.
 //! A server whose names come and go by themselves answers [`mounted::VOLATILE`].
 
+/// Notification bit by which VFS tells an instance that it is not needed any more: it writes what is to be written,
+/// and ends.
+pub const END: u64 = 1 << 47;
+
 crate::interface! {
     /// Operations of a file system.
     pub mod fs = 0x04 {

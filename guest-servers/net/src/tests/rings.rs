@@ -40,6 +40,9 @@ impl SharedMemory for Memory {
     }
 }
 
+/// What nobody knows.
+const CANARY: u64 = 0x1122_3344_5566_7788;
+
 fn memory() -> Memory {
     Memory(RefCell::new(vec![0; LEN_LARGE]))
 }
@@ -89,13 +92,19 @@ impl Driver {
         true
     }
 
-    fn deliver_part(&mut self, m: &Memory, part: &[u8], flags: u16) {
+    /// Where the next part goes.
+    fn place(&self, m: &Memory) -> usize {
         let mut buffer = Buffer::new_zeroed();
         let at = RX_SQ_OFFSET + (self.rx % RX_ENTRIES) as usize * 8;
         m.read(at, buffer.as_mut_bytes()).unwrap();
+        buffer.offset as usize
+    }
+
+    fn deliver_part(&mut self, m: &Memory, part: &[u8], flags: u16) {
+        let place = self.place(m);
         self.rx += 1;
-        m.write(buffer.offset as usize, part).unwrap();
-        let head = Received { offset: buffer.offset, len: part.len() as u16, flags };
+        m.write(place, part).unwrap();
+        let head = Received { offset: place as u32, len: part.len() as u16, flags };
         let at = RX_CQ_OFFSET + (self.filled % RX_ENTRIES) as usize * 8;
         m.write(at, head.as_bytes()).unwrap();
         self.filled += 1;
@@ -111,7 +120,7 @@ proptest! {
         deaths in prop::collection::vec(any::<bool>(), 120),
     ) {
         let m = memory();
-        let mut rings = Rings::new(&m, true).unwrap();
+        let mut rings = Rings::new(&m, true, CANARY).unwrap();
         let mut driver = Driver::default();
         let mut frame = Vec::new();
         for (i, &len) in lens.iter().enumerate() {
@@ -143,7 +152,7 @@ proptest! {
         steps in prop::collection::vec(0u8..4, 1..100),
     ) {
         let m = memory();
-        let mut rings = Rings::new(&m, true).unwrap();
+        let mut rings = Rings::new(&m, true, CANARY).unwrap();
         let mut words = words.into_iter().cycle();
         let mut frame = Vec::new();
         for step in steps {
@@ -170,7 +179,7 @@ proptest! {
 fn one_part_speaks_for_the_frame() {
     for speaker in 0..3usize {
         let m = memory();
-        let mut rings = Rings::new(&m, true).unwrap();
+        let mut rings = Rings::new(&m, true, CANARY).unwrap();
         let mut driver = Driver::default();
         let mut frame = Vec::new();
         for (speaks, expected) in [(true, true), (false, false)] {
@@ -189,11 +198,30 @@ fn one_part_speaks_for_the_frame() {
     }
 }
 
+/// A completion that names another buffer, or one for which nothing was written.
+#[test]
+fn what_was_not_written_is_not_received() {
+    let m = memory();
+    let mut rings = Rings::new(&m, true, CANARY).unwrap();
+    let mut driver = Driver::default();
+    let mut frame = Vec::new();
+    assert!(driver.deliver(&m, &[1; 100]));
+    assert_eq!(rings.receive(&m, &mut frame), Ok(Some(false)));
+    driver.deliver_part(&m, &[2; 2048], received::MORE);
+    driver.deliver_part(&m, &[3; 3], received::CONTINUED);
+    assert_eq!(rings.receive(&m, &mut frame), Ok(Some(false)), "a short end proves nothing");
+    let place = driver.place(&m);
+    driver.deliver_part(&m, &[4; 2048], received::MORE | received::CHECKSUM_GOOD);
+    m.write(place, &CANARY.to_le_bytes()).unwrap();
+    assert_eq!(rings.receive(&m, &mut frame), Err(Error::Proto));
+    assert!(rings.is_broken());
+}
+
 /// A driver that resets its device in the middle of a frame goes on with another one.
 #[test]
 fn no_frame_is_made_of_two() {
     let m = memory();
-    let mut rings = Rings::new(&m, true).unwrap();
+    let mut rings = Rings::new(&m, true, CANARY).unwrap();
     let mut driver = Driver::default();
     let mut frame = Vec::new();
     driver.deliver_part(&m, &[1; 2000], received::MORE | received::CHECKSUM_GOOD);
@@ -224,7 +252,7 @@ fn no_frame_is_made_of_two() {
 #[test]
 fn room_and_limits() {
     let m = memory();
-    let mut rings = Rings::new(&m, true).unwrap();
+    let mut rings = Rings::new(&m, true, CANARY).unwrap();
     let mut count = 0;
     while rings.has_room() {
         rings.transmit(&m, &[0; 1500], &Offload::default()).unwrap();
@@ -232,6 +260,6 @@ fn room_and_limits() {
     }
     assert!(count >= 200);
     assert_eq!(rings.transmit(&m, &[0; 70_000], &Offload::default()), Err(Error::MsgSize));
-    let mut small = Rings::new(&m, false).unwrap();
+    let mut small = Rings::new(&m, false, CANARY).unwrap();
     assert_eq!(small.transmit(&m, &[0; 4000], &Offload::default()), Err(Error::MsgSize));
 }
