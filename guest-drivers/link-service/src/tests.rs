@@ -143,6 +143,8 @@ impl LinkDevice for Cable {
             }
             for (i, part) in parts.iter().enumerate() {
                 let cookie = self.buffers.pop_front().unwrap();
+                // The device's own header, then the frame.
+                self.memory.set(cookie as usize, &[0xEE; 8]);
                 self.memory.set(cookie as usize + 8, part);
                 let more = if i + 1 < parts.len() { received::MORE } else { 0 };
                 let flags = more | if i > 0 { received::CONTINUED } else { 0 };
@@ -194,7 +196,7 @@ type CableService = Service<Cable, Memory, Told>;
 
 fn set_up(room: usize) -> (Memory, Rings, CableService, Told) {
     let memory = Memory(Rc::new(RefCell::new(vec![0; LEN_LARGE])));
-    let rings = Rings::new(&memory, true).unwrap();
+    let rings = Rings::new(&memory, true, 0x0C0F_FEE0_DEAD_BEE5).unwrap();
     let (sent, wire, buffers) = (Vec::new(), VecDeque::new(), VecDeque::new());
     let cable = Cable { memory: memory.clone(), sent, wire, buffers, room };
     let mut service = Service::new(cable);

@@ -61,7 +61,7 @@ fn connections_come_about_over_a_bad_wire_without_other_wakeups() {
                 idle = false;
                 if flap.is_some_and(|flap| at >= flap) {
                     flaps.remove(0);
-                    let up = flaps.len() % 2 == 0;
+                    let up = flaps.len().is_multiple_of(2);
                     w.up.set(up);
                 }
                 w.now = w.now.max(at);
