@@ -37,8 +37,9 @@ pub const QUEUES: u16 = 8;
 /// Descriptors of an indirect table: requests on contiguous memory, which clients use, need three.
 /// Others take descriptors of the ring.
 const INDIRECT: u16 = 4;
-/// How often a request is sent before it counts as failed.
-pub const ATTEMPTS: u8 = 3;
+/// How often a request is sent before it counts as failed. A reset of the device counts for all that were in
+/// flight, whoever is to blame.
+pub const ATTEMPTS: u8 = 5;
 /// While requests are in flight the rings are looked at and the doorbells rung again this often, in case
 /// an interrupt or a doorbell was lost.
 pub const WATCH_NS: u64 = 1_000_000_000;
