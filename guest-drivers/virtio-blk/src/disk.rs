@@ -45,8 +45,6 @@ pub const ATTEMPTS: u8 = 5;
 pub const WATCH_NS: u64 = 1_000_000_000;
 /// The serial number needs no disk; a device that takes longer is reset and asked again.
 const ID_TIMEOUT_NS: u64 = 2_000_000_000;
-/// How often it is asked for the serial number.
-const ID_ATTEMPTS: u8 = 5;
 
 /// Size of the area with header, status and range of one request, and the offsets in it.
 const AREA: usize = 64;
@@ -201,7 +199,7 @@ impl<M: Mmio, D: Dma, C: Clock> Disk<M, D, C> {
         disk.enable_queues()?;
         // Clients know the disk again by it after a driver's death: one answer that got lost or came out wrong
         // must not make it another disk.
-        for _ in 0..ID_ATTEMPTS {
+        for _ in 0..ATTEMPTS {
             if disk.read_serial()? {
                 break;
             }

@@ -43,9 +43,9 @@ const INSTANCES_MAX: u32 = 64;
 /// The network server, which knows our window.
 fn server(window: &Window) -> Result<Handle> {
     let mut connection = CONNECTION.lock();
+    let connection =
+        connection.get_or_insert_with(|| Connection { service: Service::new(LABEL), knows: 0 });
     for _ in 0..INSTANCES_MAX {
-        let connection =
-            connection.get_or_insert_with(|| Connection { service: Service::new(LABEL), knows: 0 });
         match connection.introduce(window) {
             // It was asked for nothing yet: the next one will do.
             Err(Error::ServerDied) => connection.forget(),
