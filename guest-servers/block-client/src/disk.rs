@@ -21,7 +21,6 @@ use alloc::vec::Vec;
 
 use spin::Mutex;
 use xinim_abi::error::{Error, Result};
-use xinim_abi::info::{Kind, SystemInfo};
 use xinim_abi::interface::Name;
 use xinim_abi::ipc::bits;
 use xinim_abi::object::{LARGE_PAGE_SIZE, MemoryFlags, Protection, Rights};
@@ -286,8 +285,7 @@ static READY: Mutex<Option<(Memory, Mapping)>> = Mutex::new(None);
 /// [`open_kept_cache`]. One that was made ahead makes the cache's memory before its turn, where memory is plenty:
 /// clearing it is most of what a restart takes.
 pub fn stand_by() -> Result<()> {
-    let plenty = |info: SystemInfo| info.frames_free > info.frames_total / 4;
-    if standby::is_spare() && sys::info::<SystemInfo>(Kind::System, 0).is_ok_and(plenty) {
+    if standby::may_make_memory() {
         *READY.lock() = create(kept_cache_len().max(SMALLEST)).ok();
     }
     standby::wait()

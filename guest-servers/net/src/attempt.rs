@@ -20,6 +20,7 @@ impl NetServer {
     /// answered is gone, and the others have a few steps only.
     pub fn answer_waiting(&mut self) -> bool {
         let (mut place, mut did) = (0, false);
+        let mut replies = Vec::new();
         let time = time::now_ns();
         while place < self.waiting.len() {
             let (sender, late) = {
@@ -31,12 +32,22 @@ impl NetServer {
             match self.attempt(sender, &mut want) {
                 Err(Error::Again) if !late => {
                     did |= want.step() != before;
+                    if let Want::Receive { done, .. } = want
+                        && done != before
+                    {
+                        self.note_part(self.waiting[place].ticket, done);
+                    }
                     self.waiting[place].want = want;
                     place += 1;
                 }
                 result => {
                     did = true;
                     let waiting = self.waiting.swap_remove(place);
+                    if let Ok(reply) = &result
+                        && waiting.changes
+                    {
+                        self.stack.net.lasting.answer(waiting.ticket, reply);
+                    }
                     let reply = result.unwrap_or_else(|error| {
                         if let Want::Resolve { lookup } = want {
                             self.stack.cancel(lookup);
@@ -45,9 +56,16 @@ impl NetServer {
                         }
                         error_message(error)
                     });
-                    let _ = sys::reply(waiting.token, &reply);
+                    replies.push((waiting.token, reply));
                 }
             }
+        }
+        if did {
+            self.commit();
+        }
+        for (token, reply) in replies {
+            // Who is gone is told by an obituary.
+            let _ = sys::reply(token, &reply);
         }
         did
     }

@@ -6,10 +6,11 @@ use smoltcp::time::Instant;
 use smoltcp::wire::{IpAddress, IpCidr, Ipv4Address, Ipv4Cidr};
 use xinim_abi::error::{Error, Result};
 
+use crate::lasting::Lasting;
 use crate::netif::{Lease, Netif};
 use crate::ports::Ports;
 use crate::route::{Route, Routes};
-use crate::tcp::Orphan;
+use crate::tcp::{Orphan, SuspendedOrphan};
 
 /// Random numbers: xoshiro256** (Blackman and Vigna), seeded from outside. Unpredictable as long as
 /// the seed is and nobody sees its output raw: cookies, ports, seeds.
@@ -48,6 +49,10 @@ pub struct Net {
     pub udp_ports: Ports,
     pub icmp_idents: Ports,
     pub orphans: Vec<Orphan>,
+    /// Orphans of the last instance whose interface is not there.
+    pub suspended: Vec<SuspendedOrphan>,
+    /// What outlives this server.
+    pub lasting: Lasting,
     pub random: Random,
     pub now: Instant,
     /// Addresses, routes or name servers are not what they were: the next instance is to know.

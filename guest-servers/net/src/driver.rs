@@ -20,7 +20,7 @@ use xinim_net::link::{Capabilities, Link, Offload};
 use xinim_net::rings::{LEN_LARGE, LEN_SMALL, Rings, SharedMemory};
 use xinim_rt::ipc::Service;
 use xinim_rt::memory::{Mapping, Memory};
-use xinim_rt::{handle::OwnedHandle, ipc, log, rs, sys, trace};
+use xinim_rt::{handle::OwnedHandle, ipc, log, rs, standby, sys, trace};
 
 struct Window(Mapping);
 
@@ -74,10 +74,31 @@ fn mac(word: u64) -> [u8; 6] {
     [a, b, c, d, e, f]
 }
 
+/// Memory for the rings of a link.
+pub struct RingMemory(Memory, Window);
+
+impl RingMemory {
+    fn new(len: usize) -> Result<Self> {
+        let memory = Memory::create(len as u64, MemoryFlags::CONTIGUOUS)
+            .or_else(|_| Memory::create(len as u64, MemoryFlags::empty()))?;
+        let window = Window(memory.map(Protection::READ | Protection::WRITE)?);
+        Ok(Self(memory, window))
+    }
+
+    /// Ahead of its use, in a process that stands by: clearing it is most of what a restart takes.
+    pub fn ahead() -> Option<Self> {
+        standby::may_make_memory().then(|| Self::new(LEN_LARGE).ok()).flatten()
+    }
+}
+
 impl Driver {
     /// Asks the driver what it can do and makes the memory for it; not attached yet.
-    /// `canary`: a random number, see [`Rings`].
-    pub fn new(label: &str, canary: u64) -> Result<(Self, DriverLink)> {
+    /// `canary`: a random number, see [`Rings`]. `ahead`: memory that may be used for it.
+    pub fn new(
+        label: &str,
+        canary: u64,
+        ahead: &mut Option<RingMemory>,
+    ) -> Result<(Self, DriverLink)> {
         let service = Service::with_name(Name::new(label)?);
         let found = service.call(&link::Info {})?;
         let has = |flag| found.flags & flag != 0;
@@ -91,9 +112,8 @@ impl Driver {
         };
         let large = capabilities.tso4 || capabilities.tso6 || capabilities.mtu > 2000;
         let len = if large { LEN_LARGE } else { LEN_SMALL };
-        let memory = Memory::create(len as u64, MemoryFlags::CONTIGUOUS)
-            .or_else(|_| Memory::create(len as u64, MemoryFlags::empty()))?;
-        let window = Window(memory.map(Protection::READ | Protection::WRITE)?);
+        let ready = ahead.take_if(|RingMemory(memory, _)| memory.len() >= len as u64);
+        let RingMemory(memory, window) = ready.map_or_else(|| RingMemory::new(len), Ok)?;
         let rings = Rings::new(&window, large, canary)?;
         if has(info::MAC_MADE_UP) {
             log!("net: {label}: the device has no address of its own; one was made up");

@@ -8,6 +8,7 @@ use alloc::vec::Vec;
 use smoltcp::socket::icmp;
 use xinim_abi::error::{Error, Result};
 use xinim_abi::services::socket::poll;
+use xinim_keep::codec::{Reader, Writer};
 
 use crate::address;
 use crate::handles::Handles;
@@ -43,6 +44,21 @@ impl Icmp {
         net.icmp_idents.take(ident);
         self.ident = Some(ident);
         Ok(ident)
+    }
+
+    /// For the next instance; answers that were not read are lost, as on a wire.
+    pub fn put(&self, writer: Writer) -> Writer {
+        writer.bool(self.ipv6).option(self.ident.map(u32::from)).bytes(&self.peer)
+    }
+
+    pub fn get(reader: &mut Reader<'_>, net: &mut Net) -> Result<Self> {
+        let mut icmp = Self::new(reader.bool()?);
+        icmp.ident = reader.option()?.map(|ident| ident as u16);
+        icmp.peer = reader.bytes()?.to_vec();
+        if let Some(ident) = icmp.ident {
+            net.icmp_idents.take(ident);
+        }
+        Ok(icmp)
     }
 
     /// A socket on interfaces that have come since.

@@ -23,6 +23,7 @@ mod flood;
 mod handles;
 mod icmp;
 pub mod kept;
+pub mod lasting;
 pub mod link;
 mod netif;
 mod offload;

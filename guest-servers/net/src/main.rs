@@ -6,9 +6,9 @@
 //! PEER_UP         a network driver came up     OBITUARY   a driver or a client died
 //! ```
 //! The first driver's interface is `eth0`, and so on; a driver's next instance gets the interface of its
-//! label, whose sockets, addresses and routes go on. Sockets die with this server: programs see
-//! `ServerDied`, VFS's descriptors answer `ConnReset` after that. Addresses, leases, routes and name servers
-//! are in kept memory, and the next instance has them at once.
+//! label, whose sockets, addresses and routes go on. What outlives this server itself is in kept memory
+//! (`xinim_net::lasting`): the next instance has configuration, sockets and connections, and answers
+//! requests that are repeated as they were answered.
 #![no_std]
 #![no_main]
 
@@ -16,6 +16,7 @@ extern crate alloc;
 
 mod attempt;
 mod driver;
+mod keeping;
 mod requests;
 mod waiting;
 
@@ -33,29 +34,26 @@ use xinim_abi::ipc::{Message, bits};
 use xinim_abi::object::Handle;
 use xinim_abi::services::rs::query as rs_query;
 use xinim_abi::services::socket::poll;
-use xinim_keep::Journal;
+use xinim_keep::Ticket;
 use xinim_net::kept::Kept;
 use xinim_net::retry::Retry;
 use xinim_net::settle::{Work, settle};
 use xinim_net::stack::{INTERFACES_MAX, Stack};
 use xinim_rt::handle::OwnedHandle;
-use xinim_rt::keep::{self, KeptArea};
 use xinim_rt::server::{ClientWindows, Request, Server};
 use xinim_rt::time::Alarm;
-use xinim_rt::{kip, log, rs, server, sys, time};
+use xinim_rt::{kip, log, rs, server, standby, sys, time};
 
-use driver::{Driver, SERVING};
+use driver::{Driver, RingMemory, SERVING};
 use waiting::{Waiting, Want};
 
-xinim_rt::program!(main);
+xinim_rt::program!(main, prepares);
 
 /// Class of network drivers in manifests.
 const CLASS: &str = "net";
 
-/// The kept journal and its length, and the record that is the configuration.
-const JOURNAL: u64 = 1;
-const JOURNAL_LEN: u64 = 128 * 1024;
-const CONFIGURATION: u64 = 1;
+/// Memory that a start takes, touched ahead: two connections' buffers.
+const HEAP_AHEAD: usize = 1 << 20;
 
 /// A poll whose events have not come.
 struct Armed {
@@ -80,9 +78,10 @@ struct NetServer {
     buffer: Vec<u8>,
     timer: Alarm,
     retry: Retry,
-    journal: Option<Journal<KeptArea>>,
     /// What the last instance had configured of drivers that are not back.
     kept: Kept,
+    /// Memory for the first driver's rings, made while this process stood by.
+    ahead: Option<RingMemory>,
 }
 
 fn now() -> Instant {
@@ -90,6 +89,11 @@ fn now() -> Instant {
 }
 
 fn main() -> i32 {
+    let ahead = RingMemory::ahead();
+    standby::grow_heap(HEAP_AHEAD);
+    if standby::wait().is_err() {
+        return 1;
+    }
     let Ok(endpoint) = server::own_endpoint() else { return 1 };
     // The time stamp counter is for processors without a generator.
     let word =
@@ -107,8 +111,8 @@ fn main() -> i32 {
         buffer: Vec::new(),
         timer: Alarm::default(),
         retry: Retry::default(),
-        journal: keep::journal(JOURNAL, JOURNAL_LEN).map(|(journal, _)| journal).ok(),
         kept: Kept::default(),
+        ahead,
     };
     net.take_up();
     net.find_drivers();
@@ -119,7 +123,15 @@ fn main() -> i32 {
 impl Server for NetServer {
     fn call(&mut self, request: Request) -> Option<Message> {
         SERVING.store(true, Ordering::Relaxed);
-        let reply = self.serve(&request);
+        let ticket = Ticket::of(request.sender, request.message.tag);
+        let reply = match self.answered(&request, ticket) {
+            Some(reply) => Ok(Some(reply)),
+            None => self.serve(&request, ticket),
+        };
+        if let (Ok(Some(reply)), true) = (&reply, keeping::changes(&request.message)) {
+            self.stack.net.lasting.answer(ticket, reply);
+        }
+        self.commit();
         self.work();
         SERVING.store(false, Ordering::Relaxed);
         match reply {
@@ -161,37 +173,6 @@ impl Work for NetServer {
 }
 
 impl NetServer {
-    /// What the last instance had configured, but for the interfaces, which come with their drivers.
-    fn take_up(&mut self) {
-        let Some(journal) = &mut self.journal else {
-            return log!("net: nothing will be kept: there is no memory for it");
-        };
-        let Some(record) = journal.get(CONFIGURATION) else { return };
-        let text = core::str::from_utf8(record).map_err(|_| Error::BadMessage);
-        let taken = text.and_then(Kept::read).and_then(|mut kept| {
-            kept.take_up(&mut self.stack)?;
-            Ok(kept)
-        });
-        match taken {
-            Ok(kept) => self.kept = kept,
-            Err(error) => drop(keep::refused(journal, error)),
-        }
-    }
-
-    /// For the next instance, if something has changed.
-    fn keep(&mut self) {
-        if !core::mem::take(&mut self.stack.net.changed) {
-            return;
-        }
-        let Some(journal) = &mut self.journal else { return };
-        let text = self.stack.configuration() + &self.kept.text();
-        journal.put(CONFIGURATION, text.as_bytes());
-        if let Err(error) = journal.commit() {
-            log!("net: the configuration is not kept any more: {error}");
-            self.journal = None;
-        }
-    }
-
     /// Attaches to drivers that are new, and to the successors of dead ones.
     fn find_drivers(&mut self) {
         let mut failed = Vec::new();
@@ -236,13 +217,15 @@ impl NetServer {
 
     fn add_driver(&mut self, label: &str) -> Result<usize> {
         let place = self.drivers.len();
-        let (driver, link) = Driver::new(label, self.stack.net.random.draw())?;
+        let (driver, link) = Driver::new(label, self.stack.net.random.draw(), &mut self.ahead)?;
         let name = self.kept.name_for(label, &self.stack);
         self.stack.add_interface(&name, Box::new(link), true)?;
         self.drivers.push(driver);
         if let Err(error) = self.kept.take_up_of(label, &mut self.stack) {
             log!("net: {name}: what was configured before cannot be taken up: {error}");
         }
+        // Connections go on before the first frame comes in, which would be one of nobody's.
+        self.stack.refresh();
         Ok(place)
     }
 
@@ -265,13 +248,14 @@ impl NetServer {
                 }
             }
             self.stack.bury(client);
+            self.stack.net.lasting.forget_process(client);
         }
     }
 
     /// Moves packets, answers who can be answered, sets the timer.
     fn work(&mut self) {
         let due = settle(self);
-        self.keep();
+        self.commit();
         self.fire_armed();
         for driver in &self.drivers {
             driver.recover_if_broken();

@@ -317,7 +317,9 @@ impl Netif {
         let before = self.port.counters();
         let more = self.take_in(now);
         let sent = self.interface.poll_egress(now, &mut self.port, &mut self.sockets);
+        self.port.nudge(now);
         self.port.link().flush();
+        let more = more || self.port.has_own();
         self.idle = sent == smoltcp::iface::PollResult::None && self.port.counters() == before;
         if let Some(handle) = self.dhcp {
             let event = match self.sockets.get_mut::<dhcpv4::Socket>(handle).poll() {

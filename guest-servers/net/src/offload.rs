@@ -11,12 +11,12 @@ use crate::link::{Offload, transmit};
 
 /// Where the transport header is and between whom. `None`: no TCP or UDP in an unfragmented packet
 /// without extension headers.
-struct Transport {
-    at: usize,
-    end: usize,
+pub struct Transport {
+    pub at: usize,
+    pub end: usize,
     protocol: IpProtocol,
-    source: IpAddress,
-    destination: IpAddress,
+    pub source: IpAddress,
+    pub destination: IpAddress,
 }
 
 fn transport(frame: &[u8], ethernet: bool) -> Option<Transport> {
@@ -51,6 +51,11 @@ fn transport(frame: &[u8], ethernet: bool) -> Option<Transport> {
     // A packet too long for its length field has zero there: it ends with the frame.
     let end = if len <= at { frame.len() } else { (base + len).min(frame.len()) };
     Some(Transport { at: base + at, end, protocol, source, destination })
+}
+
+/// Where a frame's TCP segment is, if it has one.
+pub fn tcp(frame: &[u8], ethernet: bool) -> Option<Transport> {
+    transport(frame, ethernet).filter(|found| found.protocol == IpProtocol::Tcp)
 }
 
 /// Is the TCP or UDP checksum of a received frame right? Frames without are right.

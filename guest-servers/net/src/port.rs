@@ -13,6 +13,7 @@ use smoltcp::time::Instant;
 use xinim_tcp_recovery::{Recovery, Verdict};
 
 use crate::flood::Datagrams;
+use crate::lasting::tap::{self, Tap};
 use crate::link::{Capabilities, Link};
 use crate::offload;
 
@@ -54,13 +55,14 @@ struct Out {
     captured: Vec<Captured>,
     capture_lost: u64,
     recovery: Recovery,
+    tap: Tap,
+    /// Whether the stack makes TCP's checksums.
+    sums: bool,
 }
 
 pub struct Port {
     out: Out,
     incoming: Vec<u8>,
-    /// A frame of our own making, to be taken in before others.
-    own: Option<Vec<u8>>,
     capabilities: Capabilities,
 }
 
@@ -113,8 +115,10 @@ impl Port {
             captured: Vec::new(),
             capture_lost: 0,
             recovery: Recovery::new(capabilities.mtu as usize),
+            tap: Tap::default(),
+            sums: ethernet && !capabilities.tx_checksum,
         };
-        Self { out, incoming: Vec::new(), own: None, capabilities }
+        Self { out, incoming: Vec::new(), capabilities }
     }
 
     pub fn link(&mut self) -> &mut dyn Link {
@@ -173,7 +177,22 @@ impl Port {
 
     /// Has the stack take in a frame that never was on the wire.
     pub fn deliver(&mut self, frame: Vec<u8>) {
-        self.own = Some(frame);
+        self.out.tap.to_stack.push_back(frame);
+    }
+
+    /// Are there such frames?
+    pub fn has_own(&self) -> bool {
+        !self.out.tap.to_stack.is_empty()
+    }
+
+    pub fn tap(&mut self) -> &mut Tap {
+        &mut self.out.tap
+    }
+
+    /// What the tap has to say to peers.
+    pub fn nudge(&mut self, now: Instant) {
+        let frames = core::mem::take(&mut self.out.tap.to_link);
+        self.out.again(now, frames);
     }
 
     /// Sends a frame made elsewhere, as it is.
@@ -211,6 +230,10 @@ impl TxToken for Outgoing<'_> {
         frame.resize(len, 0);
         let result = f(&mut frame);
         let segment = self.meta.segmentation_offload_size.map(core::num::NonZeroU16::get);
+        if out.tap.outgoing(&mut frame, out.ethernet, out.sums) == tap::Verdict::Drop {
+            out.frame = frame;
+            return result;
+        }
         if out.ethernet {
             out.recovery.sent(self.now, &frame, ETHERNET);
         }
@@ -232,7 +255,7 @@ impl Device for Port {
         if !self.out.link.has_room() {
             return None;
         }
-        if let Some(own) = self.own.take() {
+        if let Some(own) = self.out.tap.to_stack.pop_front() {
             self.incoming = own;
             let meta = PacketMeta::default();
             return Some((Incoming(&self.incoming), Outgoing { out: &mut self.out, meta, now }));
@@ -248,6 +271,9 @@ impl Device for Port {
                 continue;
             }
             if !self.out.ethernet {
+                if self.out.tap.incoming(&mut self.incoming, false) == tap::Verdict::Drop {
+                    continue;
+                }
                 break;
             }
             if let Some(bytes) = offload::datagram(&self.incoming) {
@@ -257,7 +283,9 @@ impl Device for Port {
             let mut again = Vec::new();
             let verdict = self.out.recovery.received(now, &self.incoming, ETHERNET, &mut again);
             self.out.again(now, again);
-            if verdict == Verdict::Deliver {
+            if verdict == Verdict::Deliver
+                && self.out.tap.incoming(&mut self.incoming, true) == tap::Verdict::Pass
+            {
                 break;
             }
         }

@@ -8,6 +8,7 @@ use xinim_abi::ipc::Message;
 use xinim_abi::object::Protection;
 use xinim_abi::services::chardev::chardev;
 use xinim_abi::services::socket::{ADDRESS_MAX, domain, flags, option, poll, socket};
+use xinim_keep::Ticket;
 use xinim_net::address;
 use xinim_net::configure::configure;
 use xinim_rt::memory::Memory;
@@ -15,7 +16,7 @@ use xinim_rt::server::{Request, answer};
 use xinim_rt::time;
 
 use crate::waiting::{self, Waiting, Want};
-use crate::{Armed, NetServer};
+use crate::{Armed, NetServer, keeping};
 
 /// Callers that wait, and polls that are armed.
 const WAITING_MAX: usize = 1024;
@@ -39,6 +40,7 @@ impl NetServer {
         dont_wait: bool,
         timeout: u64,
     ) -> Result<Option<Message>> {
+        let ticket = Ticket::of(request.sender, request.message.tag);
         let dont_wait = dont_wait || want.cookie().is_some_and(|socket| self.never_waits(socket));
         match self.attempt(request.sender, &mut want) {
             Err(Error::Again) if !dont_wait => {
@@ -46,8 +48,12 @@ impl NetServer {
                     return Err(Error::NoBufs);
                 }
                 let deadline = (timeout > 0).then(|| time::now_ns().saturating_add(timeout));
+                if let Want::Receive { done: done @ 1.., .. } = want {
+                    self.note_part(ticket, done);
+                }
                 let (token, sender) = (request.token, request.sender);
-                self.waiting.push(Waiting { token, sender, deadline, want });
+                let changes = keeping::changes(&request.message);
+                self.waiting.push(Waiting { token, sender, ticket, changes, deadline, want });
                 Ok(None)
             }
             other => other.map(Some),
@@ -86,7 +92,11 @@ impl NetServer {
         }
     }
 
-    pub fn serve(&mut self, request: &Request) -> Result<Option<Message>> {
+    pub fn serve(
+        &mut self,
+        request: &Request,
+        ticket: Option<Ticket>,
+    ) -> Result<Option<Message>> {
         let sender = request.sender;
         if let Ok(call) = chardev::Call::decode(&request.message) {
             return self.serve_descriptor(request, call);
@@ -129,12 +139,19 @@ impl NetServer {
             socket::Call::Connect(connect) => {
                 let address = self.text(sender, connect.len, ADDRESS_MAX as u32)?;
                 let dont_wait = connect.flags & flags::DONT_WAIT != 0;
+                // The last instance may have begun it.
+                let begun = request.message.tag.is_repeated() && self.stack.is_begun(connect.cookie);
                 if dont_wait || self.never_waits(connect.cookie) {
-                    self.stack.connect(connect.cookie, &address)?;
+                    if !begun {
+                        self.stack.connect(connect.cookie, &address)?;
+                    } else if self.stack.connected(connect.cookie).is_none() {
+                        return Err(Error::InProgress);
+                    }
                     return Ok(answer(Ok(socket::Connected {})));
                 }
                 let timeout = self.timeout(connect.cookie, true);
-                let want = Want::Connect { cookie: connect.cookie, address: Some(address) };
+                let address = (!begun).then_some(address);
+                let want = Want::Connect { cookie: connect.cookie, address };
                 self.wait(request, want, false, timeout)
             }
             socket::Call::Send(send) => {
@@ -148,7 +165,8 @@ impl NetServer {
                 let (at, len) = self.range(sender, receive.at, receive.len)?;
                 let timeout = self.timeout(receive.cookie, false);
                 let how = receive.flags;
-                let want = Want::Receive { cookie: receive.cookie, at, len, flags: how, done: 0 };
+                let done = self.part(request, ticket).min(len);
+                let want = Want::Receive { cookie: receive.cookie, at, len, flags: how, done };
                 self.wait(request, want, how & flags::DONT_WAIT != 0, timeout)
             }
             socket::Call::Shutdown(shutdown) => {

@@ -12,6 +12,7 @@ use xinim_abi::services::socket::{domain, flags, kind, option, poll};
 
 pub use crate::common::{Net, Random};
 use crate::icmp::Icmp;
+use crate::lasting::{COOKIE_BITS, Lasting};
 use crate::link::{Link, Loopback};
 use crate::netif::{Changes, Netif, Origin};
 use crate::packet::Packet;
@@ -68,6 +69,8 @@ impl Stack {
             udp_ports: Ports::default(),
             icmp_idents: Ports::default(),
             orphans: Vec::new(),
+            suspended: Vec::new(),
+            lasting: Lasting::default(),
             random,
             now,
             changed: false,
@@ -122,13 +125,19 @@ impl Stack {
         self.net.interfaces.iter_mut().filter_map(|netif| netif.due(now)).min()
     }
 
-    /// Lets every socket see what the network did.
-    fn refresh(&mut self) {
-        for socket in self.sockets.values_mut() {
+    /// Lets every socket see what the network did, and go on where the last instance was if its interface
+    /// has come.
+    pub fn refresh(&mut self) {
+        self.net.resume_orphans();
+        for (cookie, socket) in &mut self.sockets {
             match &mut socket.body {
                 Body::Tcp(tcp) => {
+                    let before = tcp.stage();
                     if let Some(error) = tcp.refresh(&mut self.net, &socket.options) {
                         socket.error = Some(error);
+                    }
+                    if tcp.stage() != before {
+                        self.net.lasting.touch(*cookie);
                     }
                 }
                 Body::Udp(udp) => udp.refresh(&mut self.net, &socket.options),
@@ -176,9 +185,10 @@ impl Stack {
             kept: false,
         };
         loop {
-            let cookie = self.net.random.draw();
+            let cookie = self.net.random.draw() >> (u64::BITS - COOKIE_BITS);
             if cookie != 0 && !self.sockets.contains_key(&cookie) {
                 self.sockets.insert(cookie, socket);
+                self.net.lasting.touch(cookie);
                 return cookie;
             }
         }
@@ -234,6 +244,7 @@ impl Stack {
 
     fn get(&mut self, cookie: Cookie) -> Result<(&mut Socket, &mut Net)> {
         let socket = self.sockets.get_mut(&cookie).ok_or(Error::BadF)?;
+        self.net.lasting.touch(cookie);
         Ok((socket, &mut self.net))
     }
 
@@ -304,6 +315,14 @@ impl Stack {
                 }
                 result.map(drop)
             }
+        }
+    }
+
+    /// Was a connection over TCP begun, however it does?
+    pub fn is_begun(&self, cookie: Cookie) -> bool {
+        match self.sockets.get(&cookie) {
+            Some(Socket { body: Body::Tcp(tcp), .. }) => tcp.connected() != Some(Err(Error::NotConn)),
+            _ => false,
         }
     }
 
@@ -451,9 +470,10 @@ impl Stack {
     /// Unknown cookies are no error: closing twice is as closing once.
     pub fn close(&mut self, cookie: Cookie) {
         let Some(mut socket) = self.sockets.remove(&cookie) else { return };
+        self.net.lasting.touch(cookie);
         let linger = socket.options.linger;
         match &mut socket.body {
-            Body::Tcp(tcp) => tcp.close(&mut self.net, linger),
+            Body::Tcp(tcp) => tcp.close(&mut self.net, cookie, linger),
             Body::Udp(udp) => udp.close(&mut self.net),
             Body::Icmp(icmp) => icmp.close(&mut self.net),
             Body::Packet(_) => self.set_captures(),

@@ -22,15 +22,20 @@ use smoltcp::time::{Duration, Instant};
 use smoltcp::wire::{IpAddress, IpEndpoint, IpListenEndpoint};
 use xinim_abi::error::{Error, Result};
 use xinim_abi::services::socket::poll;
+use xinim_keep::codec::{Reader, Writer};
 
 mod listening;
 mod orphan;
+mod resume;
 
 use listening::Listening;
-pub use orphan::Orphan;
+pub use orphan::{Orphan, SuspendedOrphan};
 use orphan::RESET_TIME;
+pub use resume::Suspended;
+use resume::{Kept, Resuming};
 
 use crate::address;
+use crate::lasting::record;
 use crate::socket::{Incoming, Options};
 use crate::stack::Net;
 
@@ -59,6 +64,10 @@ struct Connection {
     established: bool,
     /// The program sends no more; the end goes out once what is left has been sent.
     closing: bool,
+    /// `None`: it ends with this server.
+    kept: Option<Kept>,
+    /// It is one of the last instance's, and not yet where that was.
+    resuming: Option<Resuming>,
 }
 
 enum State {
@@ -66,6 +75,14 @@ enum State {
     Listening(Listening),
     Connection(Connection),
     Closed,
+    /// A connection of the last instance whose interface is not there.
+    Suspended(Suspended),
+    /// One that the last instance had begun: to whom.
+    Again(IpEndpoint),
+    /// What was not read of a connection that is over, and how much of it was by now.
+    Rest(Vec<u8>, usize, Suspended),
+    /// A connection that could not be kept over the death of the last instance.
+    Lost,
 }
 
 pub struct Tcp {
@@ -186,8 +203,54 @@ impl Tcp {
                 }
                 error
             }
-            State::Idle | State::Closed => None,
+            State::Suspended(suspended) => {
+                let suspended = suspended.clone();
+                self.go_on(net, options, &suspended)
+            }
+            State::Again(remote) => {
+                let remote = *remote;
+                self.state = State::Idle;
+                let bytes = address::bytes(remote.addr, remote.port);
+                if !matches!(self.connect(net, options, &bytes), Err(Error::InProgress)) {
+                    self.state = State::Again(remote);
+                }
+                None
+            }
+            State::Idle | State::Closed | State::Rest(..) | State::Lost => None,
         }
+    }
+
+    /// Something that the next instance has to know changes by itself: the stage of the connection.
+    pub fn stage(&self) -> u8 {
+        match &self.state {
+            State::Connection(c) => {
+                1 + u8::from(c.established) + 2 * u8::from(c.seen == Wire::Closed)
+            }
+            _ => 0,
+        }
+    }
+
+    fn go_on(&mut self, net: &mut Net, options: &Options, suspended: &Suspended) -> Option<Error> {
+        let (at, kept, resuming) = match suspended.resume(net)? {
+            Ok(begun) => begun,
+            Err(_) => {
+                suspended.drop_it(net);
+                self.state = State::Closed;
+                return Some(Error::ConnReset);
+            }
+        };
+        tune(net.tcp(at), options);
+        self.state = State::Connection(Connection {
+            at,
+            remote: suspended.remote(),
+            started: net.now,
+            seen: Wire::SynSent,
+            established: true,
+            closing: suspended.closing,
+            kept: Some(kept),
+            resuming: Some(resuming),
+        });
+        None
     }
 
     pub fn accept(&mut self, net: &mut Net, options: &Options) -> Result<(Tcp, Vec<u8>)> {
@@ -204,8 +267,17 @@ impl Tcp {
         let remote = remote.unwrap_or(IpEndpoint { addr: IpAddress::v4(0, 0, 0, 0), port: 0 });
         let local = local.map(|end| IpListenEndpoint { addr: Some(end.addr), port: end.port });
         net.tcp_ports.take(port);
-        let connection =
-            Connection { at, remote, started: now, seen, established: true, closing: false };
+        let kept = net.keep_connection(at);
+        let connection = Connection {
+            at,
+            remote,
+            started: now,
+            seen,
+            established: true,
+            closing: false,
+            kept,
+            resuming: None,
+        };
         let tcp = Tcp {
             ipv6: self.ipv6,
             local: Some(local.unwrap_or(IpListenEndpoint { addr: None, port })),
@@ -221,6 +293,7 @@ impl Tcp {
         match &self.state {
             State::Idle => {}
             State::Connection(connection) if !connection.established => return Err(Error::Already),
+            State::Again(_) => return Err(Error::Already),
             State::Listening(_) => return Err(Error::NotSup),
             _ => return Err(Error::IsConn),
         }
@@ -247,7 +320,9 @@ impl Tcp {
         let at = At { interface, handle };
         self.local = Some(IpListenEndpoint { addr: Some(from), port });
         let (established, closing) = (false, false);
-        let connection = Connection { at, remote, started, seen, established, closing };
+        let (kept, resuming) = (None, None);
+        let connection =
+            Connection { at, remote, started, seen, established, closing, kept, resuming };
         self.state = State::Connection(connection);
         Err(Error::InProgress)
     }
@@ -257,44 +332,68 @@ impl Tcp {
         match &self.state {
             State::Connection(connection) if connection.established => Some(Ok(())),
             State::Connection(connection) if connection.seen != Wire::Closed => None,
-            State::Closed | State::Connection(_) => Some(Err(Error::ConnRefused)),
+            State::Again(_) => None,
+            State::Suspended(_) => Some(Ok(())),
+            State::Closed | State::Lost | State::Connection(_) => Some(Err(Error::ConnRefused)),
             _ => Some(Err(Error::NotConn)),
         }
     }
 
     fn connection(&self) -> Result<&Connection> {
         match &self.state {
+            State::Connection(connection) if connection.resuming.is_some() => Err(Error::Again),
             State::Connection(connection) if connection.established => Ok(connection),
             State::Connection(connection) if connection.seen != Wire::Closed => Err(Error::Again),
-            State::Connection(_) | State::Closed => Err(Error::Pipe),
+            State::Suspended(_) | State::Again(_) => Err(Error::Again),
+            State::Connection(_) | State::Closed | State::Rest(..) | State::Lost => {
+                Err(Error::Pipe)
+            },
             _ => Err(Error::NotConn),
         }
     }
 
     pub fn send(&mut self, net: &mut Net, data: &[u8]) -> Result<usize> {
-        let &Connection { at, closing, .. } = self.connection()?;
+        let &Connection { at, closing, kept, .. } = self.connection()?;
         let socket = net.tcp(at);
         if closing || !socket.may_send() {
             return Err(Error::Pipe);
         }
         match socket.send_slice(data) {
             Ok(0) if !data.is_empty() => Err(Error::Again),
-            Ok(count) => Ok(count),
+            Ok(count) => {
+                net.wrote(at, kept, &data[..count]);
+                Ok(count)
+            }
             Err(_) => Err(Error::Pipe),
         }
     }
 
     /// 0 bytes: the end of the stream.
     pub fn receive(&mut self, net: &mut Net, out: &mut [u8], peek: bool) -> Result<Incoming> {
-        let connection = match &self.state {
+        let connection = match &mut self.state {
             State::Connection(connection) => connection,
-            State::Closed => return Ok(Incoming::default()),
+            State::Closed | State::Lost => return Ok(Incoming::default()),
+            State::Rest(bytes, at, _) => {
+                let left = &bytes[*at..];
+                let count = left.len().min(out.len());
+                out[..count].copy_from_slice(&left[..count]);
+                *at += if peek { 0 } else { count };
+                return Ok(Incoming { count, full: count, from: Vec::new() });
+            }
+            State::Suspended(_) | State::Again(_) => return Err(Error::Again),
             _ => return Err(Error::NotConn),
         };
-        let socket = net.tcp(connection.at);
+        if connection.resuming.is_some() {
+            return Err(Error::Again);
+        }
+        let (at, kept) = (connection.at, connection.kept);
+        let socket = net.tcp(at);
         if socket.can_recv() {
             let result = if peek { socket.peek_slice(out) } else { socket.recv_slice(out) };
             let count = result.unwrap_or(0);
+            if !peek {
+                net.was_read(at, kept, count);
+            }
             return Ok(Incoming { count, full: count, from: Vec::new() });
         }
         let connecting = !connection.established && connection.seen != Wire::Closed;
@@ -307,20 +406,30 @@ impl Tcp {
     pub fn available(&self, net: &mut Net) -> u64 {
         match &self.state {
             State::Connection(connection) => net.tcp(connection.at).recv_queue() as u64,
+            State::Rest(bytes, at, _) => (bytes.len() - at) as u64,
             _ => 0,
         }
     }
 
     pub fn shut_write(&mut self, net: &mut Net) -> Result<()> {
-        let State::Connection(connection) = &mut self.state else { return Err(Error::NotConn) };
-        connection.closing = !end(net.tcp(connection.at));
+        match &mut self.state {
+            State::Connection(connection) => {
+                connection.closing =
+                    connection.resuming.is_some() || !end(net.tcp(connection.at));
+            }
+            State::Suspended(suspended) => suspended.closing = true,
+            State::Rest(..) => {}
+            _ => return Err(Error::NotConn),
+        }
         Ok(())
     }
 
     pub fn ready(&self, net: &mut Net) -> u32 {
         match &self.state {
             State::Idle => poll::OUT | poll::HANG_UP,
-            State::Closed => poll::IN | poll::OUT | poll::HANG_UP,
+            State::Suspended(_) | State::Again(_) => 0,
+            State::Connection(connection) if connection.resuming.is_some() => 0,
+            State::Rest(..) | State::Closed | State::Lost => poll::IN | poll::OUT | poll::HANG_UP,
             State::Listening(listening) if listening.ready.is_empty() => 0,
             State::Listening(_) => poll::IN,
             State::Connection(connection) => {
@@ -355,8 +464,12 @@ impl Tcp {
 
     pub fn name(&self, peer: bool) -> Result<Vec<u8>> {
         if peer {
-            let State::Connection(connection) = &self.state else { return Err(Error::NotConn) };
-            return Ok(address::bytes(connection.remote.addr, connection.remote.port));
+            let remote = match &self.state {
+                State::Connection(connection) => connection.remote,
+                State::Suspended(suspended) => suspended.remote(),
+                _ => return Err(Error::NotConn),
+            };
+            return Ok(address::bytes(remote.addr, remote.port));
         }
         Ok(match self.local {
             Some(IpListenEndpoint { addr: Some(addr), port }) => address::bytes(addr, port),
@@ -370,7 +483,7 @@ impl Tcp {
         if let State::Connection(connection) = &self.state {
             let socket = net.tcp(connection.at);
             tune(socket, options);
-            if connection.established {
+            if connection.established && connection.resuming.is_none() {
                 socket.set_timeout(options.keep_alive.then_some(KEEP_ALIVE_TIMEOUT));
             }
         }
@@ -386,7 +499,7 @@ impl Tcp {
 
     /// The socket is gone; what it had begun ends by itself within the time that `linger` says (see
     /// `option::LINGER`), or with a reset.
-    pub fn close(&mut self, net: &mut Net, linger: u64) {
+    pub fn close(&mut self, net: &mut Net, cookie: u64, linger: u64) {
         let time = match linger {
             0 => ORPHAN_TIME,
             ns => Duration::from_micros((ns - 1) / 1000).min(ORPHAN_TIME),
@@ -398,16 +511,22 @@ impl Tcp {
             net.tcp_bound.give_back(port);
         }
         match core::mem::replace(&mut self.state, State::Closed) {
-            State::Connection(connection) => {
-                let socket = net.tcp(connection.at);
-                if linger == 1 || socket.can_recv() {
+            State::Connection(Connection { at, kept, resuming, .. }) => {
+                let socket = net.tcp(at);
+                if resuming.is_some() {
+                    // Only then.
+                } else if linger == 1 || socket.can_recv() {
                     socket.abort();
                 } else {
                     // What this leaves is done when the orphans are swept.
                     end(socket);
                 }
-                net.orphan(connection.at, port, if linger == 1 { RESET_TIME } else { time });
+                let time = if linger == 1 && resuming.is_none() { RESET_TIME } else { time };
+                net.orphan(Orphan { cookie, at, until: net.now + time, port, kept, resuming });
                 return;
+            }
+            State::Suspended(suspended) => {
+                return net.suspend_orphan(cookie, suspended, port, net.now + time);
             }
             State::Listening(listening) => {
                 for at in listening.waiting.into_iter().chain(listening.ready) {
@@ -416,11 +535,19 @@ impl Tcp {
                         net.drop_tcp(at);
                     } else {
                         socket.abort();
-                        net.orphan(at, None, RESET_TIME);
+                        net.orphan(Orphan {
+                            cookie,
+                            at,
+                            until: net.now + RESET_TIME,
+                            port: None,
+                            kept: None,
+                            resuming: None,
+                        });
                     }
                 }
             }
-            State::Idle | State::Closed => {}
+            State::Rest(_, _, suspended) => suspended.drop_it(net),
+            State::Idle | State::Closed | State::Again(_) | State::Lost => {}
         }
         if let Some(port) = port {
             net.tcp_ports.give_back(port);
@@ -430,7 +557,10 @@ impl Tcp {
     /// For `netstat`.
     pub fn describe(&self, net: &Net) -> (&'static str, usize, usize) {
         match &self.state {
-            State::Idle | State::Closed => ("CLOSED", 0, 0),
+            State::Idle | State::Closed | State::Lost => ("CLOSED", 0, 0),
+            State::Again(_) => ("SYN_SENT", 0, 0),
+            State::Suspended(_) => ("SUSPENDED", 0, 0),
+            State::Rest(bytes, at, _) => ("CLOSED", bytes.len() - at, 0),
             State::Listening(listening) => ("LISTEN", listening.ready.len(), listening.backlog),
             State::Connection(Connection { at, .. }) => {
                 let sockets = &net.interfaces[at.interface].sockets;
@@ -438,6 +568,80 @@ impl Tcp {
                 (state_name(socket.state()), socket.recv_queue(), socket.send_queue())
             }
         }
+    }
+}
+
+const IDLE: u8 = 0;
+const LISTENING: u8 = 1;
+const CONNECTING: u8 = 2;
+const CONNECTION: u8 = 3;
+const CLOSED: u8 = 4;
+/// A connection that is not kept.
+const LOST: u8 = 5;
+
+impl Tcp {
+    /// For the next instance.
+    pub fn put(&self, net: &mut Net, writer: Writer) -> Writer {
+        let writer = record::put_local(writer.bool(self.ipv6), self.local, self.ipv6);
+        let writer = writer.bool(self.bound);
+        match &self.state {
+            State::Idle => writer.u8(IDLE),
+            State::Listening(listening) => writer.u8(LISTENING).u32(listening.backlog as u32),
+            State::Again(remote) => record::put_remote(writer.u8(CONNECTING), Some(*remote)),
+            State::Suspended(suspended) => suspended.put(writer.u8(CONNECTION)),
+            State::Connection(c) if !c.established && c.seen != Wire::Closed => {
+                record::put_remote(writer.u8(CONNECTING), Some(c.remote))
+            }
+            State::Connection(Connection { at, kept: Some(kept), closing, resuming, .. }) => {
+                let ended = resuming.is_none() && !net.tcp(*at).may_send();
+                let start = writer.done();
+                let begun = Writer::behind(start.clone()).u8(CONNECTION);
+                let put = net.put_connection(begun, *at, kept, *closing || ended);
+                put.unwrap_or_else(|| Writer::behind(start).u8(LOST))
+            }
+            State::Connection(c) if c.seen != Wire::Closed => writer.u8(LOST),
+            State::Lost => writer.u8(LOST),
+            State::Rest(_, at, suspended) => suspended.put_rest(writer.u8(CONNECTION), *at),
+            State::Connection(_) | State::Closed => writer.u8(CLOSED),
+        }
+    }
+
+    /// A socket of the last instance.
+    pub fn get(reader: &mut Reader<'_>, net: &mut Net) -> Result<Self> {
+        let (ipv6, local, bound) = (reader.bool()?, record::local(reader)?, reader.bool()?);
+        let state = match reader.u8()? {
+            IDLE => State::Idle,
+            LISTENING => {
+                let backlog = reader.u32()?.clamp(1, BACKLOG_MAX) as usize;
+                let local = local.ok_or(Error::BadMessage)?;
+                let (waiting, ready) = (Vec::new(), VecDeque::new());
+                State::Listening(Listening { local, backlog, waiting, ready })
+            }
+            CONNECTING => State::Again(record::remote(reader)?.ok_or(Error::BadMessage)?),
+            CONNECTION => {
+                let suspended = Suspended::get(reader, net)?;
+                match suspended.rest(net) {
+                    None => State::Suspended(suspended),
+                    Some(Ok(rest)) => State::Rest(rest, 0, suspended),
+                    Some(Err(_)) => State::Lost,
+                }
+            }
+            LOST => State::Lost,
+            CLOSED => State::Closed,
+            _ => return Err(Error::BadMessage),
+        };
+        if let Some(local) = local {
+            net.tcp_ports.take(local.port);
+            if bound {
+                net.tcp_bound.take(local.port);
+            }
+        }
+        Ok(Self { ipv6, local, bound, state })
+    }
+
+    /// It was a connection that could not be kept.
+    pub fn is_lost(&self) -> bool {
+        matches!(self.state, State::Lost)
     }
 }
 
@@ -461,6 +665,19 @@ impl Connection {
     /// An error that came, and whether the connection is over.
     fn refresh(&mut self, net: &mut Net) -> (Option<Error>, bool) {
         let now = net.now;
+        if let Some(still) = self.resuming
+            && let Some(kept) = &self.kept
+        {
+            match net.resumed(self.at, kept, still) {
+                None => return (None, false),
+                Some(Ok(())) => self.resuming = None,
+                Some(Err(error)) => {
+                    self.resuming = None;
+                    self.seen = Wire::Closed;
+                    return (Some(error), true);
+                }
+            }
+        }
         let socket = net.tcp(self.at);
         if self.closing {
             self.closing = !end(socket);
@@ -470,6 +687,7 @@ impl Connection {
         if !self.established && !matches!(state, Wire::SynSent | Wire::SynReceived | Wire::Closed) {
             self.established = true;
             socket.set_timeout(None);
+            self.kept = net.keep_connection(self.at);
         }
         if state != Wire::Closed || before == Wire::Closed {
             return (None, state == Wire::Closed);

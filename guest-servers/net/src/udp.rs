@@ -8,9 +8,11 @@ use smoltcp::socket::udp;
 use smoltcp::wire::{IpAddress, IpEndpoint, IpListenEndpoint, Ipv4Address};
 use xinim_abi::error::{Error, Result};
 use xinim_abi::services::socket::poll;
+use xinim_keep::codec::{Reader, Writer};
 
 use crate::address;
 use crate::handles::Handles;
+use crate::lasting::record;
 use crate::socket::{Incoming, Options};
 use crate::stack::Net;
 
@@ -62,6 +64,21 @@ impl Udp {
         self.local = Some(local);
         self.refresh(net, options);
         Ok(())
+    }
+
+    /// For the next instance; datagrams that were not read are lost, as on a wire.
+    pub fn put(&self, writer: Writer) -> Writer {
+        let writer = record::put_local(writer.bool(self.ipv6), self.local, self.ipv6);
+        record::put_remote(writer, self.peer)
+    }
+
+    pub fn get(reader: &mut Reader<'_>, net: &mut Net) -> Result<Self> {
+        let mut udp = Self::new(reader.bool()?);
+        (udp.local, udp.peer) = (record::local(reader)?, record::remote(reader)?);
+        if let Some(local) = udp.local {
+            net.udp_ports.take(local.port);
+        }
+        Ok(udp)
     }
 
     /// A socket on interfaces that have come since.

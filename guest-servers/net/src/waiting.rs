@@ -4,6 +4,7 @@ use alloc::string::String;
 use alloc::vec::Vec;
 
 use xinim_abi::ipc::ReplyToken;
+use xinim_keep::Ticket;
 use xinim_net::resolver::Lookup;
 
 /// How long a name server may take, with its repetitions.
@@ -84,6 +85,10 @@ impl Want {
 pub struct Waiting {
     pub token: ReplyToken,
     pub sender: u32,
+    /// The request's number: what is answered is kept for a repetition.
+    pub ticket: Option<Ticket>,
+    /// It is one of those that must not be done twice.
+    pub changes: bool,
     /// Nanoseconds since boot; after that it is answered `Again` (`TimedOut` for a look-up).
     pub deadline: Option<u64>,
     pub want: Want,

@@ -30,6 +30,7 @@ use xinim_pci::acpi::Viot;
 use xinim_pci::enumerate::Found;
 use xinim_pci::function::{Function, Messages};
 use xinim_pci::interrupt;
+use xinim_pci::refused::Refused;
 use xinim_rt::handle::OwnedHandle;
 use xinim_rt::{log, process, server, sys};
 use xinim_virtio::StartError;
@@ -40,8 +41,6 @@ const FAULT_BIT: u32 = 0;
 const FAULT_VECTOR: u16 = 0;
 /// PCI id of a virtio-iommu: device << 16 | vendor.
 const IOMMU_ID: u32 = (DeviceType::Iommu.pci_device_id() as u32) << 16 | PCI_VENDOR as u32;
-/// Refusals of each function that are logged one by one; later ones when their number doubles.
-const LOGGED: u64 = 8;
 /// Runs of memory that a function's grants are expected to have at first.
 const RUNS: usize = 256;
 /// More are not believed: 16 GiB of single pages.
@@ -57,7 +56,7 @@ pub struct Confinement {
     /// Processes that have grants, whose deaths are told.
     watched: BTreeMap<u32, Bdf>,
     runs: Vec<[u64; 3]>,
-    refused: BTreeMap<u32, u64>,
+    refused: Refused,
     /// Kept while the interrupt is wanted; and the IOMMU's own DMA domain.
     _own: (Option<OwnedHandle>, OwnedHandle),
 }
@@ -123,7 +122,7 @@ impl Confinement {
             devices,
             watched: BTreeMap::new(),
             runs: vec![[0; 3]; RUNS],
-            refused: BTreeMap::new(),
+            refused: Refused::default(),
             _own: (irq, domain),
         };
         confinement.sync(None);
@@ -228,12 +227,8 @@ impl Confinement {
     }
 }
 
-fn log_fault(refused: &mut BTreeMap<u32, u64>, report: &Fault) {
-    let count = refused.entry(report.endpoint).or_default();
-    *count += 1;
-    if *count > LOGGED && !count.is_power_of_two() {
-        return;
-    }
+fn log_fault(refused: &mut Refused, report: &Fault) {
+    let Some(count) = refused.note(report) else { return };
     let what = if report.flags & fault::WRITE != 0 { "write" } else { "read" };
     let (function, address) = (Bdf::from_bits(report.endpoint as u16), report.address);
     log!("{function} was refused a {what} at {address:#x} ({count} so far)");

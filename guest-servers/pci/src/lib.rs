@@ -1,6 +1,7 @@
 //! The pci service's logic: finding functions ([`enumerate`]), sizing and placing BARs ([`bar`]),
-//! routing messages ([`interrupt`]), what a driver may write ([`filter`]), and where configuration
-//! space is ([`acpi`]). No system calls; configuration space is the trait [`ConfigAccess`].
+//! routing messages ([`interrupt`]), what a driver may write ([`filter`]), where configuration space is
+//! ([`acpi`]), and which refusals of an IOMMU are logged ([`refused`]). No system calls; configuration
+//! space is the trait [`ConfigAccess`].
 //!
 //! An access to configuration space leaves the virtual machine and costs tens of microseconds, so
 //! everything is read once and when it is needed: BARs are sized when a driver asks for them.
@@ -20,6 +21,7 @@ pub mod enumerate;
 pub mod filter;
 pub mod function;
 pub mod interrupt;
+pub mod refused;
 #[cfg(test)]
 mod testing;
 

@@ -6,18 +6,19 @@
 
 use alloc::string::String;
 use alloc::vec::Vec;
+use core::sync::atomic::{AtomicU32, Ordering};
 
-use spin::Mutex;
+use spin::Once;
 use xinim_abi::error::{Error, Result};
 use xinim_abi::interface::{Name, Request};
-use xinim_abi::object::{Handle, MemoryFlags, Protection, Rights};
+use xinim_abi::object::{MemoryFlags, Protection, Rights};
 use xinim_abi::services::socket::{ADDRESS_MAX, Address, PORTS_OF_ALL, socket};
 use xinim_abi::services::vfs::{mode, vfs};
 use zerocopy::{FromBytes, IntoBytes};
 
 use crate::fs::{self, File};
 use crate::handle::OwnedHandle;
-use crate::ipc::{self, Service};
+use crate::ipc::{self, Numbers, Service};
 use crate::memory::Memory;
 use crate::window::{self, Window};
 
@@ -30,69 +31,57 @@ pub const TRANSFER_MAX: usize = window::LEN - ADDRESS_MAX;
 const QUERY_LEN: u64 = 256 * 1024;
 
 struct Connection {
-    service: Service,
+    net: Service,
+    numbers: Numbers,
     /// Process id of the instance that knows our window.
-    knows: u32,
+    knows: AtomicU32,
 }
 
-static CONNECTION: Mutex<Option<Connection>> = Mutex::new(None);
+static CONNECTION: Once<Connection> = Once::new();
 
-/// Instances that may die while they are told of our window before `ServerDied` is reported after all.
-const INSTANCES_MAX: u32 = 64;
-
-/// The network server, which knows our window.
-fn server(window: &Window) -> Result<Handle> {
-    let mut connection = CONNECTION.lock();
-    let connection =
-        connection.get_or_insert_with(|| Connection { service: Service::new(LABEL), knows: 0 });
-    for _ in 0..INSTANCES_MAX {
-        match connection.introduce(window) {
-            // It was asked for nothing yet: the next one will do.
-            Err(Error::ServerDied) => connection.forget(),
-            result => return result,
-        }
-    }
-    Err(Error::ServerDied)
+/// Who asks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum As {
+    Anybody,
+    /// VFS tells the server who we are: for what only root may do.
+    Oneself,
 }
 
-impl Connection {
-    /// The instance's endpoint, once it knows our window.
-    fn introduce(&mut self, window: &Window) -> Result<Handle> {
-        let endpoint = self.service.connect(true)?;
-        let pid = self.service.pid()?;
-        if self.knows != pid {
+/// One request while `window` is held. Sockets go on when the network server dies: the request is repeated
+/// at its next instance and done once (see `Service::call_through`).
+fn ask<R: Request>(window: &Window, request: &R) -> Result<R::Reply> {
+    ask_as(As::Anybody, window, &[], request)
+}
+
+/// As [`ask`]; before each attempt `text` is put at the start of the window.
+fn ask_as<R: Request>(who: As, window: &Window, text: &[u8], request: &R) -> Result<R::Reply> {
+    let connection = CONNECTION.call_once(|| Connection {
+        net: Service::new(LABEL),
+        numbers: Numbers::new(),
+        knows: AtomicU32::new(0),
+    });
+    connection.net.call_through(&connection.numbers, request, |endpoint, _| {
+        let pid = connection.net.known_pid();
+        if connection.knows.load(Ordering::Relaxed) != pid {
             let shared = window.share()?;
             let len = window.mapping().len() as u64;
             ipc::call(endpoint, &socket::Attach { len, window: shared.raw() })?;
-            self.knows = pid;
+            connection.knows.store(pid, Ordering::Relaxed);
         }
-        Ok(endpoint)
-    }
-
-    /// The instance died: the next use looks for another.
-    fn forget(&mut self) {
-        self.service.disconnect();
-        self.knows = 0;
-    }
+        if who == As::Oneself {
+            show_user(window)?;
+        }
+        window.mapping().copy_in(0, text)
+    })
 }
 
-/// Has VFS tell the network server who we are: goes before what only root may do.
+/// Has VFS tell the network server who we are, which it knows by our window.
 fn show_user(window: &Window) -> Result<()> {
-    server(window)?;
-    fs::ask(window, &vfs::Vouch { server: Name::new(LABEL)? }).map(drop)
-}
-
-/// One request while `window` is held. `ServerDied`: the network server was restarted, and with it the
-/// sockets are gone.
-fn ask<R: Request>(window: &Window, request: &R) -> Result<R::Reply> {
-    let endpoint = server(window)?;
-    let result = ipc::call(endpoint, request);
-    if matches!(result, Err(Error::ServerDied))
-        && let Some(connection) = CONNECTION.lock().as_mut()
-    {
-        connection.forget();
+    match fs::ask(window, &vfs::Vouch { server: Name::new(LABEL)? }) {
+        // It died since it was told of our window; the next one will be told again.
+        Err(Error::NxIo | Error::Srch) => Err(Error::ServerDied),
+        result => result.map(drop),
     }
-    result
 }
 
 /// IPv4 address and port.
@@ -145,10 +134,8 @@ impl Socket {
     pub fn open(domain: u32, kind: u32, protocol: u32) -> Result<Self> {
         let cookie = {
             let window = window::lock()?;
-            if domain == domain::PACKET {
-                show_user(&window)?;
-            }
-            ask(&window, &socket::Open { domain, kind, protocol })?.cookie
+            let who = if domain == domain::PACKET { As::Oneself } else { As::Anybody };
+            ask_as(who, &window, &[], &socket::Open { domain, kind, protocol })?.cookie
         };
         Self::adopt(cookie)
     }
@@ -203,10 +190,9 @@ impl Socket {
     }
 
     pub fn bind(&self, address: &Address) -> Result<()> {
-        if (1..PORTS_OF_ALL).contains(&port(address)) {
-            show_user(&*window::lock()?)?;
-        }
-        self.bind_bytes(address.as_bytes())
+        let reserved = (1..PORTS_OF_ALL).contains(&port(address));
+        let who = if reserved { As::Oneself } else { As::Anybody };
+        self.bind_bytes(who, address.as_bytes())
     }
 
     /// Binds a Unix-domain socket to `path`, which must not exist and then shows it.
@@ -215,13 +201,12 @@ impl Socket {
             Error::Exist => Error::AddrInUse,
             other => other,
         })?;
-        self.bind_bytes(path.as_bytes())
+        self.bind_bytes(As::Anybody, path.as_bytes())
     }
 
-    fn bind_bytes(&self, bytes: &[u8]) -> Result<()> {
-        let window = window::lock()?;
-        window.mapping().copy_in(0, bytes)?;
-        ask(&window, &socket::Bind { cookie: self.cookie, len: bytes.len() as u32 }).map(drop)
+    fn bind_bytes(&self, who: As, bytes: &[u8]) -> Result<()> {
+        let request = socket::Bind { cookie: self.cookie, len: bytes.len() as u32 };
+        ask_as(who, &*window::lock()?, bytes, &request).map(drop)
     }
 
     pub fn listen(&self, backlog: u32) -> Result<()> {
@@ -245,10 +230,8 @@ impl Socket {
     }
 
     pub fn connect_bytes(&self, address: &[u8], flags: u32) -> Result<()> {
-        let window = window::lock()?;
-        window.mapping().copy_in(0, address)?;
-        let len = address.len() as u32;
-        ask(&window, &socket::Connect { cookie: self.cookie, len, flags }).map(drop)
+        let request = socket::Connect { cookie: self.cookie, len: address.len() as u32, flags };
+        ask_as(As::Anybody, &*window::lock()?, address, &request).map(drop)
     }
 
     /// To a Unix-domain socket whose file the process may write.
@@ -269,7 +252,6 @@ impl Socket {
     pub fn send_to(&self, data: &[u8], to: &[u8], flags: u32) -> Result<usize> {
         let window = window::lock()?;
         let len = data.len().min(TRANSFER_MAX);
-        window.mapping().copy_in(0, to)?;
         window.mapping().copy_in(ADDRESS_MAX, &data[..len])?;
         let request = socket::Send {
             cookie: self.cookie,
@@ -278,7 +260,7 @@ impl Socket {
             address_len: to.len() as u32,
             flags,
         };
-        Ok(ask(&window, &request)?.count as usize)
+        Ok(ask_as(As::Anybody, &window, to, &request)?.count as usize)
     }
 
     /// All of it, of a stream.
@@ -344,8 +326,8 @@ pub fn resolve(name: &str, family: u32) -> Result<Vec<Address>> {
     if name.len() > window.mapping().len() {
         return Err(Error::NameTooLong);
     }
-    window.mapping().copy_in(0, name.as_bytes())?;
-    let reply = ask(&window, &socket::Resolve { len: name.len() as u32, family })?;
+    let request = socket::Resolve { len: name.len() as u32, family };
+    let reply = ask_as(As::Anybody, &window, name.as_bytes(), &request)?;
     let bytes = window.mapping().to_vec(0, reply.count as usize * size_of::<Address>())?;
     let (chunks, _) = bytes.as_chunks::<{ size_of::<Address>() }>();
     chunks.iter().map(|c| Address::read_from_bytes(c).map_err(|_| Error::BadReply)).collect()
@@ -364,8 +346,6 @@ pub fn ask_about(kind: u32) -> Result<String> {
 
 /// A line of configuration, as `ip` takes it.
 pub fn configure(line: &str) -> Result<()> {
-    let window = window::lock()?;
-    show_user(&window)?;
-    window.mapping().copy_in(0, line.as_bytes())?;
-    ask(&window, &socket::Configure { len: line.len() as u32 }).map(drop)
+    let request = socket::Configure { len: line.len() as u32 };
+    ask_as(As::Oneself, &*window::lock()?, line.as_bytes(), &request).map(drop)
 }

@@ -12,10 +12,11 @@
 use alloc::vec::Vec;
 use core::ops::Range;
 use xinim_abi::error::Result;
+use xinim_abi::info::{Kind, SystemInfo};
 use xinim_abi::services::rs::rs;
 use xinim_abi::start::flag;
 
-use crate::{ipc, kip, start};
+use crate::{ipc, kip, start, sys};
 
 const PAGE: usize = 4096;
 
@@ -32,6 +33,12 @@ pub struct Image {
 /// Whether this process was made ahead.
 pub fn is_spare() -> bool {
     start::has_flag(flag::STANDBY)
+}
+
+/// Whether it is worth while to make memory ahead: this is a spare, and there is plenty.
+pub fn may_make_memory() -> bool {
+    let plenty = |info: SystemInfo| info.frames_free > info.frames_total / 4;
+    is_spare() && sys::info::<SystemInfo>(Kind::System, 0).is_ok_and(plenty)
 }
 
 /// Touches the pages of this program, of its first memory and its stack, if it was made ahead.

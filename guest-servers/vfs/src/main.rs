@@ -232,11 +232,8 @@ impl Host for Machine {
     }
 
     fn close_attached(&mut self, server: &Name, cookie: u64) {
-        if let Ok(endpoint) = self.service(server) {
-            // A server that died has nothing left to close.
-            let _ = ipc::call(endpoint, &socket::Close { cookie });
-            self.close(endpoint);
-        }
+        // What it serves outlives it: one that dies is told again, once there is another.
+        let _ = Service::with_name(*server).call(&socket::Close { cookie });
     }
 
     fn vouch(&mut self, server: &Name, pid: u32, uid: u32) -> Result<()> {

@@ -8,7 +8,7 @@ use xinim_abi::error::Error;
 
 use super::wire::{Weather, World, receive};
 
-fn pattern(len: usize) -> Vec<u8> {
+pub fn pattern(len: usize) -> Vec<u8> {
     (0..len as u32).map(|i| (i.wrapping_mul(2654435761) >> 24) as u8).collect()
 }
 

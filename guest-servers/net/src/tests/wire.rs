@@ -3,6 +3,7 @@
 use alloc::boxed::Box;
 use alloc::collections::VecDeque;
 use alloc::rc::Rc;
+use alloc::string::{String, ToString};
 use alloc::vec;
 use alloc::vec::Vec;
 use core::cell::{Cell, RefCell};
@@ -10,12 +11,15 @@ use core::cell::{Cell, RefCell};
 use smoltcp::time::{Duration, Instant};
 use smoltcp::wire::{IpAddress, Ipv4Address};
 use xinim_abi::error::{Error, Result};
+use xinim_keep::Journal;
 
 use crate::Stack;
 use crate::address;
 use crate::configure::configure;
+use crate::lasting::{Lasting, Vault};
 use crate::link::{Capabilities, Link, Offload};
 use crate::stack::Random;
+use crate::tests::vault::Shelf;
 
 type Queue = Rc<RefCell<VecDeque<Vec<u8>>>>;
 
@@ -50,6 +54,9 @@ impl Link for End {
     fn has_room(&self) -> bool {
         self.out.borrow().len() < 256
     }
+    fn driver(&self) -> String {
+        "wire".to_string()
+    }
     fn transmit(&mut self, frame: &[u8], _offload: &Offload) {
         let dice = self.random.draw().to_le_bytes();
         let mut out = self.out.borrow_mut();
@@ -74,34 +81,64 @@ pub struct World {
     pub now: Instant,
     pub up: Rc<Cell<bool>>,
     wire: [Queue; 2],
+    weather: Weather,
+    /// What outlives `a` and `b`.
+    pub shelves: [Shelf; 2],
+    /// Stacks made.
+    born: u64,
 }
 
 pub const A: [u8; 4] = [10, 0, 0, 1];
 pub const B: [u8; 4] = [10, 0, 0, 2];
 
+/// Length of a journal.
+const JOURNAL: usize = 256 * 1024;
+
 impl World {
     pub fn new(weather: Weather) -> Self {
         let now = Instant::from_millis(1000);
-        let (right, left) = (Queue::default(), Queue::default());
-        let up = Rc::new(Cell::new(true));
-        let make = |seed: u64, cidr: &str, out: &Queue, input: &Queue| {
-            let mut stack = Stack::new([seed, 2, 3, 4], now);
-            let end = End {
-                mac: [2, 0, 0, 0, 0, seed as u8],
-                out: out.clone(),
-                input: input.clone(),
-                up: up.clone(),
-                weather,
-                random: Random::new([seed, 5, 6, 7]),
-            };
-            stack.add_interface("eth0", Box::new(end), false).unwrap();
-            let line = alloc::format!("addr add {cidr} dev eth0");
-            configure(&mut stack, &line).unwrap();
-            stack
+        let nothing = || Stack::new([1; 4], now);
+        let (a, b, up) = (nothing(), nothing(), Rc::new(Cell::new(true)));
+        let (wire, shelves, born) = (Default::default(), Default::default(), 0);
+        let mut world = Self { a, b, now, up, wire, weather, shelves, born };
+        world.a = world.make(0);
+        world.b = world.make(1);
+        world
+    }
+
+    /// A stack that takes up what the last one on its side left.
+    fn make(&mut self, side: usize) -> Stack {
+        self.born += 1;
+        let seed = self.born;
+        let mut shelf = self.shelves[side].clone();
+        let (journal, _) = Journal::open(shelf.open(1, JOURNAL).unwrap()).unwrap();
+        let mut stack = Stack::new([seed, 2, 3, 4], self.now);
+        stack.net.lasting = Lasting::new(journal, Box::new(shelf));
+        let (_, bad) = stack.take_up();
+        assert_eq!(bad, 0);
+        let end = End {
+            mac: [2, 0, 0, 0, 0, side as u8 + 1],
+            out: self.wire[side].clone(),
+            input: self.wire[1 - side].clone(),
+            up: self.up.clone(),
+            weather: self.weather,
+            random: Random::new([seed, 5, 6, 7]),
         };
-        let a = make(1, "10.0.0.1/24", &right, &left);
-        let b = make(2, "10.0.0.2/24", &left, &right);
-        Self { a, b, now, up, wire: [right, left] }
+        stack.add_interface("eth0", Box::new(end), false).unwrap();
+        let line = alloc::format!("addr add 10.0.0.{}/24 dev eth0", side + 1);
+        configure(&mut stack, &line).unwrap();
+        stack.refresh();
+        stack
+    }
+
+    pub fn side(&mut self, side: usize) -> &mut Stack {
+        if side == 0 { &mut self.a } else { &mut self.b }
+    }
+
+    /// One dies, and what it has not committed with it; another comes.
+    pub fn dies(&mut self, side: usize) {
+        let next = self.make(side);
+        *self.side(side) = next;
     }
 
     /// Frames are under way.
