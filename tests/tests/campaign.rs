@@ -71,7 +71,6 @@ fn nothing_crashes_and_nothing_is_lost_in_silence() {
         "no-effect",
         "recovered",
         "tolerated",
-        "declared-loss",
         "reported-loss",
         "failed-service",
         "hang",

@@ -92,11 +92,7 @@ impl NetServer {
         }
     }
 
-    pub fn serve(
-        &mut self,
-        request: &Request,
-        ticket: Option<Ticket>,
-    ) -> Result<Option<Message>> {
+    pub fn serve(&mut self, request: &Request, ticket: Option<Ticket>) -> Result<Option<Message>> {
         let sender = request.sender;
         if let Ok(call) = chardev::Call::decode(&request.message) {
             return self.serve_descriptor(request, call);
@@ -140,7 +136,8 @@ impl NetServer {
                 let address = self.text(sender, connect.len, ADDRESS_MAX as u32)?;
                 let dont_wait = connect.flags & flags::DONT_WAIT != 0;
                 // The last instance may have begun it.
-                let begun = request.message.tag.is_repeated() && self.stack.is_begun(connect.cookie);
+                let begun =
+                    request.message.tag.is_repeated() && self.stack.is_begun(connect.cookie);
                 if dont_wait || self.never_waits(connect.cookie) {
                     if !begun {
                         self.stack.connect(connect.cookie, &address)?;

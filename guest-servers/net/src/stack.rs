@@ -321,7 +321,9 @@ impl Stack {
     /// Was a connection over TCP begun, however it does?
     pub fn is_begun(&self, cookie: Cookie) -> bool {
         match self.sockets.get(&cookie) {
-            Some(Socket { body: Body::Tcp(tcp), .. }) => tcp.connected() != Some(Err(Error::NotConn)),
+            Some(Socket { body: Body::Tcp(tcp), .. }) => {
+                tcp.connected() != Some(Err(Error::NotConn))
+            }
             _ => false,
         }
     }

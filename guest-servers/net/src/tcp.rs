@@ -29,8 +29,8 @@ mod orphan;
 mod resume;
 
 use listening::Listening;
-pub use orphan::{Orphan, SuspendedOrphan};
 use orphan::RESET_TIME;
+pub use orphan::{Orphan, SuspendedOrphan};
 pub use resume::Suspended;
 use resume::{Kept, Resuming};
 
@@ -347,7 +347,7 @@ impl Tcp {
             State::Suspended(_) | State::Again(_) => Err(Error::Again),
             State::Connection(_) | State::Closed | State::Rest(..) | State::Lost => {
                 Err(Error::Pipe)
-            },
+            }
             _ => Err(Error::NotConn),
         }
     }
@@ -414,8 +414,7 @@ impl Tcp {
     pub fn shut_write(&mut self, net: &mut Net) -> Result<()> {
         match &mut self.state {
             State::Connection(connection) => {
-                connection.closing =
-                    connection.resuming.is_some() || !end(net.tcp(connection.at));
+                connection.closing = connection.resuming.is_some() || !end(net.tcp(connection.at));
             }
             State::Suspended(suspended) => suspended.closing = true,
             State::Rest(..) => {}

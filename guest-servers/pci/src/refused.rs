@@ -57,7 +57,8 @@ mod tests {
 
     #[test]
     fn what_is_tried_again_does_not_hide_what_is_tried_next() {
-        let again = |address: u64, flags| (0..5).map(move |word| refusal(8, address + 8 * word, flags));
+        let again =
+            |address: u64, flags| (0..5).map(move |word| refusal(8, address + 8 * word, flags));
         let reports =
             again(0x1000, fault::WRITE).chain(again(0x1000, 0)).chain(again(0x20_0000, 0));
         assert_eq!(logged(reports), [(8, 1), (8, 2), (8, 4), (8, 6), (8, 8), (8, 11)]);

@@ -95,17 +95,6 @@ impl Part {
     }
 }
 
-impl Part {
-    /// The service whose death takes something of this part with it, by what docs/reliability.md says of it:
-    /// connections.
-    pub const fn loses_with(self) -> Option<&'static str> {
-        match self {
-            Self::Fetch => Some("net"),
-            Self::Copy | Self::Read | Self::Spawn => None,
-        }
-    }
-}
-
 /// The program that the machine runs: puts the disks in order, says `PREPARED` behind two checksums of the
 /// file (equal if stream and file system agree), starts the load, and then takes commands.
 pub fn program(port: u16) -> String {

@@ -14,9 +14,6 @@ pub enum Outcome {
     Recovered,
     /// It struck a device, and the driver made up for it: all results right.
     Tolerated,
-    /// A service died of it that is declared to lose something with its life (a connection): somebody was
-    /// told, and trying again was right.
-    DeclaredLoss,
     /// Somebody was told of an error, and what was reported done was right.
     ReportedLoss,
     /// A service did not come back.
@@ -30,12 +27,11 @@ pub enum Outcome {
 }
 
 impl Outcome {
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 10] = [
         Self::NotActivated,
         Self::NoEffect,
         Self::Recovered,
         Self::Tolerated,
-        Self::DeclaredLoss,
         Self::ReportedLoss,
         Self::FailedService,
         Self::Hang,
@@ -50,7 +46,6 @@ impl Outcome {
             Self::NoEffect => "no-effect",
             Self::Recovered => "recovered",
             Self::Tolerated => "tolerated",
-            Self::DeclaredLoss => "declared-loss",
             Self::ReportedLoss => "reported-loss",
             Self::FailedService => "failed-service",
             Self::Hang => "hang",
@@ -68,11 +63,6 @@ impl Outcome {
     /// Showed, and nothing was lost.
     pub const fn is_whole(self) -> bool {
         matches!(self, Self::Recovered | Self::Tolerated)
-    }
-
-    /// Showed, and nothing was lost but what is declared to be.
-    pub const fn is_as_declared(self) -> bool {
-        self.is_whole() || matches!(self, Self::DeclaredLoss)
     }
 
     /// What must never happen.

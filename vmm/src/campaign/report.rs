@@ -173,16 +173,11 @@ impl<'a> Report<'a> {
 
     /// Of the faults that showed, the part after which nothing was lost, in percent.
     fn rate(&self, class: Option<Class>) -> Option<f64> {
-        self.part(class, Outcome::is_whole)
-    }
-
-    /// Of the faults that showed, the part of these outcomes, in percent.
-    fn part(&self, class: Option<Class>, which: fn(Outcome) -> bool) -> Option<f64> {
         let sum = |which: fn(Outcome) -> bool| -> u64 {
             Outcome::ALL.into_iter().filter(|o| which(*o)).map(|o| self.count(class, o)).sum()
         };
         let shown = sum(Outcome::shows);
-        (shown > 0).then(|| 100.0 * sum(which) as f64 / shown as f64)
+        (shown > 0).then(|| 100.0 * sum(Outcome::is_whole) as f64 / shown as f64)
     }
 
     pub fn passed(&self) -> bool {
@@ -196,15 +191,14 @@ impl<'a> Report<'a> {
         for outcome in Outcome::ALL {
             text.push_str(&format!(" {:>14}", outcome.name()));
         }
-        text.push_str("    whole as declared\n");
+        text.push_str("    whole\n");
         let mut row = |name: &str, class| {
             text.push_str(&format!("{name:<14}"));
             for outcome in Outcome::ALL {
                 text.push_str(&format!(" {:>14}", self.count(class, outcome)));
             }
             let say = |rate: Option<f64>| rate.map_or("-".into(), |rate| format!("{rate:.2} %"));
-            let declared = self.part(class, Outcome::is_as_declared);
-            text.push_str(&format!(" {:>8} {:>11}\n", say(self.rate(class)), say(declared)));
+            text.push_str(&format!(" {:>8}\n", say(self.rate(class))));
         };
         for class in Class::ALL {
             if self.tally.counts.keys().any(|(own, _)| *own == class) {
@@ -239,8 +233,6 @@ impl<'a> Report<'a> {
             .map(|class| {
                 let mut object = counts(Some(class));
                 object.insert("whole_percent".into(), self.rate(Some(class)).into());
-                let declared = self.part(Some(class), Outcome::is_as_declared);
-                object.insert("as_declared_percent".into(), declared.into());
                 (class.name().to_owned(), object.into())
             })
             .collect();
@@ -253,7 +245,6 @@ impl<'a> Report<'a> {
             "machines": self.tally.machines,
             "all": counts(None),
             "whole_percent": self.rate(None),
-            "as_declared_percent": self.part(None, Outcome::is_as_declared),
             "classes": classes,
             "crashes_at_the_end": self.tally.late,
             "memory_growth_kib": self.tally.leaks,

@@ -12,7 +12,7 @@ use std::time::Duration;
 use serde_json::Value;
 
 use super::load::{self, Part, Verdict, Work};
-use super::machine::{Machine, Restarts, listed, restarts};
+use super::machine::{Machine, Restarts, restarts};
 use super::outcome::Outcome;
 use super::plan::{Class, Fault, Step};
 use crate::ctl::protocol::Request;
@@ -120,11 +120,7 @@ fn judge(machine: &mut Machine, faults: &[Fault], verbose: bool) -> Judged {
             through = again;
         }
     }
-    let died = match &through {
-        Err(Stuck::Silent) => Vec::new(),
-        _ => deaths_so_far(machine),
-    };
-    charge(&mut struck, &events, &died);
+    charge(&mut struck, &events);
     if let Err(stuck) = through {
         let threads = if threads.is_empty() { machine.threads() } else { threads };
         let outcome = machine.crash().unwrap_or(Outcome::Hang);
@@ -312,18 +308,8 @@ fn event(line: &str, sum: &str) -> Option<Event> {
     load::work(line, sum).map(|work| Event::Work(work, line.to_owned()))
 }
 
-/// Labels of the services that have died in this round, as far as the machine can still tell.
-fn deaths_so_far(machine: &mut Machine) -> Vec<String> {
-    let lines = machine.is_running().then(|| machine.ask("list")).flatten().unwrap_or_default();
-    let (now, _) = listed(&lines);
-    let before = |label: &str| machine.restarts.iter().find(|(own, _)| own == label);
-    let died =
-        now.iter().filter(|(label, count)| before(label).is_some_and(|(_, old)| old < count));
-    died.map(|(label, _)| label.clone()).collect()
-}
-
-/// Charges what went wrong to faults; `died`: services that did in this round.
-fn charge(struck: &mut [Struck], events: &[Event], died: &[String]) {
+/// Charges what went wrong to faults.
+fn charge(struck: &mut [Struck], events: &[Event]) {
     let marked = |one: &Struck| {
         events.iter().any(|event| matches!(event, Event::Mark(seed) if *seed == one.fault.seed))
     };
@@ -353,11 +339,6 @@ fn charge(struck: &mut [Struck], events: &[Event], died: &[String]) {
         {
             continue;
         }
-        let lost = work.part.loses_with().filter(|label| died.iter().any(|own| own == label));
-        let outcome = match outcome {
-            Outcome::ReportedLoss if lost.is_some() => Outcome::DeclaredLoss,
-            outcome => outcome,
-        };
         let near = before().find(|at| work.part.uses(struck[*at].fault.target));
         let Some(at) = near.or_else(|| before().next()) else { continue };
         losses += 1;

@@ -28,17 +28,13 @@ fn deaths_are_given_to_the_faults_that_aimed_there() {
 }
 
 #[test]
-fn what_is_declared_to_go_with_a_service_is_told_apart() {
+fn what_somebody_was_told_of_is_less_than_what_nobody_was() {
     let told = |line: &str| event(line, "SUM").unwrap_or_else(|| panic!("{line}"));
-    for (died, outcome) in [("net", Outcome::DeclaredLoss), ("pci", Outcome::ReportedLoss)] {
-        let mut struck = [fault("net", guest())];
-        let events = [Event::Mark(1), told("fetch 12 service died")];
-        charge(&mut struck, &events, &[died.to_owned()]);
-        assert_eq!(struck[0].outcome, outcome);
-        let wrong = told("fetch 12 0 OTHER");
-        charge(&mut struck, &[wrong], &[died.to_owned()]);
-        assert_eq!(struck[0].outcome, Outcome::SilentLoss, "never declared");
-    }
+    let mut struck = [fault("net", guest())];
+    charge(&mut struck, &[Event::Mark(1), told("fetch 12 service died")]);
+    assert_eq!(struck[0].outcome, Outcome::ReportedLoss);
+    charge(&mut struck, &[told("fetch 12 0 OTHER")]);
+    assert_eq!(struck[0].outcome, Outcome::SilentLoss);
 }
 
 #[test]
@@ -83,7 +79,7 @@ fn a_loss_is_charged_to_what_its_work_goes_through() {
     ];
     let events: Vec<Event> = lines.iter().filter_map(|line| event(line, "S")).collect();
     assert_eq!(events.len(), lines.len());
-    charge(&mut struck, &events, &[]);
+    charge(&mut struck, &events);
     use Outcome::{NotActivated, ReportedLoss, SilentLoss};
     let outcomes: Vec<Outcome> = struck.iter().map(|one| one.outcome).collect();
     assert_eq!(outcomes, [ReportedLoss, SilentLoss, NotActivated]);
@@ -94,10 +90,10 @@ fn a_loss_is_charged_to_what_its_work_goes_through() {
 fn a_disk_that_was_pulled_out_may_be_missed() {
     let mut struck = vec![fault("ahci.0", Step::Removal { out_ms: 1 })];
     let events = ["F 1 1", "read 1 no such device"].map(|line| event(line, "S").unwrap());
-    charge(&mut struck, &events, &[]);
+    charge(&mut struck, &events);
     assert_eq!(struck[0].outcome, Outcome::NotActivated);
     let wrong = event("read 1 0 T", "S").unwrap();
-    charge(&mut struck, &[wrong], &[]);
+    charge(&mut struck, &[wrong]);
     assert_eq!(struck[0].outcome, Outcome::SilentLoss);
 }
 
@@ -120,13 +116,13 @@ fn a_guest_that_is_late_with_its_faults_does_not_undo_ours() {
     let mut struck = vec![fault("services", guest()), fault("ahci.0", Step::Removal { out_ms: 1 })];
     struck[1].fault.seed = 2;
     let events = ["F 2 9", "F 1 8", "read 1 no such file or directory"];
-    charge(&mut struck, &events.map(|line| event(line, "S").unwrap()), &[]);
+    charge(&mut struck, &events.map(|line| event(line, "S").unwrap()));
     let outcomes: Vec<Outcome> = struck.iter().map(|one| one.outcome).collect();
     assert_eq!(outcomes, [Outcome::NotActivated; 2], "the disk was out");
     // And one that has not come to its fault is not charged for it.
     let mut struck = vec![fault("vfs", guest()), fault("virtio-net.0", guest())];
     struck[1].fault.seed = 2;
     let events = ["F 2 9", "fetch 1 connection reset", "F 1 8"];
-    charge(&mut struck, &events.map(|line| event(line, "S").unwrap()), &[]);
+    charge(&mut struck, &events.map(|line| event(line, "S").unwrap()));
     assert_eq!(struck[1].outcome, Outcome::ReportedLoss);
 }

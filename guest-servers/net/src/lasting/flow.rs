@@ -201,7 +201,13 @@ impl Flow {
     }
 
     /// A segment came in, its acknowledgement on the wire's numbers.
-    pub fn arrived(&mut self, number: u32, ack: Option<u32>, bytes: &[u8], fin: bool) -> Result<()> {
+    pub fn arrived(
+        &mut self,
+        number: u32,
+        ack: Option<u32>,
+        bytes: &[u8],
+        fin: bool,
+    ) -> Result<()> {
         if let Some(ack) = ack
             && is_before(self.unacked, ack)
             // An end that was sent counts as a byte.
@@ -225,10 +231,8 @@ impl Flow {
             Bytes::Kept(mirror) => mirror.capacity(Way::In),
         };
         let end = number.wrapping_add(bytes.len() as u32);
-        let (from, to) = (
-            later(number, self.covered),
-            earlier(end, self.read.wrapping_add(room as u32)),
-        );
+        let (from, to) =
+            (later(number, self.covered), earlier(end, self.read.wrapping_add(room as u32)));
         if !is_before(from, to) || self.ranges.len() >= RANGES_MAX && from != self.covered {
             return Ok(());
         }

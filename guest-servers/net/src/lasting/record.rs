@@ -54,13 +54,8 @@ pub fn remote(reader: &mut Reader<'_>) -> Result<Option<IpEndpoint>> {
 
 impl Options {
     fn put(&self, writer: Writer) -> Writer {
-        let flags = [
-            self.reuse_address,
-            self.keep_alive,
-            self.no_delay,
-            self.broadcast,
-            self.non_blocking,
-        ];
+        let flags =
+            [self.reuse_address, self.keep_alive, self.no_delay, self.broadcast, self.non_blocking];
         let writer = flags.iter().fold(writer, |writer, &flag| writer.bool(flag));
         let numbers = [
             self.send_buffer,
@@ -145,8 +140,7 @@ fn read(record: &[u8], net: &mut Net) -> Result<Kept> {
         _ => return Err(Error::BadMessage),
     };
     reader.end()?;
-    let mut socket =
-        Socket { body, domain, options, error, read_shut, write_shut, owner, kept };
+    let mut socket = Socket { body, domain, options, error, read_shut, write_shut, owner, kept };
     if let Body::Tcp(tcp) = &socket.body
         && tcp.is_lost()
     {

@@ -8,6 +8,7 @@ use smoltcp::time::Duration;
 use xinim_abi::error::Error;
 use xinim_abi::services::socket::poll;
 
+use super::stall::next;
 use super::stream::pattern;
 use super::wire::{A, B, Weather, World, ready, receive, v4};
 use crate::stack::Random;
@@ -135,6 +136,42 @@ proptest! {
         len in 1usize..60_000, often in 0u8..60, seed in any::<u64>(),
     ) {
         carry(Weather { lost, doubled, late }, len, often, seed);
+    }
+}
+
+/// Time goes on only by what stacks ask for and the sender's clock: whoever only reads is not woken by
+/// anything of its own.
+#[test]
+fn who_only_reads_goes_on_without_other_wakeups() {
+    for seed in 1..100u64 {
+        let mut dice = Random::new([seed, 7, 7, 7]);
+        let mut w = World::new(Weather::default());
+        let (client, server, _) = w.connection(80);
+        let data = pattern(600_000);
+        let (mut sent, mut got) = (0, Vec::new());
+        let (begin, pause) = (w.now, Duration::from_millis(1 + dice.draw() % 20));
+        let mut clock = w.now;
+        while got.len() < data.len() {
+            got.extend(ready(receive(&mut w.a, client, 60_000)).unwrap_or_default());
+            w.a.commit().unwrap();
+            let mut dead = false;
+            if w.now >= clock {
+                clock = w.now + pause;
+                let end = data.len().min(sent + 16_384);
+                sent += ready(w.b.send(server, &data[sent..end], &[])).unwrap_or(0);
+                dead = dice.draw() % 16 == 0;
+            }
+            let due = next(&mut w);
+            if dead {
+                w.lose(0);
+                w.dies(0);
+            }
+            let later = (sent < data.len()).then_some(clock);
+            let Some(at) = due.into_iter().chain(later).min() else { continue };
+            w.now = w.now.max(at);
+            assert!(w.now < begin + Duration::from_secs(20), "seed {seed}: {} bytes", got.len());
+        }
+        assert!(got == data, "bytes differ");
     }
 }
 

@@ -8,7 +8,7 @@ use super::wire::{B, Weather, World, ready, receive, v4};
 use crate::stack::Random;
 
 /// When something happens next: at once while there are frames, else when a stack wants a turn.
-fn next(w: &mut World) -> Option<Instant> {
+pub fn next(w: &mut World) -> Option<Instant> {
     let due = [w.a.turn(w.now), w.b.turn(w.now)];
     if w.is_busy() {
         return Some(w.now + Duration::from_micros(100));

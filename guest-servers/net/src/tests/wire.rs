@@ -131,6 +131,11 @@ impl World {
         stack
     }
 
+    /// What is on the wire to one side is lost.
+    pub fn lose(&mut self, side: usize) {
+        self.wire[1 - side].borrow_mut().clear();
+    }
+
     pub fn side(&mut self, side: usize) -> &mut Stack {
         if side == 0 { &mut self.a } else { &mut self.b }
     }
