@@ -25,6 +25,7 @@ mod icmp;
 pub mod kept;
 pub mod lasting;
 pub mod link;
+mod neighbours;
 mod netif;
 mod offload;
 mod packet;

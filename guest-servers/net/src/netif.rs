@@ -240,6 +240,7 @@ impl Netif {
         self.interface.update_ip_addrs(|list| {
             let _ = list.push(cidr);
         });
+        self.port.forgets();
         self.addresses.push((cidr, origin));
         Ok(())
     }
@@ -250,6 +251,7 @@ impl Netif {
             return Err(Error::AddrNotAvail);
         }
         self.interface.update_ip_addrs(|list| list.retain(|cidr| cidr.address() != address));
+        self.port.forgets();
         self.addresses.retain(|(cidr, _)| cidr.address() != address);
         Ok(())
     }
@@ -313,6 +315,7 @@ impl Netif {
             return false;
         }
         self.interface.poll_maintenance(now);
+        self.port.remind(now);
         self.port.recover(now);
         let before = self.port.counters();
         let more = self.take_in(now);

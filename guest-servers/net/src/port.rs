@@ -15,6 +15,7 @@ use xinim_tcp_recovery::{Recovery, Verdict};
 use crate::flood::Datagrams;
 use crate::lasting::tap::{self, Tap};
 use crate::link::{Capabilities, Link};
+use crate::neighbours::Neighbours;
 use crate::offload;
 
 /// Bytes of Ethernet's header.
@@ -64,6 +65,7 @@ pub struct Port {
     out: Out,
     incoming: Vec<u8>,
     capabilities: Capabilities,
+    neighbours: Neighbours,
 }
 
 impl Out {
@@ -118,7 +120,8 @@ impl Port {
             tap: Tap::default(),
             sums: ethernet && !capabilities.tx_checksum,
         };
-        Self { out, incoming: Vec::new(), capabilities }
+        let neighbours = Neighbours::default();
+        Self { out, incoming: Vec::new(), capabilities, neighbours }
     }
 
     pub fn link(&mut self) -> &mut dyn Link {
@@ -178,6 +181,16 @@ impl Port {
     /// Has the stack take in a frame that never was on the wire.
     pub fn deliver(&mut self, frame: Vec<u8>) {
         self.out.tap.to_stack.push_back(frame);
+    }
+
+    /// The stack's addresses change, and it forgets its neighbours.
+    pub fn forgets(&mut self) {
+        self.neighbours.forget();
+    }
+
+    /// Has the stack hear again of neighbours that it has forgotten.
+    pub fn remind(&mut self, now: Instant) {
+        self.out.tap.to_stack.extend(self.neighbours.remind(now));
     }
 
     /// Are there such frames?
@@ -276,6 +289,7 @@ impl Device for Port {
                 }
                 break;
             }
+            self.neighbours.see(now, &self.incoming);
             if let Some(bytes) = offload::datagram(&self.incoming) {
                 self.out.counters.datagrams.count += 1;
                 self.out.counters.datagrams.bytes += bytes as u64;

@@ -152,7 +152,9 @@ impl Flow {
     /// A connection of the last instance. Errors: what is there makes no sense.
     pub fn resume(left: &Left, mirror: Mirror) -> Result<(Self, Given)> {
         use xinim_abi::error::Error::BadMessage;
-        let (acked, ended) = (mirror.word(ACKED)?, mirror.word(FIN)? == 1);
+        // The program may have read what could not be acknowledged yet.
+        let acked = later(mirror.word(ACKED)?, left.read);
+        let ended = mirror.word(FIN)? == 1;
         // An end that the peer has acknowledged counts as a byte, and is sent again.
         let unacked = earlier(mirror.word(UNACKED)?, left.written);
         let unread = acked.wrapping_sub(left.read) as usize;
@@ -294,5 +296,84 @@ impl Flow {
             }
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::lasting::mirror;
+    use crate::tests::vault::Memory;
+    use alloc::boxed::Box;
+    use proptest::prelude::*;
+    use std::vec;
+
+    const PEER: Peer = Peer { max_segment: Some(1460), scale: Some(7), sack: true };
+    const BUFFER: usize = 4096;
+
+    fn flow(ours: u32, theirs: u32) -> (Memory, Flow) {
+        let memory = Memory::new(mirror::len(BUFFER, BUFFER));
+        let mut flow = Flow::opening();
+        flow.begins(ours);
+        flow.peer_begins(theirs, PEER);
+        flow.keep(mirror_in(&memory)).unwrap();
+        (memory, flow)
+    }
+
+    fn mirror_in(memory: &Memory) -> Mirror {
+        Mirror::new(Box::new(memory.clone()), BUFFER, BUFFER).unwrap()
+    }
+
+    fn again(memory: &Memory, flow: &Flow) -> Given {
+        let left = Left { peer: PEER, written: flow.written, read: flow.read };
+        Flow::resume(&left, mirror_in(memory)).unwrap().1
+    }
+
+    #[test]
+    fn what_was_read_and_not_acknowledged_is_not_given_again() {
+        let (memory, mut flow) = flow(99, 199);
+        flow.arrived(200, Some(100), b"abcdef", false).unwrap();
+        flow.acknowledges(203).unwrap();
+        flow.was_read(5);
+        let given = again(&memory, &flow);
+        assert_eq!((given.unread, given.ended), (vec![], false));
+    }
+
+    #[test]
+    fn an_end_counts_when_it_was_acknowledged() {
+        let (memory, mut flow) = flow(u32::MAX - 1, u32::MAX - 3);
+        flow.arrived(u32::MAX - 2, None, b"abcdef", true).unwrap();
+        assert_eq!(flow.acknowledges(3), Ok(3));
+        assert_eq!(again(&memory, &flow).unread, b"abcdef");
+        assert!(!again(&memory, &flow).ended);
+        assert_eq!(flow.acknowledges(4), Ok(4));
+        assert!(again(&memory, &flow).ended);
+        assert_eq!(flow.acknowledges(5), Ok(4), "more than there was");
+    }
+
+    proptest! {
+        /// Segments in any order, overlapping and beyond the buffer: nothing is acknowledged that is
+        /// not there, and what is there comes back.
+        #[test]
+        fn what_is_acknowledged_is_there(
+            start in any::<u32>(),
+            parts in prop::collection::vec((0usize..6000, 0usize..1500, 0usize..3), 1..120),
+        ) {
+            let stream: Vec<u8> = (0..8000u32).map(|i| (i * 7 >> 3) as u8).collect();
+            let (memory, mut flow) = flow(1, start.wrapping_sub(1));
+            let mut read = 0;
+            for (at, len, what) in parts {
+                let part = &stream[at..at + len];
+                flow.arrived(start.wrapping_add(at as u32), None, part, false).unwrap();
+                let acked = flow.acknowledges(start.wrapping_add(7777)).unwrap();
+                let there = acked.wrapping_sub(start) as usize;
+                prop_assert!(there <= read + BUFFER);
+                if what == 0 {
+                    flow.was_read((there - read) / 2);
+                    read += (there - read) / 2;
+                }
+                prop_assert_eq!(again(&memory, &flow).unread, &stream[read..there]);
+            }
+        }
     }
 }
