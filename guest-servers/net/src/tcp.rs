@@ -22,10 +22,10 @@ use smoltcp::time::{Duration, Instant};
 use smoltcp::wire::{IpAddress, IpEndpoint, IpListenEndpoint};
 use xinim_abi::error::{Error, Result};
 use xinim_abi::services::socket::poll;
-use xinim_keep::codec::{Reader, Writer};
 
 mod listening;
 mod orphan;
+mod record;
 mod resume;
 
 use listening::Listening;
@@ -35,7 +35,6 @@ pub use resume::Suspended;
 use resume::{Kept, Resuming};
 
 use crate::address;
-use crate::lasting::record;
 use crate::socket::{Incoming, Options};
 use crate::stack::Net;
 
@@ -91,6 +90,8 @@ pub struct Tcp {
     local: Option<IpListenEndpoint>,
     /// By the program, not by an incoming connection: counted in [`Net::tcp_bound`].
     bound: bool,
+    /// The port is of no meaning to the program: connecting chose it.
+    chosen: bool,
     state: State,
 }
 
@@ -135,7 +136,7 @@ impl Net {
 
 impl Tcp {
     pub fn new(ipv6: bool) -> Self {
-        Self { ipv6, local: None, bound: false, state: State::Idle }
+        Self { ipv6, local: None, bound: false, chosen: false, state: State::Idle }
     }
 
     /// `AddrInUse`: another socket has the port, or a connection that is ending (unless
@@ -163,6 +164,15 @@ impl Tcp {
         self.bound = true;
         self.local = Some(local);
         Ok(())
+    }
+
+    /// It has no port any more.
+    fn give_back(&mut self, net: &mut Net) {
+        let Some(local) = self.local.take() else { return };
+        net.tcp_ports.give_back(local.port);
+        if core::mem::take(&mut self.bound) {
+            net.tcp_bound.give_back(local.port);
+        }
     }
 
     pub fn listen(&mut self, net: &mut Net, options: &Options, backlog: u32) -> Result<()> {
@@ -196,10 +206,13 @@ impl Tcp {
                 None
             }
             State::Connection(connection) => {
+                let resumes = connection.resuming.is_some();
                 let (error, over) = connection.refresh(net);
                 if over {
                     // Kept until it is read empty and closed.
                     connection.seen = Wire::Closed;
+                } else if resumes && connection.resuming.is_none() {
+                    self.apply(net, options);
                 }
                 error
             }
@@ -210,6 +223,10 @@ impl Tcp {
             State::Again(remote) => {
                 let remote = *remote;
                 self.state = State::Idle;
+                // The peer may have a connection to that port by now, which nobody here knows.
+                if self.chosen {
+                    self.give_back(net);
+                }
                 let bytes = address::bytes(remote.addr, remote.port);
                 if !matches!(self.connect(net, options, &bytes), Err(Error::InProgress)) {
                     self.state = State::Again(remote);
@@ -228,29 +245,6 @@ impl Tcp {
             }
             _ => 0,
         }
-    }
-
-    fn go_on(&mut self, net: &mut Net, options: &Options, suspended: &Suspended) -> Option<Error> {
-        let (at, kept, resuming) = match suspended.resume(net)? {
-            Ok(begun) => begun,
-            Err(_) => {
-                suspended.drop_it(net);
-                self.state = State::Closed;
-                return Some(Error::ConnReset);
-            }
-        };
-        tune(net.tcp(at), options);
-        self.state = State::Connection(Connection {
-            at,
-            remote: suspended.remote(),
-            started: net.now,
-            seen: Wire::SynSent,
-            established: true,
-            closing: suspended.closing,
-            kept: Some(kept),
-            resuming: Some(resuming),
-        });
-        None
     }
 
     pub fn accept(&mut self, net: &mut Net, options: &Options) -> Result<(Tcp, Vec<u8>)> {
@@ -282,6 +276,7 @@ impl Tcp {
             ipv6: self.ipv6,
             local: Some(local.unwrap_or(IpListenEndpoint { addr: None, port })),
             bound: false,
+            chosen: false,
             state: State::Connection(connection),
         };
         self.refresh(net, options);
@@ -301,6 +296,7 @@ impl Tcp {
         let interface = net.way(&remote.addr)?;
         if self.local.is_none() {
             self.bind(net, options, &address::wildcard(self.ipv6, 0))?;
+            self.chosen = true;
         }
         let port = self.local.map_or(0, |local| local.port);
         let from = match self.local.and_then(|local| local.addr) {
@@ -567,80 +563,6 @@ impl Tcp {
                 (state_name(socket.state()), socket.recv_queue(), socket.send_queue())
             }
         }
-    }
-}
-
-const IDLE: u8 = 0;
-const LISTENING: u8 = 1;
-const CONNECTING: u8 = 2;
-const CONNECTION: u8 = 3;
-const CLOSED: u8 = 4;
-/// A connection that is not kept.
-const LOST: u8 = 5;
-
-impl Tcp {
-    /// For the next instance.
-    pub fn put(&self, net: &mut Net, writer: Writer) -> Writer {
-        let writer = record::put_local(writer.bool(self.ipv6), self.local, self.ipv6);
-        let writer = writer.bool(self.bound);
-        match &self.state {
-            State::Idle => writer.u8(IDLE),
-            State::Listening(listening) => writer.u8(LISTENING).u32(listening.backlog as u32),
-            State::Again(remote) => record::put_remote(writer.u8(CONNECTING), Some(*remote)),
-            State::Suspended(suspended) => suspended.put(writer.u8(CONNECTION)),
-            State::Connection(c) if !c.established && c.seen != Wire::Closed => {
-                record::put_remote(writer.u8(CONNECTING), Some(c.remote))
-            }
-            State::Connection(Connection { at, kept: Some(kept), closing, resuming, .. }) => {
-                let ended = resuming.is_none() && !net.tcp(*at).may_send();
-                let start = writer.done();
-                let begun = Writer::behind(start.clone()).u8(CONNECTION);
-                let put = net.put_connection(begun, *at, kept, *closing || ended);
-                put.unwrap_or_else(|| Writer::behind(start).u8(LOST))
-            }
-            State::Connection(c) if c.seen != Wire::Closed => writer.u8(LOST),
-            State::Lost => writer.u8(LOST),
-            State::Rest(_, at, suspended) => suspended.put_rest(writer.u8(CONNECTION), *at),
-            State::Connection(_) | State::Closed => writer.u8(CLOSED),
-        }
-    }
-
-    /// A socket of the last instance.
-    pub fn get(reader: &mut Reader<'_>, net: &mut Net) -> Result<Self> {
-        let (ipv6, local, bound) = (reader.bool()?, record::local(reader)?, reader.bool()?);
-        let state = match reader.u8()? {
-            IDLE => State::Idle,
-            LISTENING => {
-                let backlog = reader.u32()?.clamp(1, BACKLOG_MAX) as usize;
-                let local = local.ok_or(Error::BadMessage)?;
-                let (waiting, ready) = (Vec::new(), VecDeque::new());
-                State::Listening(Listening { local, backlog, waiting, ready })
-            }
-            CONNECTING => State::Again(record::remote(reader)?.ok_or(Error::BadMessage)?),
-            CONNECTION => {
-                let suspended = Suspended::get(reader, net)?;
-                match suspended.rest(net) {
-                    None => State::Suspended(suspended),
-                    Some(Ok(rest)) => State::Rest(rest, 0, suspended),
-                    Some(Err(_)) => State::Lost,
-                }
-            }
-            LOST => State::Lost,
-            CLOSED => State::Closed,
-            _ => return Err(Error::BadMessage),
-        };
-        if let Some(local) = local {
-            net.tcp_ports.take(local.port);
-            if bound {
-                net.tcp_bound.take(local.port);
-            }
-        }
-        Ok(Self { ipv6, local, bound, state })
-    }
-
-    /// It was a connection that could not be kept.
-    pub fn is_lost(&self) -> bool {
-        matches!(self.state, State::Lost)
     }
 }
 

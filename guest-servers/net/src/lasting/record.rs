@@ -89,24 +89,23 @@ impl Options {
 }
 
 impl Socket {
-    /// `None`: it is of a kind that is not kept.
-    fn record(&self, net: &mut Net) -> Option<Vec<u8>> {
+    fn record(&self, net: &mut Net) -> Vec<u8> {
         let kind = match &self.body {
-            Body::Tcp(_) => TCP,
+            // Those that are not kept are told apart from those that never were.
+            Body::Tcp(_) | Body::Packet(_) | Body::Unix(_) => TCP,
             Body::Udp(_) => UDP,
             Body::Icmp(_) => ICMP,
-            Body::Packet(_) | Body::Unix(_) => return None,
         };
         let writer = Writer::new().u8(VERSION).u8(kind).u32(self.domain).u32(self.owner);
         let writer = writer.bool(self.read_shut).bool(self.write_shut).bool(self.kept);
         let writer = self.options.put(writer.u64(self.error.map_or(0, |error| error as u64)));
-        Some(match &self.body {
+        let writer = match &self.body {
             Body::Tcp(tcp) => tcp.put(net, writer),
             Body::Udp(udp) => udp.put(writer),
             Body::Icmp(icmp) => icmp.put(writer),
-            Body::Packet(_) | Body::Unix(_) => writer,
-        })
-        .map(Writer::done)
+            Body::Packet(_) | Body::Unix(_) => Tcp::lost().put(net, writer),
+        };
+        writer.done()
     }
 }
 
@@ -189,7 +188,7 @@ impl Stack {
     pub fn commit(&mut self) -> Result<()> {
         for cookie in self.net.lasting.take_dirty() {
             let record = match self.sockets.get(&cookie) {
-                Some(socket) => socket.record(&mut self.net),
+                Some(socket) => Some(socket.record(&mut self.net)),
                 None => self.net.orphan_record(cookie, Writer::new().u8(VERSION).u8(ORPHAN)),
             };
             self.net.lasting.put(cookie, record.as_deref());

@@ -16,12 +16,12 @@ use smoltcp::wire::IpEndpoint;
 use xinim_abi::error::{Error, Result};
 use xinim_keep::codec::{Reader, Writer};
 
-use super::{At, CONNECT_TIMEOUT};
+use super::{At, CONNECT_TIMEOUT, Connection, State, Tcp, tune};
 use crate::common::Net;
 use crate::lasting::flow::{Left, Peer};
 use crate::lasting::record;
 use crate::lasting::tap::Key;
-use crate::socket::{BUFFER_MAX, BUFFER_MIN};
+use crate::socket::{BUFFER_MAX, BUFFER_MIN, Options};
 
 /// More than windows are rounded by (RFC 7323, 2.3): their scale is 7 for the longest buffer.
 const ROUNDING: usize = 256;
@@ -150,6 +150,37 @@ impl Net {
         }
         self.tap(at).live(&kept.key);
         Some(Ok(()))
+    }
+}
+
+impl Tcp {
+    /// A connection of the last instance goes on, if its interface is there.
+    pub(super) fn go_on(
+        &mut self,
+        net: &mut Net,
+        options: &Options,
+        suspended: &Suspended,
+    ) -> Option<Error> {
+        let (at, kept, resuming) = match suspended.resume(net)? {
+            Ok(begun) => begun,
+            Err(_) => {
+                suspended.drop_it(net);
+                self.state = State::Closed;
+                return Some(Error::ConnReset);
+            }
+        };
+        tune(net.tcp(at), options);
+        self.state = State::Connection(Connection {
+            at,
+            remote: suspended.remote(),
+            started: net.now,
+            seen: Wire::SynSent,
+            established: true,
+            closing: suspended.closing,
+            kept: Some(kept),
+            resuming: Some(resuming),
+        });
+        None
     }
 }
 

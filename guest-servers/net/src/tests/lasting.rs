@@ -271,6 +271,32 @@ fn listeners_and_connections_that_are_asked_for_go_on() {
     assert_eq!(world.b.bind(other, &v4([0; 4], 80)), Err(Error::AddrInUse));
 }
 
+/// Whenever a stack dies while it connects, its next instance does, and soon.
+#[test]
+fn a_connection_comes_about_whenever_its_stack_dies() {
+    for steps in 0..30 {
+        let mut world = World::new(Weather::default());
+        let listener = world.b.open(2, 1, 0, 1).unwrap();
+        world.b.bind(listener, &v4([0; 4], 80)).unwrap();
+        world.b.listen(listener, 8).unwrap();
+        let client = world.a.open(2, 1, 0, 1).unwrap();
+        assert_eq!(world.a.connect(client, &v4(B, 80)), Err(Error::InProgress));
+        world.a.commit().unwrap();
+        for _ in 0..steps {
+            // What it does in between it does not come to write down.
+            world.step();
+        }
+        world.dies(0);
+        world.until(5, |w| w.a.connected(client)).unwrap();
+        assert_eq!(world.a.send(client, b"hello", &[]), Ok(5));
+        world.until(5, |w| {
+            let (server, _) = ready(w.b.accept(listener, 1))?;
+            w.run(1000);
+            ready(receive(&mut w.b, server, 9)).filter(|bytes| bytes == b"hello")
+        });
+    }
+}
+
 #[test]
 fn datagram_sockets_go_on() {
     let mut world = World::new(Weather::default());
@@ -328,6 +354,24 @@ fn a_connection_without_memory_is_reset() {
     assert_eq!(receive(&mut world.a, client, 9), Err(Error::ConnReset));
     assert_eq!(receive(&mut world.a, client, 9), Ok(vec![]));
     assert_eq!(world.a.send(client, b"x", &[]), Err(Error::Pipe));
+}
+
+/// Those that are not kept say so once, and are no descriptors of nothing.
+#[test]
+fn unix_domain_sockets_and_captures_end() {
+    let mut world = World::new(Weather::default());
+    let (one, other) = world.a.pair(1, 1).unwrap();
+    let capture = world.a.open(17, 3, 0, 1).unwrap();
+    world.a.commit().unwrap();
+    world.dies(0);
+    for cookie in [one, capture] {
+        assert_eq!(receive(&mut world.a, cookie, 9), Err(Error::ConnReset));
+        assert_eq!(world.a.send(cookie, b"x", &[]), Err(Error::Pipe));
+        world.a.close(cookie);
+    }
+    world.a.close(other);
+    world.a.commit().unwrap();
+    assert!(world.a.net.lasting.records().is_empty());
 }
 
 /// Any damage to what is kept is an error or a connection that ends; never more.

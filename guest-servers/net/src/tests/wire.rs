@@ -112,7 +112,9 @@ impl World {
         let seed = self.born;
         let mut shelf = self.shelves[side].clone();
         let (journal, _) = Journal::open(shelf.open(1, JOURNAL).unwrap()).unwrap();
-        let mut stack = Stack::new([seed, 2, 3, 4], self.now);
+        // Neighbouring seeds would draw the same ports.
+        let spread = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15);
+        let mut stack = Stack::new([seed, spread, 3, 4], self.now);
         stack.net.lasting = Lasting::new(journal, Box::new(shelf));
         let (_, bad) = stack.take_up();
         assert_eq!(bad, 0);
