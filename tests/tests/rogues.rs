@@ -114,6 +114,29 @@ fn a_liar_is_reported_by_its_client() {
     }
 }
 
+/// A disk's driver that lives and completes nothing: its client reports it, too, and whoever waits is served by
+/// the next one that works.
+#[test]
+fn a_driver_that_says_nothing_is_reported_by_its_client() {
+    if !engines("a_driver_that_says_nothing_is_reported_by_its_client").contains(&"kvm") {
+        return;
+    }
+    let dir = tempdir().expect("directory");
+    let image = dir.path().join("disk.img");
+    fat_image(&image, 16 << 20, 16);
+    let script = "service update ahci /bin/breakout; echo updated $?
+        mount -t fat /dev/sda /mnt 2> /dev/null &
+        until service history ahci | grep -q complaint; do sleep 1; done; echo reported
+        service update ahci /sbin/ahci; echo updated $?
+        wait; mount /dev/sda /mnt; echo whole > /mnt/f; sync; cat /mnt/f; umount /mnt
+        service history ahci | grep complaint | while read time name cause by who rest; do
+            echo $name $cause $who; done";
+    let disk = format!("{},bus=ahci", arg(&image));
+    let output = exec("kvm", script, &["--disk", &disk]).output();
+    let expected = "updated 0\nreported\nupdated 0\nwhole\nahci complaint fs-fat,\n";
+    assert_eq!(output.out(), expected, "{}", output.err());
+}
+
 /// New programs that never come up, that die in their first second, and that are none.
 #[test]
 fn bad_updates_are_rolled_back() {

@@ -43,6 +43,11 @@ use crate::{Cache, Info, Limits, Transport, names};
 const MAX_RECOVERIES: u32 = 64;
 /// Code of a complaint: the driver's ring indices make no sense.
 const RING_BROKEN: u32 = 1;
+/// The same: it completes nothing.
+const SILENT: u32 = 2;
+/// How long a driver may complete nothing, ns. One that works as it should has started a silent device over
+/// after 10 s; RS takes who waits for others for 30 s for hung, and its client is not the one that is.
+const PATIENCE_NS: u64 = 25_000_000_000;
 /// How often long work shows RS that it is no hang; RS looks every 125 ms, less with a short heartbeat.
 const LIFE_NS: u64 = 50_000_000;
 /// Least memory worth attaching.
@@ -103,6 +108,12 @@ pub struct Disk {
     unheard: bool,
     /// When RS was last shown that this service lives.
     seen: u64,
+    /// Completions taken.
+    done: u64,
+    /// While the clock runs: how many there were when it was set.
+    since: Option<u64>,
+    /// RS was told that the driver is silent, and nothing has come since.
+    complained: bool,
 }
 
 impl Disk {
@@ -141,6 +152,9 @@ impl Disk {
             marks: Marks::new(kip::random_u64().unwrap_or_else(kip::tsc)),
             unheard: false,
             seen: 0,
+            done: 0,
+            since: None,
+            complained: false,
         };
         disk.attach()?;
         Ok(disk)
@@ -244,6 +258,8 @@ impl Disk {
                 completions[at].status = u32::from(Error::Io as u16);
             }
             self.outstanding.remove(&id);
+            self.done += 1;
+            self.complained = false;
             trace::event(trace::kind::BLOCK_DONE, completions[at].status as u16, 0, id);
             at += 1;
         }
@@ -262,12 +278,21 @@ impl Disk {
     /// Waits for completions or for the driver's death, ringing the doorbell with the same entry
     /// into the kernel.
     fn wait_event(&mut self) -> Result<bool> {
+        if self.since.is_none() {
+            sys::timer_set(self.events.raw(), time::now_ns().saturating_add(PATIENCE_NS))?;
+            self.since = Some(self.done);
+        }
         let received = match core::mem::take(&mut self.unheard) {
             // A dead driver is no error: its obituary comes.
             true => self.events.notify_wait(self.service.connect(true)?, self.doorbell)?,
             false => self.events.receive()?,
         };
         let raised = received.notification().unwrap_or(0);
+        // Once: a second instance is silent for the device's sake, and its word counts in the end.
+        if raised & bits::TIMER != 0 && self.since.take() == Some(self.done) && !self.complained {
+            self.complained = true;
+            let _ = xinim_rt::rs::complain(self.service.label(), SILENT);
+        }
         let mut died = false;
         if raised & bits::OBITUARY != 0 {
             while let Some(obituary) = sys::event_next(self.events.raw())? {

@@ -129,7 +129,7 @@ mod tests {
 
     #[test]
     fn a_router_has_it_forget_and_short_frames_are_nothing() {
-        let mut frame = vec![0; 80];
+        let mut frame = [0; 80];
         frame[TYPE].copy_from_slice(&IPV6);
         (frame[NEXT_HEADER], frame[ICMPV6_TYPE]) = (ICMPV6, ROUTER_ADVERTISEMENT);
         let mut neighbours = Neighbours::default();

@@ -359,7 +359,7 @@ mod tests {
             start in any::<u32>(),
             parts in prop::collection::vec((0usize..6000, 0usize..1500, 0usize..3), 1..120),
         ) {
-            let stream: Vec<u8> = (0..8000u32).map(|i| (i * 7 >> 3) as u8).collect();
+            let stream: Vec<u8> = (0..8000u32).map(|i| ((i * 7) >> 3) as u8).collect();
             let (memory, mut flow) = flow(1, start.wrapping_sub(1));
             let mut read = 0;
             for (at, len, what) in parts {

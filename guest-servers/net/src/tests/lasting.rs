@@ -159,7 +159,7 @@ fn who_only_reads_goes_on_without_other_wakeups() {
                 clock = w.now + pause;
                 let end = data.len().min(sent + 16_384);
                 sent += ready(w.b.send(server, &data[sent..end], &[])).unwrap_or(0);
-                dead = dice.draw() % 16 == 0;
+                dead = dice.draw().is_multiple_of(16);
             }
             let due = next(&mut w);
             if dead {

@@ -10,9 +10,10 @@
 //! silent    never says that it is up
 //! idle      does nothing
 //! (none)    in a disk driver's place (service update virtio-blk /bin/breakout): serves a disk and lies about
-//!           what it has done
+//!           what it has done; in the place of ahci it never says anything of it
 //! ```
 
+use alloc::format;
 use alloc::vec::Vec;
 use core::hint::black_box;
 
@@ -83,7 +84,7 @@ pub fn main(words: &[&str]) -> i32 {
         }
         ["idle"] => server::run(&mut Idle),
         [] if start::handle(xinim_abi::start::role::DEVICE).is_some() => {
-            server::run(&mut Liar { rings: Vec::new() })
+            server::run(&mut Liar { rings: Vec::new(), mute: None })
         }
         _ => {
             log!("breakout: args are all, memory, spin, flood, quits MS, silent or idle");
@@ -235,6 +236,8 @@ struct Ring {
 /// A disk whose driver claims to have completed more than was asked.
 struct Liar {
     rings: Vec<Ring>,
+    /// It only listens; not known before it is first asked for something.
+    mute: Option<bool>,
 }
 
 impl Server for Liar {
@@ -267,11 +270,22 @@ impl Server for Liar {
     }
 
     fn notified(&mut self, _bits: u64) {
-        for ring in &self.rings {
+        let mute = *self.mute.get_or_insert_with(|| stands_for("ahci"));
+        for ring in self.rings.iter().filter(|_| !mute) {
             let _ = ring.memory.store_u32(index::CQ_TAIL, 3 * ENTRIES);
             let _ = sys::notify(ring.notify.raw(), 1 << COMPLETION_BIT);
         }
     }
+}
+
+/// Is this the process of that service?
+fn stands_for(label: &str) -> bool {
+    let list = xinim_rt::rs::query(query::LIST, "").unwrap_or_default();
+    let pid = format!("{}", start::pid());
+    list.lines().any(|line| {
+        let mut words = line.split('\t');
+        words.next() == Some(label) && words.nth(1) == Some(&pid)
+    })
 }
 
 impl Liar {
