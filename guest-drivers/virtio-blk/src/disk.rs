@@ -52,6 +52,9 @@ const AREA_STATUS: usize = 16;
 const AREA_RANGE: usize = 32;
 /// What the status byte holds until the device writes it; no valid status.
 const STATUS_PENDING: u8 = 0xFF;
+/// What stands in the place of the serial number before: no text, so that a device that says it has answered and
+/// has not is found out.
+const UNANSWERED: [u8; ID_LEN] = [0xFF; ID_LEN];
 /// Cookie of the request for the serial number.
 const ID_COOKIE: u32 = u32::MAX;
 
@@ -130,6 +133,13 @@ pub struct Disk<M, D: Dma, C> {
     heard: u64,
 }
 
+/// What came of asking for the serial number.
+enum Asked {
+    Named,
+    Refused,
+    Again,
+}
+
 impl<M: Mmio, D: Dma, C: Clock> Disk<M, D, C> {
     /// Takes over the device of `function` from whatever state it is in. On `Ok` it works.
     pub fn start<F: PciFunction<Mmio = M>>(
@@ -199,9 +209,14 @@ impl<M: Mmio, D: Dma, C: Clock> Disk<M, D, C> {
         disk.enable_queues()?;
         // Clients know the disk again by it after a driver's death: one answer that got lost or came out wrong
         // must not make it another disk.
+        let mut refusals = 0;
         for _ in 0..ATTEMPTS {
-            if disk.read_serial()? {
-                break;
+            match disk.read_serial()? {
+                Asked::Named => break,
+                // It has none, unless it was a request with a wrong bit that it refused.
+                Asked::Refused if refusals > 0 => break,
+                Asked::Refused => refusals += 1,
+                Asked::Again => {}
             }
         }
         Ok(disk)
@@ -218,13 +233,14 @@ impl<M: Mmio, D: Dma, C: Clock> Disk<M, D, C> {
         Ok(())
     }
 
-    /// Asks for the serial number (5.2.6: GET_ID) and waits for it; `false`: to be asked again. A device that
-    /// refuses has none; one that does not answer, or not in a way that can be understood, is reset.
-    fn read_serial(&mut self) -> core::result::Result<bool, StartError> {
+    /// Asks for the serial number (5.2.6: GET_ID) and waits for it. A device that does not answer, or not in a way
+    /// that can be understood, is reset.
+    fn read_serial(&mut self) -> core::result::Result<Asked, StartError> {
         let area = self.slots.len() * AREA;
         let header = RequestHeader { kind: request::GET_ID, reserved: 0, sector: 0 };
         self.areas.write_value(area, &header);
         self.areas.write_bytes(area + AREA_STATUS, &[STATUS_PENDING]);
+        self.areas.write_bytes(area + AREA_RANGE, &UNANSWERED);
         let part = |at: usize, len| Segment { address: self.areas.device_address(at).address, len };
         let chain = [
             part(area, size_of::<RequestHeader>() as u32),
@@ -237,15 +253,19 @@ impl<M: Mmio, D: Dma, C: Clock> Disk<M, D, C> {
         let (queue, transport) = (&mut self.queues[0], &self.transport);
         let answered = transport.wait_for(&self.clock, ID_TIMEOUT_NS, || queue.has_used());
         if !answered || queue.pop().is_err() {
-            return self.restart().map(|()| false);
+            return self.restart().map(|()| Asked::Again);
         }
         let (mut status, mut id) = ([0], [0; ID_LEN]);
         self.areas.read_bytes(area + AREA_STATUS, &mut status);
         self.areas.read_bytes(area + AREA_RANGE, &mut id);
-        if status[0] == Status::Ok as u8 {
-            self.unit.serial = Text::from_device(&id);
-        }
-        Ok(status[0] != STATUS_PENDING && status[0] != Status::IoErr as u8)
+        Ok(match status[0] {
+            status if status == Status::Ok as u8 && id != UNANSWERED => {
+                self.unit.serial = Text::from_device(&id);
+                Asked::Named
+            }
+            status if status == Status::Unsupported as u8 => Asked::Refused,
+            _ => Asked::Again,
+        })
     }
 
     pub fn statistics(&self) -> Statistics {

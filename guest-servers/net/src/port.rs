@@ -202,6 +202,10 @@ impl Port {
         &mut self.out.tap
     }
 
+    pub fn tap_ref(&self) -> &Tap {
+        &self.out.tap
+    }
+
     /// What the tap has to say to peers.
     pub fn nudge(&mut self, now: Instant) {
         let frames = core::mem::take(&mut self.out.tap.to_link);

@@ -143,6 +143,9 @@ impl Stack {
     fn statistics(&self, out: &mut String) -> core::fmt::Result {
         writeln!(out, "sockets\t{}", self.sockets.len())?;
         writeln!(out, "connections_ending\t{}", self.net.orphans.len())?;
+        // Those that end with this server: there was no memory for more, or it failed.
+        let lost = self.net.interfaces.iter().map(|netif| netif.port.tap_ref().lost).sum::<u64>();
+        writeln!(out, "connections_not_kept\t{}", self.net.lasting.refused + lost)?;
         writeln!(out, "interfaces\t{}", self.net.interfaces.len())
     }
 }

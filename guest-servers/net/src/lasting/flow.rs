@@ -14,8 +14,6 @@ use xinim_abi::error::Result;
 
 use super::mirror::{ACKED, FIN, Mirror, UNACKED, Way};
 
-/// Bytes held of a connection that nobody has accepted. What comes beyond is not acknowledged before.
-const EARLY_MAX: usize = 64 * 1024;
 /// Ranges beyond a hole; what comes for more is not acknowledged and so comes again.
 const RANGES_MAX: usize = 64;
 
@@ -54,6 +52,8 @@ enum Bytes {
     /// From number `theirs` on.
     Early(Vec<u8>),
     Kept(Mirror),
+    /// It ends with the server.
+    Gone,
 }
 
 pub struct Flow {
@@ -76,6 +76,8 @@ pub struct Flow {
     /// The last acknowledgement that went out.
     acked: u32,
     unacked: u32,
+    /// Bytes held while it opens. What comes beyond is not acknowledged before it is open.
+    early_max: usize,
     bytes: Bytes,
     /// An acknowledgement of the resuming stack, as a frame.
     pub nudge: Vec<u8>,
@@ -101,8 +103,8 @@ pub struct Given {
 }
 
 impl Flow {
-    /// Of a first SYN, ours or theirs.
-    pub fn opening() -> Self {
+    /// Of a first SYN, ours or theirs. So many bytes may be held while nobody has accepted it.
+    pub fn opening(early_max: usize) -> Self {
         Self {
             stage: Stage::Opening,
             peer: Peer::default(),
@@ -115,6 +117,7 @@ impl Flow {
             fin: None,
             acked: 0,
             unacked: 0,
+            early_max,
             bytes: Bytes::Early(Vec::new()),
             nudge: Vec::new(),
         }
@@ -128,7 +131,12 @@ impl Flow {
 
     /// Their SYN came.
     pub fn peer_begins(&mut self, number: u32, peer: Peer) {
-        self.theirs = number.wrapping_add(1);
+        let theirs = number.wrapping_add(1);
+        if theirs == self.theirs && self.covered != theirs {
+            // The same again, late.
+            return;
+        }
+        self.theirs = theirs;
         (self.read, self.covered, self.acked) = (self.theirs, self.theirs, self.theirs);
         self.ranges.clear();
         self.fin = None;
@@ -147,6 +155,15 @@ impl Flow {
         self.stage = Stage::Open;
         // The end may have been acknowledged by now.
         self.note_acked(self.acked)
+    }
+
+    /// Nothing of it is kept any more.
+    pub fn give_up(&mut self) {
+        self.bytes = Bytes::Gone;
+    }
+
+    pub fn is_kept(&self) -> bool {
+        matches!(self.bytes, Bytes::Kept(_))
     }
 
     /// A connection of the last instance. Errors: what is there makes no sense.
@@ -174,7 +191,7 @@ impl Flow {
             acked: acked.wrapping_add(ended.into()),
             unacked,
             bytes: Bytes::Kept(mirror),
-            ..Self::opening()
+            ..Self::opening(0)
         };
         Ok((flow, given))
     }
@@ -184,7 +201,7 @@ impl Flow {
         let count = self.written.wrapping_sub(self.unacked) as usize;
         match &self.bytes {
             Bytes::Kept(mirror) => mirror.get(Way::Out, self.unacked, count),
-            Bytes::Early(_) => Ok(Vec::new()),
+            Bytes::Early(_) | Bytes::Gone => Ok(Vec::new()),
         }
     }
 
@@ -229,8 +246,9 @@ impl Flow {
 
     fn take_in(&mut self, number: u32, bytes: &[u8]) -> Result<()> {
         let room = match &self.bytes {
-            Bytes::Early(_) => EARLY_MAX,
+            Bytes::Early(_) => self.early_max,
             Bytes::Kept(mirror) => mirror.capacity(Way::In),
+            Bytes::Gone => return Ok(()),
         };
         let end = number.wrapping_add(bytes.len() as u32);
         let (from, to) =
@@ -249,6 +267,7 @@ impl Flow {
                 early[at..at + part.len()].copy_from_slice(part);
             }
             Bytes::Kept(mirror) => mirror.put(Way::In, from, part)?,
+            Bytes::Gone => {}
         }
         self.cover(from, to);
         Ok(())
@@ -274,6 +293,9 @@ impl Flow {
     /// What may be acknowledged when the stack acknowledges `ack`: nothing that the next instance would
     /// not have.
     pub fn acknowledges(&mut self, ack: u32) -> Result<u32> {
+        if matches!(self.bytes, Bytes::Gone) {
+            return Ok(ack);
+        }
         let all = match self.fin {
             Some(fin) if fin == self.covered => fin.wrapping_add(1),
             _ => self.covered,
@@ -313,7 +335,7 @@ mod tests {
 
     fn flow(ours: u32, theirs: u32) -> (Memory, Flow) {
         let memory = Memory::new(mirror::len(BUFFER, BUFFER));
-        let mut flow = Flow::opening();
+        let mut flow = Flow::opening(0);
         flow.begins(ours);
         flow.peer_begins(theirs, PEER);
         flow.keep(mirror_in(&memory)).unwrap();
@@ -337,6 +359,24 @@ mod tests {
         flow.was_read(5);
         let given = again(&memory, &flow);
         assert_eq!((given.unread, given.ended), (vec![], false));
+    }
+
+    #[test]
+    fn a_syn_that_comes_again_takes_nothing_back() {
+        let (memory, mut flow) = flow(99, 199);
+        flow.arrived(200, Some(100), b"abc", false).unwrap();
+        flow.acknowledges(203).unwrap();
+        flow.peer_begins(199, PEER);
+        assert_eq!(again(&memory, &flow).unread, b"abc");
+        assert_eq!(flow.acknowledges(203), Ok(203));
+    }
+
+    #[test]
+    fn what_is_not_kept_is_acknowledged_as_the_stack_does() {
+        let (_, mut flow) = flow(99, 199);
+        flow.give_up();
+        flow.arrived(200, Some(100), b"abc", false).unwrap();
+        assert_eq!((flow.acknowledges(203), flow.is_kept()), (Ok(203), false));
     }
 
     #[test]

@@ -9,8 +9,8 @@
 //! own making, with the numbers that the peer knows. What the stack's own first number is does not matter;
 //! it is shifted from then on. (As FT-TCP does: Alvisi and others, INFOCOM 2001.)
 //!
-//! Bounds: [`FLOWS_MAX`] connections, of which [`OPENING_MAX`] are not established. Beyond that one
-//! is not kept, and ends with the server.
+//! Bounds: [`FLOWS_MAX`] connections, of which [`OPENING_MAX`] are not accepted yet; beyond that one is
+//! not kept, and ends with the server. [`EARLY_FLOWS`] of these have what came held for them.
 
 use alloc::collections::{BTreeMap, VecDeque};
 use alloc::vec;
@@ -29,6 +29,9 @@ use crate::offload;
 
 pub const FLOWS_MAX: usize = 1024;
 const OPENING_MAX: usize = 256;
+/// Connections whose bytes are held before they are accepted, and how many of each.
+const EARLY_FLOWS: usize = 64;
+const EARLY_MAX: usize = 64 * 1024;
 /// Bytes of a segment that is given to a resuming stack.
 const GIVEN_MAX: usize = 32 * 1024;
 /// Acknowledgements that have a peer send again what it lost at once (RFC 5681, 3.2).
@@ -98,8 +101,9 @@ impl Tap {
             if !self.make_room() {
                 return None;
             }
+            let early_max = if self.opening < EARLY_FLOWS { EARLY_MAX } else { 0 };
             self.opening += 1;
-            self.flows.insert(key, Flow::opening());
+            self.flows.insert(key, Flow::opening(early_max));
         }
         self.flows.get_mut(&key)
     }
@@ -203,11 +207,17 @@ impl Tap {
             return Verdict::Drop;
         }
         if acked.is_err() {
-            // Memory that cannot be written: better a connection that is not kept.
-            self.lost += 1;
-            self.forget(&key);
+            self.give_up(&key);
         }
         Verdict::Pass
+    }
+
+    /// Memory that cannot be written: better a connection that is not kept.
+    pub fn give_up(&mut self, key: &Key) {
+        if let Some(flow) = self.flows.get_mut(key) {
+            flow.give_up();
+            self.lost += 1;
+        }
     }
 
     /// A frame for the stack, changed in place.
@@ -243,8 +253,7 @@ impl Tap {
         }
         let (answers, fin, rst) = (packet.ack().then_some(ack), packet.fin(), packet.rst());
         if !rst && flow.arrived(first, answers, packet.payload_mut(), fin).is_err() {
-            self.lost += 1;
-            self.forget(&key);
+            self.give_up(&key);
         }
         Verdict::Pass
     }

@@ -88,8 +88,7 @@ impl Net {
         let Some(kept) = kept else { return };
         let tap = self.tap(at);
         if tap.flow(&kept.key).is_some_and(|flow| flow.wrote(bytes).is_err()) {
-            tap.lost += 1;
-            tap.forget(&kept.key);
+            tap.give_up(&kept.key);
         }
     }
 
@@ -119,7 +118,7 @@ impl Net {
     ) -> Option<Writer> {
         let driver = self.interfaces[at.interface].port.link_ref().driver();
         let over = self.tcp(at).state() == Wire::Closed;
-        let flow = self.tap(at).flow(&kept.key)?;
+        let flow = self.tap(at).flow(&kept.key).filter(|flow| flow.is_kept())?;
         let left = Left { peer: flow.peer, written: flow.written, read: flow.read };
         let kept = *kept;
         Some(Suspended { kept, left, driver, closing, over }.put(writer))
