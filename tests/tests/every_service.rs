@@ -134,7 +134,8 @@ fn every_service_is_killed_in_turn_and_nothing_is_lost_or_leaks() {
     for engine in engines("every service killed in turn") {
         let dir = tempdir().expect("directory");
         let disks = disks(dir.path(), &file);
-        let mut args = vec!["--net", "user,model=virtio,host-loopback"];
+        // Plenty, so that what is left of it does not decide what spares make ahead.
+        let mut args = vec!["--net", "user,model=virtio,host-loopback", "--memory", "256M"];
         args.extend(disks.iter().flat_map(|disk| ["--disk", disk]));
         let output = exec(engine, &script(port, &sum), &args).output();
         let text = output.out();
