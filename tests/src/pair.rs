@@ -33,7 +33,7 @@ use xinim_pci::{ConfigAccess, interrupt};
 
 const PAGE: u64 = 4096;
 /// Where the machine's RAM begins; not 0, so that an offset is never an address by luck.
-const RAM_BASE: u64 = 0x10_0000;
+pub const RAM_BASE: u64 = 0x10_0000;
 
 /// Whether a write at this offset of this BAR is a doorbell.
 pub type Doorbell = fn(bar: u8, offset: u64) -> bool;

@@ -1,16 +1,21 @@
 //! The virtio-blk driver's logic against our virtio-blk model, in one process: every operation, host
 //! errors, lost requests, resets. Random mixes and lies are in `virtio_blk_properties`.
 
+use std::cell::Cell;
+use std::rc::Rc;
+
 use xinim_abi::error::Error;
+use xinim_abi::hw::virtio::common;
 use xinim_abi::services::block::{flags, info};
 use xinim_block_service::{BlockDevice, Completion, Operation, Request};
 use xinim_devices::dma::Dma as _;
 use xinim_devices::pci::PciDevice as _;
-use xinim_devices::testing::MemoryDisk;
+use xinim_devices::testing::{FlatMemory, MemoryDisk};
 use xinim_devices::virtio::BlockConfig;
 use xinim_driver_kit::deadline::{SILENCE_NS, TIMEOUT_NS};
 use xinim_driver_kit::testing::FakeClock;
 use xinim_driver_kit::{Clock, Constraints, Dma, SharedMemory};
+use xinim_tests::pair::RAM_BASE;
 use xinim_tests::virtio_blk::{
     SECTORS, VECTORS, list, rig, rig_of, rig_with, ring_addresses, run, submit, unit, works,
 };
@@ -124,6 +129,53 @@ fn the_serial_number_is_asked_for_once() {
     rig.machine.defer_doorbells(false);
     assert_eq!(unit(&disk).serial.as_str(), "");
     works(&mut disk, &rig);
+}
+
+/// The device reads a wrong address for its serial number, writes it there and says that all is well.
+#[test]
+fn a_serial_number_that_was_written_elsewhere_is_asked_for_again() {
+    let (clock, config) =
+        (FakeClock::default(), BlockConfig { id: "SN-0042".into(), ..BlockConfig::default() });
+    let rig = rig_of(MemoryDisk::new(SECTORS * 512), config, 256);
+    rig.machine.defer_doorbells(true);
+    let (machine, memory) = (rig.machine.clone(), rig.memory.clone());
+    let misled = Rc::new(Cell::new(0));
+    let count = misled.clone();
+    rig.machine.lie(Some(Box::new(move |offset, value| {
+        // The driver looks at the device while it waits.
+        if offset == common::DEVICE_STATUS as u64 {
+            if count.get() == 0 && mislead(&memory) {
+                count.set(1);
+            }
+            machine.ring();
+        }
+        value
+    })));
+    let function = rig.machine.fresh_function();
+    let mut disk = Disk::start(&function, &rig.machine.ram, &clock, VECTORS).unwrap();
+    rig.machine.lie(None);
+    rig.machine.ring();
+    rig.machine.defer_doorbells(false);
+    assert_eq!(misled.get(), 1);
+    assert_eq!(unit(&disk).serial.as_str(), "SN-0042");
+    works(&mut disk, &rig);
+}
+
+/// Changes the address of the descriptor that a device is to write 20 bytes to, if there is one.
+fn mislead(memory: &FlatMemory) -> bool {
+    const WRITE_AND_NEXT: [u8; 2] = [3, 0];
+    let mut descriptor = [0; 16];
+    let places = (RAM_BASE..RAM_BASE + (64 << 12)).step_by(16);
+    for at in places {
+        if memory.read(at, &mut descriptor).is_err() {
+            return false;
+        }
+        if descriptor[8..12] == 20u32.to_le_bytes() && descriptor[12..14] == WRITE_AND_NEXT {
+            descriptor[1] ^= 1;
+            return memory.write(at, &descriptor).is_ok();
+        }
+    }
+    false
 }
 
 #[test]
