@@ -4,11 +4,14 @@
 //! ```text
 //!  service (messages, waiting callers) ── Stack ─┬─ sockets: tcp udp icmp packet unix
 //!                                                ├─ routes, resolver, configuration
-//!                                                └─ Netif ── smoltcp ── Port ── Link (rings | loopback)
+//!                                                ├─ Netif ── smoltcp ── Port ── Link (rings | loopback)
+//!                                                └─ Lasting: records and memory for the next instance
 //! ```
 //! Every interface has a smoltcp interface and socket set of its own, so that ARP, neighbour discovery
 //! and SLAAC are its own too. A socket that is bound to no interface's address has one smoltcp socket in
 //! each.
+//!
+//! This server's own death ends none of its connections: see [`lasting`].
 #![no_std]
 #![forbid(unsafe_code)]
 

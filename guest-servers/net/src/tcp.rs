@@ -10,7 +10,8 @@
 //! accepted count against the backlog; when it is full nobody listens until one is accepted, fails or
 //! times out, so a flood of SYNs costs a bounded amount of memory.
 //!
-//! A closed socket whose connection is not done yet goes on as an [`Orphan`].
+//! A closed socket whose connection is not done yet goes on as an [`Orphan`]. Sockets are as they were in the
+//! next instance of the server: `record.rs` says what they are, `resume.rs` has connections go on.
 
 use alloc::collections::VecDeque;
 use alloc::vec;
