@@ -49,11 +49,6 @@ impl Writer {
         self
     }
 
-    /// What was written before, to be written on.
-    pub fn behind(bytes: Vec<u8>) -> Self {
-        Self(bytes)
-    }
-
     pub fn done(self) -> Vec<u8> {
         self.0
     }

@@ -34,9 +34,7 @@ impl Vault for AtRs {
 
 fn journal() -> Result<Journal<Box<dyn Area>>> {
     let area: Box<dyn Area> = Box::new(KeptArea::open(JOURNAL, JOURNAL_LEN)?);
-    let (journal, found) = Journal::open(area)?;
-    keep::say(found);
-    Ok(journal)
+    keep::open(area).map(|(journal, _)| journal)
 }
 
 /// Does the request change anything, so that it must not be done twice?
@@ -57,6 +55,12 @@ pub fn changes(message: &Message) -> bool {
             | Socket::Receive(_)
             | Socket::Configure(_))
     )
+}
+
+/// The ticket of a request that is made once more.
+fn repeated(request: &Request) -> Option<Ticket> {
+    let tag = request.message.tag;
+    Ticket::of(request.sender, tag).filter(|_| tag.is_repeated())
 }
 
 /// The ticket under which it is noted how much of a request is done.
@@ -109,11 +113,8 @@ impl NetServer {
     }
 
     /// The answer that a repeated request was given before.
-    pub fn answered(&self, request: &Request, ticket: Option<Ticket>) -> Option<Message> {
-        if !request.message.tag.is_repeated() {
-            return None;
-        }
-        self.stack.net.lasting.answered(ticket?)
+    pub fn answered(&self, request: &Request) -> Option<Message> {
+        self.stack.net.lasting.answered(repeated(request)?)
     }
 
     /// So many bytes of a request are in its caller's window, and its end is not there yet.
@@ -124,11 +125,9 @@ impl NetServer {
     }
 
     /// How many there were when the last instance died.
-    pub fn part(&self, request: &Request, ticket: Option<Ticket>) -> usize {
-        if !request.message.tag.is_repeated() {
-            return 0;
-        }
-        let noted = ticket.and_then(|ticket| self.stack.net.lasting.answered(part(ticket)));
+    pub fn part(&self, request: &Request) -> usize {
+        let ticket = repeated(request).map(part);
+        let noted = ticket.and_then(|ticket| self.stack.net.lasting.answered(ticket));
         noted.map_or(0, |message| message.words[0] as usize)
     }
 }

@@ -124,9 +124,9 @@ impl Server for NetServer {
     fn call(&mut self, request: Request) -> Option<Message> {
         SERVING.store(true, Ordering::Relaxed);
         let ticket = Ticket::of(request.sender, request.message.tag);
-        let reply = match self.answered(&request, ticket) {
+        let reply = match self.answered(&request) {
             Some(reply) => Ok(Some(reply)),
-            None => self.serve(&request, ticket),
+            None => self.serve(&request),
         };
         if let (Ok(Some(reply)), true) = (&reply, keeping::changes(&request.message)) {
             self.stack.net.lasting.answer(ticket, reply);

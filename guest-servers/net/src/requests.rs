@@ -92,7 +92,7 @@ impl NetServer {
         }
     }
 
-    pub fn serve(&mut self, request: &Request, ticket: Option<Ticket>) -> Result<Option<Message>> {
+    pub fn serve(&mut self, request: &Request) -> Result<Option<Message>> {
         let sender = request.sender;
         if let Ok(call) = chardev::Call::decode(&request.message) {
             return self.serve_descriptor(request, call);
@@ -162,7 +162,7 @@ impl NetServer {
                 let (at, len) = self.range(sender, receive.at, receive.len)?;
                 let timeout = self.timeout(receive.cookie, false);
                 let how = receive.flags;
-                let done = self.part(request, ticket).min(len);
+                let done = self.part(request).min(len);
                 let want = Want::Receive { cookie: receive.cookie, at, len, flags: how, done };
                 self.wait(request, want, how & flags::DONT_WAIT != 0, timeout)
             }

@@ -243,8 +243,14 @@ impl Stack {
     }
 
     fn get(&mut self, cookie: Cookie) -> Result<(&mut Socket, &mut Net)> {
+        let (socket, net) = self.look(cookie)?;
+        net.lasting.touch(cookie);
+        Ok((socket, net))
+    }
+
+    /// As [`get`](Self::get), for what leaves the socket as it is.
+    fn look(&mut self, cookie: Cookie) -> Result<(&mut Socket, &mut Net)> {
         let socket = self.sockets.get_mut(&cookie).ok_or(Error::BadF)?;
-        self.net.lasting.touch(cookie);
         Ok((socket, &mut self.net))
     }
 
@@ -443,7 +449,7 @@ impl Stack {
     }
 
     pub fn name(&mut self, cookie: Cookie, peer: bool) -> Result<Vec<u8>> {
-        let (socket, _) = self.get(cookie)?;
+        let (socket, _) = self.look(cookie)?;
         match &socket.body {
             Body::Tcp(tcp) => tcp.name(peer),
             Body::Udp(udp) => udp.name(peer),
@@ -455,7 +461,7 @@ impl Stack {
 
     /// The events of `poll` that are there.
     pub fn ready(&mut self, cookie: Cookie) -> u32 {
-        let Ok((socket, net)) = self.get(cookie) else { return poll::ERROR };
+        let Ok((socket, net)) = self.look(cookie) else { return poll::ERROR };
         let extra = if socket.error.is_some() { poll::ERROR | poll::IN | poll::OUT } else { 0 };
         let shut = if socket.read_shut { poll::IN | poll::READ_HANG_UP } else { 0 };
         extra

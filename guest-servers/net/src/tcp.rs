@@ -98,13 +98,20 @@ pub struct Tcp {
 
 fn make(options: &Options, incoming: bool) -> tcp::Socket<'static> {
     let limit = if incoming { INCOMING_BUFFER } else { u64::MAX };
-    let buffer = |size: u64| tcp::SocketBuffer::new(vec![0; size.min(limit) as usize]);
-    let mut socket = tcp::Socket::new(buffer(options.receive_buffer), buffer(options.send_buffer));
+    let size = |size: u64| size.min(limit) as usize;
+    let mut socket = make_sized(size(options.receive_buffer), size(options.send_buffer));
+    tune(&mut socket, options);
+    socket
+}
+
+/// With buffers of so many bytes.
+fn make_sized(receive: usize, send: usize) -> tcp::Socket<'static> {
+    let buffer = |len: usize| tcp::SocketBuffer::new(vec![0; len]);
+    let mut socket = tcp::Socket::new(buffer(receive), buffer(send));
     // smoltcp 0.14 has CUBIC too, which needs floating-point functions that `core` lacks.
     socket.set_congestion_control(CongestionControl::Reno);
     // With a delay, a sender of few segments waits for it each time.
     socket.set_ack_delay(None);
-    tune(&mut socket, options);
     socket
 }
 

@@ -50,16 +50,16 @@ impl Area for KeptArea {
 
 /// The journal under `key`, empty if there is none or a damaged one, which is logged.
 pub fn journal(key: u64, len: u64) -> Result<(Journal<KeptArea>, Found)> {
-    let (journal, found) = Journal::open(KeptArea::open(key, len)?)?;
-    say(found);
-    Ok((journal, found))
+    open(KeptArea::open(key, len)?)
 }
 
-/// Says so if what was found was damaged.
-pub fn say(found: Found) {
+/// The same in memory that is there.
+pub fn open<A: Area>(area: A) -> Result<(Journal<A>, Found)> {
+    let (journal, found) = Journal::open(area)?;
     if found == Found::Garbage {
         log!("the kept state is damaged and not taken up");
     }
+    Ok((journal, found))
 }
 
 /// Ends what an instance that cannot go on from kept state would do: begins anew, and says so.

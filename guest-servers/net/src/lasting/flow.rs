@@ -152,7 +152,6 @@ impl Flow {
         mirror.set(FIN, 0)?;
         mirror.set(ACKED, self.acked)?;
         self.bytes = Bytes::Kept(mirror);
-        self.stage = Stage::Open;
         // The end may have been acknowledged by now.
         self.note_acked(self.acked)
     }

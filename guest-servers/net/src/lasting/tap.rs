@@ -25,7 +25,7 @@ use xinim_abi::error::{Error, Result};
 
 use super::flow::{Flow, Given, Left, Peer, Stage};
 use super::mirror::Mirror;
-use crate::offload;
+use crate::offload::{self, Transport};
 
 pub const FLOWS_MAX: usize = 1024;
 const OPENING_MAX: usize = 256;
@@ -78,6 +78,13 @@ fn number(value: TcpSeqNumber) -> u32 {
 
 fn seq(value: u32) -> TcpSeqNumber {
     TcpSeqNumber(value as i32)
+}
+
+/// A frame's TCP segment, if it has one, and where it is.
+fn segment(frame: &mut [u8], ethernet: bool) -> Option<(Transport, TcpPacket<&mut [u8]>)> {
+    let found = offload::tcp(frame, ethernet)?;
+    let segment = frame.get_mut(found.at..found.end)?;
+    Some((found, TcpPacket::new_checked(segment).ok()?))
 }
 
 impl Tap {
@@ -154,9 +161,7 @@ impl Tap {
 
     /// A frame of the stack's, changed in place. `sums`: whether the stack has made its TCP checksum.
     pub fn outgoing(&mut self, frame: &mut [u8], ethernet: bool, sums: bool) -> Verdict {
-        let Some(found) = offload::tcp(frame, ethernet) else { return Verdict::Pass };
-        let Some(segment) = frame.get_mut(found.at..found.end) else { return Verdict::Pass };
-        let Ok(mut packet) = TcpPacket::new_checked(&mut segment[..]) else { return Verdict::Pass };
+        let Some((found, mut packet)) = segment(frame, ethernet) else { return Verdict::Pass };
         let key = Key {
             local: (found.source, packet.src_port()),
             remote: (found.destination, packet.dst_port()),
@@ -177,9 +182,9 @@ impl Tap {
         }
         let Some(flow) = self.flows.get_mut(&key) else { return Verdict::Pass };
         let resuming = flow.stage == Stage::Resuming;
+        let shifted = number(packet.seq_number()).wrapping_add(flow.shift);
+        packet.set_seq_number(seq(shifted));
         if packet.rst() {
-            let shifted = number(packet.seq_number()).wrapping_add(flow.shift);
-            packet.set_seq_number(seq(shifted));
             if sums {
                 packet.fill_checksum(&found.source, &found.destination);
             }
@@ -188,11 +193,9 @@ impl Tap {
             }
             return if resuming { Verdict::Drop } else { Verdict::Pass };
         }
-        let shifted = number(packet.seq_number()).wrapping_add(flow.shift);
         let (ack, window) = (number(packet.ack_number()), packet.window_len());
         let acked = flow.acknowledges(ack);
         let bare = packet.payload_mut().is_empty() && !packet.fin();
-        packet.set_seq_number(seq(shifted));
         if let Ok(acked) = acked {
             packet.set_ack_number(seq(acked));
         }
@@ -222,9 +225,7 @@ impl Tap {
 
     /// A frame for the stack, changed in place.
     pub fn incoming(&mut self, frame: &mut [u8], ethernet: bool) -> Verdict {
-        let Some(found) = offload::tcp(frame, ethernet) else { return Verdict::Pass };
-        let Some(segment) = frame.get_mut(found.at..found.end) else { return Verdict::Pass };
-        let Ok(mut packet) = TcpPacket::new_checked(&mut segment[..]) else { return Verdict::Pass };
+        let Some((found, mut packet)) = segment(frame, ethernet) else { return Verdict::Pass };
         let key = Key {
             local: (found.destination, packet.dst_port()),
             remote: (found.source, packet.src_port()),

@@ -66,7 +66,7 @@ impl Net {
         let orphan = self.orphans.iter().find(|orphan| orphan.cookie == cookie)?;
         let (at, kept) = (orphan.at, orphan.kept?);
         let record = begin(record, orphan.port, orphan.until);
-        self.put_connection(record, at, &kept, true).map(Writer::done)
+        self.suspended(at, kept, true).map(|suspended| suspended.put(record).done())
     }
 
     fn finish_orphan(&mut self, orphan: &Orphan) {

@@ -36,10 +36,10 @@ impl Tcp {
             }
             State::Connection(Connection { at, kept: Some(kept), closing, resuming, .. }) => {
                 let ended = resuming.is_none() && !net.tcp(*at).may_send();
-                let start = writer.done();
-                let begun = Writer::behind(start.clone()).u8(CONNECTION);
-                let put = net.put_connection(begun, *at, kept, *closing || ended);
-                put.unwrap_or_else(|| Writer::behind(start).u8(LOST))
+                match net.suspended(*at, *kept, *closing || ended) {
+                    Some(suspended) => suspended.put(writer.u8(CONNECTION)),
+                    None => writer.u8(LOST),
+                }
             }
             State::Connection(c) if c.seen != Wire::Closed => writer.u8(LOST),
             State::Lost => writer.u8(LOST),

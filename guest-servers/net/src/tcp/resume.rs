@@ -8,15 +8,14 @@
 
 use alloc::borrow::ToOwned;
 use alloc::string::String;
-use alloc::vec;
 use alloc::vec::Vec;
 
-use smoltcp::socket::tcp::{self, CongestionControl, State as Wire};
+use smoltcp::socket::tcp::{self, State as Wire};
 use smoltcp::wire::IpEndpoint;
 use xinim_abi::error::{Error, Result};
 use xinim_keep::codec::{Reader, Writer};
 
-use super::{At, CONNECT_TIMEOUT, Connection, State, Tcp, tune};
+use super::{At, CONNECT_TIMEOUT, Connection, State, Tcp, make_sized, tune};
 use crate::common::Net;
 use crate::lasting::flow::{Left, Peer};
 use crate::lasting::record;
@@ -108,20 +107,13 @@ impl Net {
         }
     }
 
-    /// `None`: nothing of it is kept.
-    pub(super) fn put_connection(
-        &mut self,
-        writer: Writer,
-        at: At,
-        kept: &Kept,
-        closing: bool,
-    ) -> Option<Writer> {
+    /// A connection as the next instance is to have it. `None`: nothing of it is kept.
+    pub(super) fn suspended(&mut self, at: At, kept: Kept, closing: bool) -> Option<Suspended> {
         let driver = self.interfaces[at.interface].port.link_ref().driver();
         let over = self.tcp(at).state() == Wire::Closed;
         let flow = self.tap(at).flow(&kept.key).filter(|flow| flow.is_kept())?;
         let left = Left { peer: flow.peer, written: flow.written, read: flow.read };
-        let kept = *kept;
-        Some(Suspended { kept, left, driver, closing, over }.put(writer))
+        Some(Suspended { kept, left, driver, closing, over })
     }
 
     /// Looks how a resuming connection does. `Some(Ok)`: it is as it was.
@@ -281,10 +273,7 @@ impl Suspended {
         let (unread, ended) = netif.port.tap().resume(key, &self.left, mirror)?;
         // Of the lengths they had, as the scale of windows goes by them; a scaled window can be less than
         // the room there is, and all that was not read has to find its place again.
-        let buffer = |len: usize| tcp::SocketBuffer::new(vec![0; len]);
-        let mut socket = tcp::Socket::new(buffer(incoming + ROUNDING), buffer(out));
-        socket.set_congestion_control(CongestionControl::Reno);
-        socket.set_ack_delay(None);
+        let mut socket = make_sized(incoming + ROUNDING, out);
         socket.set_timeout(Some(CONNECT_TIMEOUT));
         let handle = netif.sockets.add(socket);
         let context = netif.interface.context();
