@@ -227,7 +227,8 @@ impl Host for Machine {
     }
 
     fn service(&mut self, name: &Name) -> Result<Handle> {
-        let found = ipc::call(start::rs(), &rs::Lookup { name: *name, wait: false });
+        // One that has just died is waited for; what was kept there is its next instance's.
+        let found = ipc::call(start::rs(), &rs::Lookup { name: *name, wait: true });
         found.map(|reply| reply.endpoint).map_err(|_| Error::NxIo)
     }
 
