@@ -35,6 +35,7 @@ mod packet;
 mod port;
 mod ports;
 mod query;
+mod reassembly;
 pub mod resolver;
 pub mod retry;
 pub mod rings;

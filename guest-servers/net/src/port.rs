@@ -1,5 +1,5 @@
-//! A [`Link`] as smoltcp's device: one buffer each way, captures, counters, and what TCP lost sent again
-//! (`xinim_tcp_recovery`) where there is a wire that could lose it.
+//! A [`Link`] as smoltcp's device: one buffer each way, captures, counters, fragments put together, and what
+//! TCP lost sent again (`xinim_tcp_recovery`) where there is a wire that could lose it.
 
 use alloc::boxed::Box;
 use alloc::vec::Vec;
@@ -17,6 +17,7 @@ use crate::lasting::tap::{self, Tap};
 use crate::link::{Capabilities, Link};
 use crate::neighbours::Neighbours;
 use crate::offload;
+use crate::reassembly::{Reassembly, Taken};
 
 /// Bytes of Ethernet's header.
 const ETHERNET: usize = 14;
@@ -66,6 +67,7 @@ pub struct Port {
     incoming: Vec<u8>,
     capabilities: Capabilities,
     neighbours: Neighbours,
+    reassembly: Reassembly,
 }
 
 impl Out {
@@ -120,8 +122,8 @@ impl Port {
             tap: Tap::default(),
             sums: ethernet && !capabilities.tx_checksum,
         };
-        let neighbours = Neighbours::default();
-        Self { out, incoming: Vec::new(), capabilities, neighbours }
+        let (neighbours, reassembly) = (Neighbours::default(), Reassembly::default());
+        Self { out, incoming: Vec::new(), capabilities, neighbours, reassembly }
     }
 
     pub fn link(&mut self) -> &mut dyn Link {
@@ -282,7 +284,18 @@ impl Device for Port {
             self.out.counters.rx_packets += 1;
             self.out.counters.rx_bytes += self.incoming.len() as u64;
             self.out.capture(false, now, &self.incoming);
-            let trusted = verified && offload::is_whole(&self.incoming, self.out.ethernet);
+            let taken = self.reassembly.take(now, &mut self.incoming, self.out.ethernet);
+            match taken {
+                Taken::Whole | Taken::Assembled => {}
+                Taken::Held => continue,
+                Taken::Bad => {
+                    self.out.counters.rx_bad += 1;
+                    continue;
+                }
+            }
+            let trusted = verified
+                && taken == Taken::Whole
+                && offload::is_whole(&self.incoming, self.out.ethernet);
             if !trusted && !offload::verify(&self.incoming, self.out.ethernet) {
                 self.out.counters.rx_bad += 1;
                 continue;

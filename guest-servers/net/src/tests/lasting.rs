@@ -70,7 +70,10 @@ impl Program {
 
 /// Bytes both ways while stacks die, `often` of 256 times that a program does something.
 fn carry(weather: Weather, len: usize, often: u8, seed: u64) -> (u32, Duration) {
-    let mut world = World::new(weather);
+    carry_in(World::new(weather), len, often, seed)
+}
+
+fn carry_in(mut world: World, len: usize, often: u8, seed: u64) -> (u32, Duration) {
     let mut random = Random::new([seed, 7, 7, 7]);
     let (client, server, _) = world.connection(80);
     world.a.commit().unwrap();
@@ -126,6 +129,18 @@ fn bytes_survive_any_number_of_deaths() {
 #[test]
 fn bytes_survive_deaths_on_a_bad_wire() {
     carry(Weather { lost: 4, doubled: 8, late: 16 }, 300_000, 6, 3);
+}
+
+/// Cards that cut segments at IP's level, all with one identification: what came in parts is kept, too,
+/// and a part that is lost holds nothing up for long.
+#[test]
+fn segments_in_fragments_are_acknowledged() {
+    for (lost, deaths) in [(0, 0), (0, 6), (4, 0), (4, 6)] {
+        let world = World::new(Weather { lost, doubled: lost, late: 0 });
+        world.fragment.set(600);
+        let (_, took) = carry_in(world, 300_000, deaths, 4);
+        assert!(took < Duration::from_secs(60), "{lost} {deaths}: {took}");
+    }
 }
 
 proptest! {

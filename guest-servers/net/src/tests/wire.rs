@@ -18,6 +18,7 @@ use crate::address;
 use crate::configure::configure;
 use crate::lasting::{Lasting, Vault};
 use crate::link::{Capabilities, Link, Offload};
+use crate::reassembly::tests::fragments;
 use crate::stack::Random;
 use crate::tests::vault::Shelf;
 
@@ -37,6 +38,7 @@ pub struct End {
     input: Queue,
     up: Rc<Cell<bool>>,
     weather: Weather,
+    fragment: Rc<Cell<usize>>,
     random: Random,
 }
 
@@ -58,6 +60,14 @@ impl Link for End {
         "wire".to_string()
     }
     fn transmit(&mut self, frame: &[u8], _offload: &Offload) {
+        for frame in fragments(frame, self.fragment.get(), 0) {
+            self.put(&frame);
+        }
+    }
+}
+
+impl End {
+    fn put(&mut self, frame: &[u8]) {
         let dice = self.random.draw().to_le_bytes();
         let mut out = self.out.borrow_mut();
         if dice[0] < self.weather.lost {
@@ -82,6 +92,8 @@ pub struct World {
     pub up: Rc<Cell<bool>>,
     wire: [Queue; 2],
     weather: Weather,
+    /// IPv4 payloads are cut into fragments of so many bytes, all with the same identification.
+    pub fragment: Rc<Cell<usize>>,
     /// What outlives `a` and `b`.
     pub shelves: [Shelf; 2],
     /// Stacks made.
@@ -100,7 +112,8 @@ impl World {
         let nothing = || Stack::new([1; 4], now);
         let (a, b, up) = (nothing(), nothing(), Rc::new(Cell::new(true)));
         let (wire, shelves, born) = (Default::default(), Default::default(), 0);
-        let mut world = Self { a, b, now, up, wire, weather, shelves, born };
+        let fragment = Rc::new(Cell::new(usize::MAX));
+        let mut world = Self { a, b, now, up, wire, weather, fragment, shelves, born };
         world.a = world.make(0);
         world.b = world.make(1);
         world
@@ -124,6 +137,7 @@ impl World {
             input: self.wire[1 - side].clone(),
             up: self.up.clone(),
             weather: self.weather,
+            fragment: self.fragment.clone(),
             random: Random::new([seed, 5, 6, 7]),
         };
         stack.add_interface("eth0", Box::new(end), false).unwrap();
