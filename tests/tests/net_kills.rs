@@ -70,7 +70,8 @@ fn a_transfer_outlives_who_carries_it() {
             let text = output.out();
             assert!(
                 text.contains(&sha256(&data)),
-                "{engine} {model} {victim}: other bytes\n{text}"
+                "{engine} {model} {victim}: other bytes\n{text}{}",
+                output.err()
             );
             let times = down_times(&text, victim);
             assert!(

@@ -320,6 +320,8 @@ impl Device for Port {
                 break;
             }
         }
+        let at = if self.out.ethernet { ETHERNET } else { 0 };
+        self.out.tap.to_stack.extend(xinim_tcp_recovery::part_end(&mut self.incoming, at));
         let meta = PacketMeta::default();
         Some((Incoming(&self.incoming), Outgoing { out: &mut self.out, meta, now }))
     }

@@ -13,6 +13,8 @@
 //! acknowledgements of an episode; further ones are swallowed, so that it reduces its window once.
 //! Its own time-out stays the last resort: eight probes in a row without an answer end the help.
 //!
+//! [`part_end`] makes up for another weakness of smoltcp's receiver.
+//!
 //! Bounds: [`FLOWS_MAX`] connections, [`HELD_MAX`] bytes of copies; beyond that a connection is the
 //! stack's alone. What comes from the wire is only compared, never trusted to be a position in memory.
 #![no_std]
@@ -54,6 +56,16 @@ pub enum Verdict {
     Deliver,
     /// It says nothing that the stack should hear.
     Swallow,
+}
+
+/// Takes the end of a stream from a received segment with bytes, in a frame whose IP packet begins at `at`; what
+/// comes back has the stack take it in behind them.
+///
+/// A window that is scaled shrinks by some bytes as it fills up (RFC 7323, 2.4), so that it may cut off the
+/// last bytes of a segment that was under way. smoltcp 0.14 takes such a segment's end all the same, and the
+/// stream ends without them. An end behind a hole it leaves alone.
+pub fn part_end(frame: &mut [u8], at: usize) -> Option<Vec<u8>> {
+    wire::part_end(frame, at)
 }
 
 /// All connections over one link.

@@ -13,7 +13,8 @@ use smoltcp::wire::{
     TcpRepr, TcpSeqNumber,
 };
 
-use crate::{FLOWS_MAX, HELD_MAX, Recovery, Verdict};
+use crate::wire::Segment;
+use crate::{FLOWS_MAX, HELD_MAX, Recovery, Verdict, part_end};
 
 const OURS: Ipv4Address = Ipv4Address::new(10, 0, 0, 1);
 const THEIRS: Ipv4Address = Ipv4Address::new(10, 0, 0, 2);
@@ -286,5 +287,29 @@ proptest! {
                 recovery.expire(Instant::from_millis(10_000), &mut Vec::new());
             }
         }
+    }
+}
+
+#[test]
+fn an_end_with_bytes_becomes_two_segments() {
+    let mut with = tcp(false, u32::MAX - 1, 10, b"the last bytes");
+    with.control = TcpControl::Fin;
+    let mut first = frame(false, &with);
+    // An Ethernet frame that was filled up.
+    first.extend([0; 3]);
+    let len = first.len();
+    let end = part_end(&mut first, FRONT).expect("two segments");
+    assert_eq!(first.len(), len);
+    let (first, end) = (Segment::parse(&first, FRONT), Segment::parse(&end, FRONT));
+    let (first, end) = (first.expect("a segment"), end.expect("a segment"));
+    assert_eq!((first.fin, first.payload), (false, &b"the last bytes"[..]));
+    assert_eq!((end.fin, end.payload, end.seq), (true, &[][..], 12));
+    assert_eq!((end.ack, end.source, end.window), (Some(10), first.source, first.window));
+    for (control, payload) in
+        [(TcpControl::Fin, &b""[..]), (TcpControl::Psh, b"bytes"), (TcpControl::Rst, b"")]
+    {
+        let whole = frame(false, &TcpRepr { control, ..tcp(false, 1, 10, payload) });
+        let mut same = whole.clone();
+        assert_eq!((part_end(&mut same, FRONT), same), (None, whole));
     }
 }

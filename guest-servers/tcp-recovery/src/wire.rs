@@ -21,8 +21,9 @@ pub struct Segment<'a> {
     pub mss: Option<u16>,
     /// SACK blocks (RFC 2018): first byte, and the one behind the last.
     pub blocks: [Option<(u32, u32)>; 3],
-    /// Where IP begins in the frame.
+    /// Where IP begins in the frame, and TCP.
     pub ip: usize,
+    pub tcp: usize,
     /// Bytes in front of the payload, whatever comes before IP included.
     pub headers: usize,
     /// Bytes of TCP's options.
@@ -85,6 +86,7 @@ impl<'a> Segment<'a> {
             mss,
             blocks,
             ip: at,
+            tcp: begin,
             headers: begin + header,
             options: header.saturating_sub(20),
             payload: bytes.get(header..)?,
@@ -147,4 +149,22 @@ impl Template {
         tcp.fill_checksum(&source, &destination);
         Some(frame)
     }
+}
+
+/// See [`part_end`](crate::part_end).
+pub fn part_end(frame: &mut [u8], at: usize) -> Option<Vec<u8>> {
+    let segment = Segment::parse(frame, at)?;
+    if !segment.fin || segment.syn || segment.payload.is_empty() {
+        return None;
+    }
+    let (source, destination) = (segment.source.0, segment.destination.0);
+    let behind = segment.seq.wrapping_add(segment.payload.len() as u32);
+    let (start, end) = (segment.tcp, segment.headers + segment.payload.len());
+    let mut template = Template::default();
+    template.set(frame, &segment);
+    let alone = template.make(behind, core::iter::empty(), true)?;
+    let mut tcp = TcpPacket::new_checked(frame.get_mut(start..end)?).ok()?;
+    tcp.set_fin(false);
+    tcp.fill_checksum(&source, &destination);
+    Some(alone)
 }

@@ -4,9 +4,10 @@ use alloc::vec::Vec;
 
 use proptest::prelude::*;
 use smoltcp::time::Duration;
+use smoltcp::wire::{Ipv4Packet, TcpPacket};
 use xinim_abi::error::Error;
 
-use super::wire::{Weather, World, receive};
+use super::wire::{Weather, World, ready, receive};
 
 pub fn pattern(len: usize) -> Vec<u8> {
     (0..len as u32).map(|i| (i.wrapping_mul(2654435761) >> 24) as u8).collect()
@@ -163,4 +164,57 @@ fn a_connection_that_is_asked_for_while_the_link_is_down_waits_for_it() {
     world.run(500);
     world.up.set(true);
     world.until(60, |w| w.a.connected(client)).unwrap();
+}
+
+/// The last bytes just fit into the window. One that is scaled shrinks by some bytes as it fills up, and
+/// smoltcp 0.14 would take the end of a segment whose last bytes it has cut off.
+#[test]
+fn the_end_is_behind_the_last_byte() {
+    const WINDOW: usize = 256 << 10;
+    let mut world = World::new(Weather::default());
+    let (client, server, _) = world.connection(80);
+    // The window is full, and opens by what is left.
+    let data = pattern(WINDOW + 4004);
+    let mut sent = 0;
+    while sent < data.len() {
+        sent += world.b.send(server, &data[sent..], &[]).unwrap_or(0);
+        world.run(100);
+    }
+    world.b.shutdown(server, 1).unwrap();
+    world.run(1000);
+    let mut got = receive(&mut world.a, client, 4004).unwrap();
+    // The sender keeps to the smaller window. One that had sent all before it heard of that:
+    world.until(60, |w| {
+        w.edit(0, |frame| {
+            let cut = data.len() - 4;
+            let Some(part) = frame.get(HEADERS..).filter(|part| data[..cut].ends_with(part)) else {
+                return false;
+            };
+            assert!(part.len() > 1000);
+            frame.extend_from_slice(&data[cut..]);
+            finish(frame);
+            true
+        })
+    });
+    world.until(60, |w| {
+        let part = ready(receive(&mut w.a, client, WINDOW))?;
+        got.extend(&part);
+        part.is_empty().then_some(())
+    });
+    assert!(got == data, "{} of {} bytes", got.len(), data.len());
+}
+
+/// Bytes before a segment's own, without options.
+const HEADERS: usize = 14 + 20 + 20;
+
+/// Makes an Ethernet frame of a longer segment right, which ends its stream.
+fn finish(frame: &mut [u8]) {
+    let len = frame.len() as u16 - 14;
+    let mut ip = Ipv4Packet::new_unchecked(&mut frame[14..]);
+    ip.set_total_len(len);
+    ip.fill_checksum();
+    let (from, to) = (ip.src_addr().into(), ip.dst_addr().into());
+    let mut tcp = TcpPacket::new_unchecked(ip.payload_mut());
+    tcp.set_fin(true);
+    tcp.fill_checksum(&from, &to);
 }

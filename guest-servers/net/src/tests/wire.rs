@@ -152,6 +152,11 @@ impl World {
         self.wire[1 - side].borrow_mut().clear();
     }
 
+    /// Changes a frame on the wire to one side, the first for which `change` says that it has.
+    pub fn edit(&mut self, side: usize, change: impl FnMut(&mut Vec<u8>) -> bool) -> Option<()> {
+        self.wire[1 - side].borrow_mut().iter_mut().any(change).then_some(())
+    }
+
     pub fn side(&mut self, side: usize) -> &mut Stack {
         if side == 0 { &mut self.a } else { &mut self.b }
     }

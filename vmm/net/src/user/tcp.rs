@@ -415,6 +415,8 @@ fn random_seed() -> u64 {
 /// rule said so) is sent again by `recovery`.
 struct Wire {
     input: VecDeque<Vec<u8>>,
+    /// The end of the stream whose last bytes were taken in just now.
+    end: Option<Vec<u8>>,
     output: Vec<(Vec<u8>, Option<u16>)>,
     /// Packets may be sent.
     room: bool,
@@ -427,6 +429,7 @@ impl Default for Wire {
     fn default() -> Self {
         Self {
             input: VecDeque::new(),
+            end: None,
             output: Vec::new(),
             room: false,
             large: false,
@@ -456,12 +459,16 @@ impl Device for Wire {
     type TxToken<'a> = Sending<'a>;
 
     fn receive(&mut self, now: StackInstant) -> Option<(Received, Sending<'_>)> {
+        if let Some(end) = self.end.take() {
+            return Some((Received(end), self.sending(now)));
+        }
         loop {
-            let packet = self.input.pop_front()?;
+            let mut packet = self.input.pop_front()?;
             let mut again = Vec::new();
             let verdict = self.recovery.received(now, &packet, 0, &mut again);
             self.output.extend(again.into_iter().map(|packet| (packet, None)));
             if verdict == Verdict::Deliver {
+                self.end = xinim_tcp_recovery::part_end(&mut packet, 0);
                 return Some((Received(packet), self.sending(now)));
             }
         }
