@@ -9,6 +9,7 @@
 extern crate std;
 
 pub mod acpi;
+pub mod calibration;
 pub mod cpio;
 pub mod elf;
 pub mod frames;

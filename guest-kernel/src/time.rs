@@ -3,6 +3,7 @@
 use core::cell::Cell;
 
 use xinim_abi::platform::CPUID_FREQUENCIES;
+use xinim_kernel_logic::calibration::{self, Reference};
 
 use crate::apic;
 use crate::arch::instructions::{cpuid, in8, out8, rdtsc};
@@ -13,9 +14,6 @@ pub const SHIFT: u32 = 32;
 /// The PIT's input clock in Hz, and how long a calibration takes.
 const PIT_HZ: u64 = 1_193_182;
 const CALIBRATION_HZ: u64 = 400;
-/// Calibrations of which the shortest counts: whoever is kept from its processor during one sees
-/// too many ticks.
-const CALIBRATIONS: u32 = 4;
 /// What is assumed where nothing measures time.
 const FALLBACK_HZ: u64 = 2_000_000_000;
 /// Polls of the PIT before it is given up.
@@ -58,34 +56,55 @@ fn told(deadline_mode: bool) -> Option<(u64, u64)> {
     None
 }
 
-/// Counts both against PIT channel 2, a few times.
+/// Counts both against the PIT.
 fn calibrate(deadline_mode: bool) -> (u64, u64) {
-    let runs = (0..CALIBRATIONS).filter_map(|_| calibrate_once(deadline_mode));
-    // Without a PIT nothing was measured.
-    runs.min_by_key(|(tsc, _)| *tsc).unwrap_or((FALLBACK_HZ, FALLBACK_HZ / 2))
+    let gate_off = in8(0x61) & 0xFC;
+    let measured = calibration::measure(&mut Pit { deadline_mode, gate_off }, PIT_POLLS);
+    out8(0x61, gate_off);
+    // Below 10 MHz nothing was measured.
+    let sensible = measured.filter(|measured| measured.tsc * CALIBRATION_HZ >= 10_000_000);
+    let Some(measured) = sensible else { return (FALLBACK_HZ, FALLBACK_HZ / 2) };
+    (measured.tsc * CALIBRATION_HZ, measured.timer * 16 * CALIBRATION_HZ)
 }
 
-/// Counts for 2.5 ms. `None`: there is no PIT.
-fn calibrate_once(deadline_mode: bool) -> Option<(u64, u64)> {
-    let count = PIT_HZ / CALIBRATION_HZ;
-    // Gate off, speaker off; mode 0, low byte then high byte; the count starts with the gate.
-    let control = in8(0x61) & 0xFC;
-    out8(0x61, control);
-    out8(0x43, 0xB0);
-    out8(0x42, count as u8);
-    out8(0x42, (count >> 8) as u8);
-    if !deadline_mode {
-        apic::timer_count_down();
+/// Channel 2, which takes 2.5 ms.
+struct Pit {
+    deadline_mode: bool,
+    /// What port 0x61 says with gate and speaker off.
+    gate_off: u8,
+}
+
+impl Reference for Pit {
+    fn tsc(&mut self) -> u64 {
+        rdtsc()
     }
-    out8(0x61, control | 1);
-    let start = rdtsc();
-    let done = (0..PIT_POLLS).any(|_| in8(0x61) & 0x20 != 0);
-    let ticks = rdtsc() - start;
-    let timer = if deadline_mode { 0 } else { u64::from(apic::timer_elapsed()) };
-    out8(0x61, control);
-    // Below 10 MHz nothing was measured.
-    let measured = done && ticks * CALIBRATION_HZ >= 10_000_000;
-    measured.then_some((ticks * CALIBRATION_HZ, timer * 16 * CALIBRATION_HZ))
+
+    fn prepare(&mut self) {
+        let count = PIT_HZ / CALIBRATION_HZ;
+        // Gate off, speaker off; mode 0, low byte then high byte; the count starts with the gate.
+        out8(0x61, self.gate_off);
+        out8(0x43, 0xB0);
+        out8(0x42, count as u8);
+        out8(0x42, (count >> 8) as u8);
+    }
+
+    fn start_timer(&mut self) {
+        if !self.deadline_mode {
+            apic::timer_count_down();
+        }
+    }
+
+    fn timer(&mut self) -> u64 {
+        if self.deadline_mode { 0 } else { u64::from(apic::timer_elapsed()) }
+    }
+
+    fn begin(&mut self) {
+        out8(0x61, self.gate_off | 1);
+    }
+
+    fn is_over(&mut self) -> bool {
+        in8(0x61) & 0x20 != 0
+    }
 }
 
 /// `(base, mult, shift)` for the kernel information page.
