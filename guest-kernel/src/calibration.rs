@@ -74,11 +74,10 @@ fn once(reference: &mut impl Reference, polls: u32) -> Option<Measured> {
     let timer_after = reference.tsc();
     let (least, most) = (before - begun, seen - opened);
     let tsc = least.midpoint(most);
-    let counted = seen - opened;
-    if !over || counted == 0 {
+    if !over || most == 0 {
         return None;
     }
-    let scaled = u128::from(timer) * u128::from(tsc) / u128::from(counted);
+    let scaled = u128::from(timer) * u128::from(tsc) / u128::from(most);
     let around_timer = (opened - timer_before) + (timer_after - seen);
     Some(Measured { tsc, timer: scaled as u64, doubt: (most - least) + around_timer })
 }

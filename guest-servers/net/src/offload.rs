@@ -19,16 +19,18 @@ pub struct Transport {
     pub destination: IpAddress,
 }
 
+/// Bytes of the link's header before the packet; `None`: it carries none.
+pub fn packet_at(frame: &[u8], ethernet: bool) -> Option<usize> {
+    if !ethernet {
+        return Some(0);
+    }
+    let head = EthernetFrame::new_checked(frame).ok()?;
+    let is_ip = matches!(head.ethertype(), EthernetProtocol::Ipv4 | EthernetProtocol::Ipv6);
+    is_ip.then(EthernetFrame::<&[u8]>::header_len)
+}
+
 fn transport(frame: &[u8], ethernet: bool) -> Option<Transport> {
-    let base = if ethernet {
-        let head = EthernetFrame::new_checked(frame).ok()?;
-        match head.ethertype() {
-            EthernetProtocol::Ipv4 | EthernetProtocol::Ipv6 => EthernetFrame::<&[u8]>::header_len(),
-            _ => return None,
-        }
-    } else {
-        0
-    };
+    let base = packet_at(frame, ethernet)?;
     let ip = frame.get(base..)?;
     let (at, len, protocol, source, destination) = match ip.first()? >> 4 {
         4 => {

@@ -15,9 +15,9 @@
 use alloc::vec::Vec;
 
 use smoltcp::time::{Duration, Instant};
-use smoltcp::wire::{
-    EthernetFrame, EthernetProtocol, IpAddress, IpProtocol, Ipv4Packet, Ipv6Packet,
-};
+use smoltcp::wire::{IpAddress, IpProtocol, Ipv4Packet, Ipv6Packet};
+
+use crate::offload;
 
 /// From the first fragment that came (RFC 8200, 4.5; RFC 1122, 3.3.2).
 const TIMEOUT: Duration = Duration::from_secs(60);
@@ -81,16 +81,6 @@ struct Packet {
 #[derive(Default)]
 pub struct Reassembly {
     packets: Vec<Packet>,
-}
-
-/// Bytes of the link's header before the packet; `None`: it carries none.
-fn base(frame: &[u8], ethernet: bool) -> Option<usize> {
-    if !ethernet {
-        return Some(0);
-    }
-    let head = EthernetFrame::new_checked(frame).ok()?;
-    let is_ip = matches!(head.ethertype(), EthernetProtocol::Ipv4 | EthernetProtocol::Ipv6);
-    is_ip.then(EthernetFrame::<&[u8]>::header_len)
 }
 
 /// Is it a fragment? What cannot be read is none: the stack will say so.
@@ -257,7 +247,7 @@ impl Packet {
 impl Reassembly {
     /// Looks at a frame that came in and changes it to the whole packet when it was the last part of it.
     pub fn take(&mut self, now: Instant, frame: &mut Vec<u8>, ethernet: bool) -> Taken {
-        let Some(base) = base(frame, ethernet) else { return Taken::Whole };
+        let Some(base) = offload::packet_at(frame, ethernet) else { return Taken::Whole };
         if !frame.get(base..).is_some_and(is_fragment) {
             return Taken::Whole;
         }

@@ -37,6 +37,8 @@ use smoltcp::wire::IpAddress;
 use flow::Flow;
 use wire::Segment;
 
+pub use wire::part_end;
+
 /// Connections at a time.
 pub const FLOWS_MAX: usize = 512;
 /// Bytes of copies, of one connection and of all.
@@ -56,16 +58,6 @@ pub enum Verdict {
     Deliver,
     /// It says nothing that the stack should hear.
     Swallow,
-}
-
-/// Takes the end of a stream from a received segment with bytes, in a frame whose IP packet begins at `at`; what
-/// comes back has the stack take it in behind them.
-///
-/// A window that is scaled shrinks by some bytes as it fills up (RFC 7323, 2.4), so that it may cut off the
-/// last bytes of a segment that was under way. smoltcp 0.14 takes such a segment's end all the same, and the
-/// stream ends without them. An end behind a hole it leaves alone.
-pub fn part_end(frame: &mut [u8], at: usize) -> Option<Vec<u8>> {
-    wire::part_end(frame, at)
 }
 
 /// All connections over one link.

@@ -151,7 +151,12 @@ impl Template {
     }
 }
 
-/// See [`part_end`](crate::part_end).
+/// Takes the end of a stream from a received segment with bytes, in a frame whose IP packet begins at `at`; what
+/// comes back has the stack take it in behind them.
+///
+/// A window that is scaled shrinks by some bytes as it fills up (RFC 7323, 2.4), so that it may cut off the
+/// last bytes of a segment that was under way. smoltcp 0.14 takes such a segment's end all the same, and the
+/// stream ends without them. An end behind a hole it leaves alone.
 pub fn part_end(frame: &mut [u8], at: usize) -> Option<Vec<u8>> {
     let segment = Segment::parse(frame, at)?;
     if !segment.fin || segment.syn || segment.payload.is_empty() {
